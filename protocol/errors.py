@@ -1,0 +1,52 @@
+"""The error tree. `str(error)` is one line that says what went wrong and what to do next.
+
+Vendor errors (ZeroMQ, paho, OpenCV, ONNX Runtime, sqlite3, pynq) are translated into these at the seam that met them.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+
+EXIT_BAD_INPUT = 2
+
+
+class BeltsightError(Exception):
+    """Anything Beltsight reports on purpose."""
+
+
+class InputError(BeltsightError):
+    """What the user gave cannot be used: an option, a file, a folder, a port."""
+
+
+class ConfigError(InputError):
+    """A configuration file has an unknown key, a wrong type or an impossible value."""
+
+
+class ManifestError(InputError):
+    """A model package is incomplete, altered, or of another format version."""
+
+
+class MessageError(BeltsightError):
+    """Bytes from outside are not a message of this protocol."""
+
+
+class SourceError(BeltsightError):
+    """The frame source stopped: camera unplugged, end of a stream that should not end."""
+
+
+class EngineError(BeltsightError):
+    """An engine could not produce the anomaly map of this image."""
+
+
+class SinkError(BeltsightError):
+    """A verdict could not be stored or handed on."""
+
+
+def run_main(main: Callable[[], int]) -> int:
+    """Run a command's `main` and turn a `BeltsightError` into one line on stderr and exit code 2."""
+    try:
+        return main()
+    except BeltsightError as error:
+        print(f"beltsight: {error}", file=sys.stderr)
+        return EXIT_BAD_INPUT

@@ -1,0 +1,156 @@
+"""A model package: one folder under `models/` whose `manifest.json` says how to use the other files.
+
+The manifest is the contract between host and board: how a frame becomes the network's image, what the integers of the
+anomaly map mean, where the threshold lies. Every file beside it is named with its SHA-256.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from protocol.errors import ManifestError
+from protocol.strict import FieldError, build, require
+
+FORMAT = 1
+MANIFEST = "manifest.json"
+MODEL_ONNX = "model.onnx"  # int8 image in, int8 map out, as QDQ: the integer truth
+CARRIED_ONNX = "carried.onnx"  # the same integers carried in float32, for runtimes without quantized kernels
+GOLDEN_NPZ = "golden.npz"  # frames, images, maps: what every engine must reproduce bit for bit
+MAX_MANIFEST_BYTES = 1 << 20
+MAX_SIDE_PX = 8192
+
+
+@dataclass(frozen=True)
+class Preprocess:
+    """From a frame to the network's image (`board.preprocess` is the one implementation)."""
+
+    frame_px: tuple[int, int]  # (height, width) of the frames this model was trained on; others are refused
+    crop_px: tuple[int, int, int, int]  # (top, left, height, width) inside the frame
+    input_px: tuple[int, int]  # (height, width) of the network's image, RGB
+
+    def __post_init__(self) -> None:
+        for key, sides in (("frame_px", self.frame_px), ("input_px", self.input_px)):
+            require(all(1 <= side <= MAX_SIDE_PX for side in sides), key, f"sides must be 1..{MAX_SIDE_PX}")
+        top, left, height, width = self.crop_px
+        inside = min(top, left) >= 0 and top + height <= self.frame_px[0] and left + width <= self.frame_px[1]
+        require(inside and min(height, width) >= 1, "crop_px", f"must lie inside the frame {self.frame_px}")
+        enough = height >= self.input_px[0] and width >= self.input_px[1]
+        require(enough, "input_px", "must not be larger than the crop: preprocessing only shrinks")
+
+
+@dataclass(frozen=True)
+class AnomalyMap:
+    """Meaning of the network's int8 output: anomaly = integer × scale."""
+
+    shape: tuple[int, int]  # (height, width)
+    scale: float  # a power of two
+    top_pixels: int  # the score is the mean of this many highest pixels: a maximum that one pixel cannot set alone
+
+    def __post_init__(self) -> None:
+        require(self.scale > 0 and np.frexp(self.scale)[0] == 0.5, "scale", "must be a power of two")
+        require(1 <= self.top_pixels <= self.shape[0] * self.shape[1], "top_pixels", "must be 1..pixels of the map")
+
+
+@dataclass(frozen=True)
+class Threshold:
+    """A part is rejected when its score is at or above `value`."""
+
+    value: float
+    method: str  # how it was set, e.g. "target false-reject rate 0.01 on 42 held-out good pictures"
+
+
+@dataclass(frozen=True)
+class Manifest:
+    format: int
+    id: str
+    product: str
+    preprocess: Preprocess
+    map: AnomalyMap
+    threshold: Threshold
+    files: dict[str, str]  # name -> SHA-256 in hexadecimal
+    cost: dict[str, float] = field(default_factory=dict)  # macs, parameters, weight_bytes
+    figures: dict[str, float] = field(default_factory=dict)  # measured on the exported integers
+    provenance: dict[str, str] = field(default_factory=dict)  # seed, commit, command, data
+
+    def __post_init__(self) -> None:
+        plain = self.id.replace("-", "").replace("_", "").replace(".", "").isalnum() and self.id[0] != "."
+        require(plain, "id", "must be letters, digits, '-', '_' and '.'")
+        for name in self.files:
+            require(name == Path(name).name and name not in ("", "..", MANIFEST), "files", f"{name!r} is no file name")
+
+
+@dataclass(frozen=True)
+class Golden:
+    """What the model must answer: `frames` uint8 (n, H, W, 3), `images` uint8 (n, h, w, 3), `maps` int8 (n, h', w')."""
+
+    frames: NDArray[np.uint8]
+    images: NDArray[np.uint8]
+    maps: NDArray[np.int8]
+
+
+@dataclass(frozen=True)
+class Package:
+    """A model folder whose files were checked against the manifest."""
+
+    folder: Path
+    manifest: Manifest
+
+    def path(self, name: str) -> Path:
+        """Path of a file of the package. Raises: ManifestError if the package has none of that name."""
+        if name not in self.manifest.files:
+            raise ManifestError(f"{self.folder} has no {name}: export the model again with scripts/export.sh")
+        return self.folder / name
+
+    def load_golden(self) -> Golden:
+        with np.load(self.path(GOLDEN_NPZ), allow_pickle=False) as arrays:
+            return Golden(arrays["frames"], arrays["images"], arrays["maps"])
+
+
+def encode_manifest(manifest: Manifest) -> bytes:
+    return (json.dumps(asdict(manifest), indent=2) + "\n").encode()
+
+
+def decode_manifest(data: bytes) -> Manifest:
+    """Raises: ManifestError for anything that is not a manifest of this format version."""
+    if len(data) > MAX_MANIFEST_BYTES:
+        raise ManifestError(f"manifest of {len(data)} bytes is too large: export the model again")
+    try:
+        content = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise ManifestError(f"manifest is not JSON ({error}): export the model again") from None
+    version = content.get("format") if isinstance(content, dict) else None
+    if version != FORMAT:
+        raise ManifestError(f"manifest format {version!r:.40}, this program reads {FORMAT}: export the model again")
+    try:
+        return build(Manifest, content)
+    except FieldError as error:
+        raise ManifestError(f"manifest: {error}: export the model again") from None
+
+
+def load_package(folder: Path) -> Package:
+    """Read a model folder and check every file against its SHA-256.
+
+    Raises: ManifestError naming the file and what to do.
+    """
+    if not (folder / MANIFEST).is_file():
+        raise ManifestError(f"no model at {folder}: make one with scripts/export.sh, or correct `model`")
+    try:
+        manifest = decode_manifest((folder / MANIFEST).read_bytes())
+    except ManifestError as error:
+        raise ManifestError(f"{folder / MANIFEST}: {error}") from None
+    for name, digest in manifest.files.items():
+        if not (folder / name).is_file():
+            raise ManifestError(f"{folder / name} is missing: copy the whole model folder again")
+        if file_sha256(folder / name) != digest:
+            raise ManifestError(f"{folder / name} is not the file that was exported: copy the model folder again")
+    return Package(folder, manifest)
+
+
+def file_sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
