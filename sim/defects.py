@@ -1,0 +1,87 @@
+"""What irregular things are made of: noise fields, blots, strokes, and the mask of what they changed.
+
+Colours in the renderers are linear light, 0..1, float32; `to_levels` turns them into picture levels.
+"""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+Field = NDArray[np.float32]
+Picture = NDArray[np.uint8]
+Mask = NDArray[np.bool_]
+
+# A change of 8 levels of 255 in any channel is what a careful person still sees on a textured surface.
+VISIBLE_LEVELS = 8
+
+
+def value_noise(rng: np.random.Generator, shape_px: tuple[int, int], cell_px: float, octaves: int = 1) -> Field:
+    """Smooth noise (h, w), zero mean, deviation about 1; each octave halves the cell and the amplitude."""
+    height_px, width_px = shape_px
+    total = np.zeros(shape_px, np.float32)
+    for octave in range(octaves):
+        cell = cell_px / 2**octave
+        grid = rng.standard_normal((int(height_px / cell) + 3, int(width_px / cell) + 3), np.float32)
+        place = np.array([[1 / cell, 0, 1], [0, 1 / cell, 1]], np.float32)
+        flags = cv2.INTER_CUBIC | cv2.WARP_INVERSE_MAP
+        layer = cv2.warpAffine(grid, place, (width_px, height_px), flags=flags, borderMode=cv2.BORDER_REFLECT_101)
+        total += layer * np.float32(1.4 * 0.5**octave)
+    return total
+
+
+def grain(rng: np.random.Generator, shape_px: tuple[int, int], fine_px: float, coarse_px: float) -> Field:
+    """Noise (h, w) with bumps between two sizes only (difference of Gaussians), deviation 1."""
+    white = rng.standard_normal(shape_px, np.float32)
+    band = cv2.GaussianBlur(white, (0, 0), fine_px) - cv2.GaussianBlur(white, (0, 0), coarse_px)
+    return np.asarray(band / band.std(), np.float32)
+
+
+def smoothstep(start: float, end: float, value: Field) -> Field:
+    """0 at `start`, 1 at `end` (which may be the smaller one), smooth between."""
+    t = np.clip((value - np.float32(start)) / np.float32(end - start), 0, 1)
+    return np.asarray(t * t * (3 - 2 * t), np.float32)
+
+
+def paint(base: Field, colour: Field, coverage: Field) -> Field:
+    """`colour` ((3,) or (h, w, 3)) over `base` (h, w, 3) where `coverage` (h, w) is 1."""
+    return np.asarray(base + (colour - base) * coverage[..., None], np.float32)
+
+
+def linear(red: float, green: float, blue: float) -> Field:
+    """Picture levels 0..255 as linear light (3,). Gamma 2 instead of 2.2: a square root is cheap."""
+    return np.square(np.array([red, green, blue], np.float32) / np.float32(255))
+
+
+def to_levels(light: Field) -> Picture:
+    """Linear light (h, w, 3) as picture levels; more than 0.8 is compressed, as a camera's knee does."""
+    knee = np.where(light > 0.8, 0.8 + (light - 0.8) / (1 + 2.5 * np.maximum(light - 0.8, 0)), light)
+    return np.asarray(np.sqrt(np.clip(knee, 0, 1)) * 255 + 0.5).astype(np.uint8)
+
+
+def wander(
+    rng: np.random.Generator, start_px: tuple[float, float], heading_rad: float, length_px: float, bend: float
+) -> Field:
+    """Points (n, 2) as x, y of a curve that starts somewhere and turns at random by about `bend` rad in all."""
+    steps = max(4, int(length_px / 3))
+    turns = rng.normal(0, bend / np.sqrt(steps), steps).cumsum() + rng.normal(0, bend) * np.linspace(-0.5, 0.5, steps)
+    heading = heading_rad + turns
+    x = start_px[0] + np.cumsum(np.cos(heading)) * length_px / steps
+    y = start_px[1] + np.cumsum(np.sin(heading)) * length_px / steps
+    return np.stack([x, y], axis=1).astype(np.float32)
+
+
+def stroke(shape_px: tuple[int, int], points_px: Field, width_px: float) -> Field:
+    """Coverage (h, w), 0..1, of a curve through `points_px` (n, 2), thin at both ends."""
+    canvas = np.zeros(shape_px, np.uint8)
+    fixed = np.round(points_px * 16).astype(np.int32)  # cv2 draws with 4 fractional bits
+    cv2.polylines(canvas, [fixed.reshape(-1, 1, 2)], False, 255, max(1, round(width_px)), cv2.LINE_AA, 4)
+    soft = cv2.GaussianBlur(canvas, (0, 0), 0.6)
+    fraction = min(1.0, width_px) * 1.3
+    return np.minimum(soft.astype(np.float32) * np.float32(fraction / 255), 1)
+
+
+def visible_change(before: Picture, after: Picture) -> Mask:
+    """(h, w), True where a careful person sees a difference: more than VISIBLE_LEVELS in some channel."""
+    return np.asarray(cv2.absdiff(before, after).max(axis=2) > VISIBLE_LEVELS)

@@ -1,0 +1,176 @@
+"""What lies on the belt: parts drawn for the purpose (`RenderedParts`) or real pictures again (`ReplayedParts`).
+
+    parts = open_parts("orange", "rendered", seed=1, defect_share=0.2)
+    part = parts.part(0)          # the same bytes in any order and any process
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from protocol.errors import InputError
+from sim import bottle, orange
+
+RENDER_PX_PER_MM = 2.5  # the scale of rendered sprites
+DEFAULT_DEFECT_SHARE = 0.2
+
+DEFECTS: dict[str, tuple[str, ...]] = {"orange": tuple(orange.DEFECTS), "bottle": tuple(bottle.DEFECTS)}
+
+GOOD_FOLDERS = ("good", "ok", "fresh", "normal")
+PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
+
+# What a random generator is for: part `number` draws each from np.random.default_rng([seed, number, purpose]).
+_LOT, _LOOK, _HARM = range(3)
+
+
+@dataclass(frozen=True)
+class Part:
+    """One part on the belt."""
+
+    number: int  # 0, 1, 2, … along the belt
+    defect: str  # '' for a good part, else the defect's name; in a replay the folder's
+    rgb: NDArray[np.uint8]  # (h, w, 3) RGB: the part's sprite, or a whole replayed picture
+    alpha: NDArray[np.uint8]  # (h, w) coverage of the part, 0..255; all 255 for a replayed picture
+    mask: NDArray[np.bool_]  # (h, w) True on defective pixels; all False if good or unknown
+
+
+class RenderedParts:
+    """Endless oranges or bottles. Number n has the same body whatever the defect share, only its defect differs."""
+
+    def __init__(self, product: str, seed: int, defect_share: float) -> None:
+        check_product(product)
+        self._product = product
+        self._seed = seed
+        self._defect_share = _checked_share(defect_share)
+
+    def part(self, number: int) -> Part:
+        """Part `number`: a sprite of 216×216 px at RENDER_PX_PER_MM. About 15 ms."""
+        lot = np.random.default_rng([self._seed, number, _LOT])
+        is_bad = lot.random() < self._defect_share
+        kind = str(lot.choice(DEFECTS[self._product]))
+        defect = kind if is_bad else ""
+        look = np.random.default_rng([self._seed, number, _LOOK])
+        harm = np.random.default_rng([self._seed, number, _HARM])
+        render = orange.render if self._product == "orange" else bottle.render
+        rgb, alpha, mask = render(look, defect, harm)
+        return Part(number, defect, rgb, alpha, mask)
+
+
+@dataclass(frozen=True)
+class _Stored:
+    """One picture of a folder."""
+
+    path: Path
+    defect: str
+    mask_path: Path | None
+
+
+class ReplayedParts:
+    """Real pictures from a folder, shuffled by the seed.
+
+    Either MVTec's layout, of which only test/ is replayed (test/<kind>/*, ground_truth/<kind>/*_mask.png), or one folder
+    of good pictures (GOOD_FOLDERS) beside folders of bad ones. With a `defect_share`, each part is drawn at random, good
+    or bad with that share; without (None), each picture comes once before any comes again.
+
+    Raises:
+        InputError: no such folder, no pictures in it, or none of a kind that the share asks for.
+    """
+
+    def __init__(self, folder: Path, seed: int, defect_share: float | None) -> None:
+        self._seed = seed
+        self._defect_share = None if defect_share is None else _checked_share(defect_share)
+        stored = _list_pictures(folder)
+        self._good = [picture for picture in stored if not picture.defect]
+        self._bad = [picture for picture in stored if picture.defect]
+        if self._defect_share and not self._bad:
+            raise InputError(f"{folder} has no pictures of defects: add a folder of them or set the defect share to 0")
+        if self._defect_share is not None and self._defect_share < 1 and not self._good:
+            raise InputError(f"{folder} has no good pictures: add a folder of them or set the defect share to 1")
+
+    def part(self, number: int) -> Part:
+        """Part `number`: a whole picture.
+
+        Raises:
+            InputError: the picture or its mask cannot be read.
+        """
+        stored = self._pick(number)
+        rgb = _read_picture(stored.path)
+        shape = rgb.shape[:2]
+        mask = _read_mask(stored.mask_path, shape) if stored.mask_path else np.zeros(shape, np.bool_)
+        return Part(number, stored.defect, rgb, np.full(shape, 255, np.uint8), mask)
+
+    def _pick(self, number: int) -> _Stored:
+        if self._defect_share is None:
+            pictures = self._good + self._bad
+            cycle, place = divmod(number, len(pictures))
+            order = np.random.default_rng([self._seed, cycle, _LOT]).permutation(len(pictures))
+            return pictures[order[place]]
+        lot = np.random.default_rng([self._seed, number, _LOT])
+        pictures = self._bad if lot.random() < self._defect_share else self._good
+        return pictures[int(lot.integers(len(pictures)))]
+
+
+def open_parts(product: str, source: str, seed: int, defect_share: float | None) -> RenderedParts | ReplayedParts:
+    """Parts of `source`: 'rendered', or a folder of pictures. A share of None is 0.2 if rendered, else as stored.
+
+    Raises:
+        InputError: unknown product, impossible share, or a folder that cannot be replayed.
+    """
+    check_product(product)
+    if source == "rendered":
+        return RenderedParts(product, seed, DEFAULT_DEFECT_SHARE if defect_share is None else defect_share)
+    return ReplayedParts(Path(source), seed, defect_share)
+
+
+def check_product(product: str) -> None:
+    """Raises InputError unless `product` can be drawn."""
+    if product not in DEFECTS:
+        raise InputError(f"unknown product {product!r}: choose one of {', '.join(DEFECTS)}")
+
+
+def _checked_share(defect_share: float) -> float:
+    if not 0 <= defect_share <= 1:
+        raise InputError(f"a defect share of {defect_share} is impossible: give a number from 0 to 1")
+    return defect_share
+
+
+def _list_pictures(folder: Path) -> list[_Stored]:
+    """Every picture to replay, in the order of the file names."""
+    if not folder.is_dir():
+        raise InputError(f"no folder {folder}: give 'rendered' or a folder of pictures")
+    is_mvtec = (folder / "test").is_dir()
+    root = folder / "test" if is_mvtec else folder
+    stored = []
+    for kind in sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith(".")):
+        defect = "" if kind.name.lower() in GOOD_FOLDERS else kind.name
+        for path in sorted(path for path in kind.iterdir() if path.suffix.lower() in PICTURE_SUFFIXES):
+            mask_path = folder / "ground_truth" / kind.name / f"{path.stem}_mask.png"
+            has_mask = is_mvtec and bool(defect) and mask_path.is_file()
+            stored.append(_Stored(path, defect, mask_path if has_mask else None))
+    if not stored:
+        raise InputError(f"no pictures in the folders of {root}: it needs folders such as good/ and bad/ with pictures")
+    if all(picture.defect for picture in stored):
+        names = ", ".join(f"{name}/" for name in GOOD_FOLDERS)
+        raise InputError(f"no good pictures in {root}: name the folder that holds them one of {names}")
+    return stored
+
+
+def _read_picture(path: Path) -> NDArray[np.uint8]:
+    """(h, w, 3) RGB."""
+    bgr = cv2.imread(str(path), cv2.IMREAD_COLOR)
+    if bgr is None:
+        raise InputError(f"{path} cannot be read as a picture: replace or remove it")
+    return np.asarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB), np.uint8)
+
+
+def _read_mask(path: Path, shape: tuple[int, int]) -> NDArray[np.bool_]:
+    """(h, w), True where the mask picture is white."""
+    grey = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
+    if grey is None or grey.shape != shape:
+        raise InputError(f"{path} is no mask of {shape[1]}×{shape[0]} px, its picture's size: replace or remove it")
+    return np.asarray(grey >= 128)

@@ -1,0 +1,147 @@
+"""Free-running mode: the camera films a belt that scrolls in +x, with as many parts in view as fit.
+
+    scene = Scene(parts, CameraSettings(), belt_speed_mm_s=200, spacing_mm=110, count=50, seed=1)
+    for index in range(scene.n_frames):
+        image, truth = scene.frame(index), scene.visible(index)
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from protocol.errors import InputError
+from sim.camera import Belt, CameraSettings, Picture, Placed, Sensor, jitter, lay, place
+from sim.parts import RENDER_PX_PER_MM, Part, RenderedParts, ReplayedParts
+
+_LAYOUT, _TURN, _EXPOSURE = range(20, 23)  # purposes beside those of sim/parts.py and sim/camera.py
+
+# The largest part with its shadow: 80 mm of orange, out of round by 5 %, and some air.
+PART_MM = 88.0
+_CARD_MM = 62.0  # a replayed picture lies on the belt as a card; its diagonal stays below PART_MM
+
+
+class Scene:
+    """A finite run of `count` parts past the camera.
+
+    Raises:
+        InputError: a belt, spacing or view on which parts would overlap or never be seen whole.
+    """
+
+    def __init__(
+        self,
+        parts: RenderedParts | ReplayedParts,
+        settings: CameraSettings,
+        belt_speed_mm_s: float,
+        spacing_mm: float,
+        count: int,
+        seed: int,
+        view_px: tuple[int, int] = (480, 640),
+        fps: float = 30.0,
+    ) -> None:
+        self._parts = parts
+        self._seed = seed
+        self._view_px = view_px
+        self._px_per_mm = settings.px_per_mm
+        self._turn_spread_deg = settings.rotation_jitter_deg
+        self._part_px = PART_MM * settings.px_per_mm
+        self._step_px = belt_speed_mm_s / fps * settings.px_per_mm if fps > 0 else 0.0
+        _check(view_px, self._part_px, self._step_px, spacing_mm, count)
+        self._centres_px = self._lay_out(spacing_mm, count)
+        self._belt = Belt(seed)
+        self._sensor = Sensor(replace(settings, frame_px=view_px, belt_speed_mm_s=belt_speed_mm_s), seed)
+        self._windows: dict[int, Placed] = {}
+        last_px = self._view_px[1] + self._part_px / 2 - self._centres_px[-1, 0]
+        self.n_frames = int(np.ceil(last_px / self._step_px)) + 1
+
+    def frame(self, index: int) -> Picture:
+        """The camera's view (h, w, 3) at frame `index`; the same bytes in any order."""
+        height_px, width_px = self._view_px
+        scroll_px = self._scroll_px(index)
+        view = self._belt.window(-scroll_px, 0, height_px, width_px)
+        numbers = self._numbers(index)
+        self._windows = {number: self._windows.get(number) or self._prepare(number) for number in numbers}
+        for number in numbers:
+            self._lay(view, self._windows[number], number, scroll_px)
+        return self._sensor.expose(view, np.random.default_rng([self._seed, index, _EXPOSURE]))
+
+    def visible(self, index: int) -> list[tuple[int, float, float]]:
+        """(part number, x_px, y_px) of every part that reaches into frame `index`; a centre may lie outside."""
+        scroll_px = self._scroll_px(index)
+        return [
+            (number, float(self._centres_px[number, 0] + scroll_px), float(self._centres_px[number, 1]))
+            for number in self._numbers(index)
+        ]
+
+    def _scroll_px(self, index: int) -> int:
+        """Way of the belt since frame 0, in whole pixels: the belt and all that lies on it move as one."""
+        return round(index * self._step_px)
+
+    def _numbers(self, index: int) -> list[int]:
+        x_px = self._centres_px[:, 0] + self._scroll_px(index)
+        inside = (x_px > -self._part_px / 2) & (x_px < self._view_px[1] + self._part_px / 2)
+        return [int(number) for number in np.flatnonzero(inside)]
+
+    def _lay_out(self, spacing_mm: float, count: int) -> NDArray[np.float64]:
+        """(count, 2) centres x, y in frame 0, all left of the view. Neighbours stay PART_MM apart."""
+        spacing_px = spacing_mm * self._px_per_mm
+        centres_px = np.empty((count, 2))
+        for number in range(count):
+            along, across = jitter(np.random.default_rng([self._seed, number, _LAYOUT]), 2) / 2.5
+            centres_px[number, 0] = -self._part_px / 2 - number * spacing_px + along * (spacing_px - self._part_px) / 2
+            centres_px[number, 1] = self._view_px[0] / 2 + across * (self._view_px[0] - self._part_px) / 2
+        centres_px[:, 0] -= max(0.0, float(centres_px[0, 0]) + self._part_px / 2)
+        return centres_px
+
+    def _prepare(self, number: int) -> Placed:
+        """The part turned and scaled, at its place within a pixel, in a window that holds it and its shadow."""
+        part = self._parts.part(number)
+        scale = self._px_per_mm / RENDER_PX_PER_MM
+        if part.alpha.all():
+            part, scale = _card(part, round(_CARD_MM * self._px_per_mm)), 1.0
+        turn = jitter(np.random.default_rng([self._seed, number, _TURN]), 1)[0]
+        side_px = self._side_px
+        within = self._centres_px[number] - np.floor(self._centres_px[number]) + side_px // 2
+        return place(part, (side_px, side_px), within, float(turn * self._turn_spread_deg), scale)
+
+    @property
+    def _side_px(self) -> int:
+        return int(self._part_px * 1.25) + 2
+
+    def _lay(self, view: Picture, window: Placed, number: int, scroll_px: int) -> None:
+        """Draw the part's window into the view, as far as it reaches in."""
+        left_px = int(np.floor(self._centres_px[number, 0])) + scroll_px - self._side_px // 2
+        top_px = int(np.floor(self._centres_px[number, 1])) - self._side_px // 2
+        first_x, last_x = max(left_px, 0), min(left_px + self._side_px, view.shape[1])
+        first_y, last_y = max(top_px, 0), min(top_px + self._side_px, view.shape[0])
+        if first_x >= last_x or first_y >= last_y:
+            return
+        into = (slice(first_y, last_y), slice(first_x, last_x))
+        out_of = (slice(first_y - top_px, last_y - top_px), slice(first_x - left_px, last_x - left_px))
+        view[into] = lay(view[into], Placed(window.rgb[out_of], window.alpha[out_of], window.defect[out_of]))
+
+
+def _check(view_px: tuple[int, int], part_px: float, step_px: float, spacing_mm: float, count: int) -> None:
+    """Raises InputError with what to change."""
+    if count < 1:
+        raise InputError(f"a run of {count} parts is empty: give at least 1")
+    if not step_px > 0:
+        raise InputError("the belt stands still: give a belt speed and a frame rate above 0")
+    if spacing_mm < PART_MM:
+        raise InputError(f"a spacing of {spacing_mm:g} mm lets parts overlap: give at least {PART_MM:g} mm")
+    if min(view_px) < part_px:
+        raise InputError(f"a view of {view_px[1]}×{view_px[0]} px cannot hold a part of {part_px:.0f} px: lower px_per_mm")
+    if step_px > view_px[1] - part_px:
+        raise InputError("the belt is too fast to see every part whole: lower its speed or raise the frame rate")
+
+
+def _card(part: Part, side_px: int) -> Part:
+    """A whole picture shrunk to fit a square of `side_px`."""
+    scale = side_px / max(part.alpha.shape)
+    size = (max(1, round(part.alpha.shape[1] * scale)), max(1, round(part.alpha.shape[0] * scale)))
+    rgb = np.asarray(cv2.resize(part.rgb, size, interpolation=cv2.INTER_AREA), np.uint8)
+    mask = cv2.resize(part.mask.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST) > 0
+    return replace(part, rgb=rgb, alpha=np.full(rgb.shape[:2], 255, np.uint8), mask=np.asarray(mask))
