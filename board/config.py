@@ -1,0 +1,116 @@
+"""The line's configuration: one TOML file, checked strictly, every refusal with file and line."""
+
+from __future__ import annotations
+
+import re
+import sys
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from board.engines.settings import EngineSettings
+from board.gate import GateSettings
+from board.sinks.mqtt import MqttSettings
+from board.sinks.recorder import RecorderSettings
+from board.sinks.tap import TapSettings
+from board.sources.belt import BeltSettings
+from board.sources.camera import CameraSettings
+from board.sources.replay import ReplaySettings
+from board.sources.tracked import TrackerSettings
+from protocol.broker import BrokerSettings
+from protocol.errors import ConfigError
+from protocol.streams import is_topic_level
+from protocol.strict import FieldError, build, require
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+MAX_CONFIG_BYTES = 1 << 20
+
+
+@dataclass(frozen=True)
+class LineConfig:
+    """Relative paths in the file are relative to the file's folder."""
+
+    model: str  # id of a folder under models_dir
+    site: str = "plant"
+    line: str = "line1"
+    models_dir: Path = Path("../models")
+    source: Literal["belt", "camera", "replay"] = "belt"
+    mode: Literal["triggered", "free-running"] = "triggered"
+    threshold: float | None = None  # None: the model's own
+    belt_speed_mm_s: float = 400.0
+    belt: BeltSettings = field(default_factory=BeltSettings)
+    camera: CameraSettings = field(default_factory=CameraSettings)
+    replay: ReplaySettings = field(default_factory=ReplaySettings)
+    tracker: TrackerSettings = field(default_factory=TrackerSettings)
+    engines: EngineSettings = field(default_factory=EngineSettings)
+    gate: GateSettings = field(default_factory=GateSettings)
+    broker: BrokerSettings = field(default_factory=BrokerSettings)
+    mqtt: MqttSettings = field(default_factory=MqttSettings)
+    tap: TapSettings = field(default_factory=TapSettings)
+    recorder: RecorderSettings = field(default_factory=RecorderSettings)
+
+    def __post_init__(self) -> None:
+        require(is_topic_level(self.site), "site", "must be a name without spaces, '/', '+', '#' or '$'")
+        require(is_topic_level(self.line), "line", "must be a name without spaces, '/', '+', '#' or '$'")
+        require(bool(re.fullmatch(r"[\w][\w.-]*", self.model)), "model", "must be the name of a folder in models_dir")
+        require(self.belt_speed_mm_s > 0, "belt_speed_mm_s", "must be above 0")
+        triggered_camera = self.source == "camera" and self.mode == "triggered"
+        has_barrier = self.camera.barrier_pin is not None
+        require(has_barrier or not triggered_camera, "camera.barrier_pin", "is needed for mode \"triggered\"")
+
+
+def load_config(path: Path) -> LineConfig:
+    """Raises: ConfigError `file:line: key: what is wrong`."""
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise ConfigError(f"cannot read {path} ({error.strerror}): give --config the line's TOML file") from None
+    return resolve_paths(decode_config(data, str(path)), path.parent)
+
+
+def decode_config(data: bytes, name: str) -> LineConfig:
+    """Raises: ConfigError."""
+    if len(data) > MAX_CONFIG_BYTES:
+        raise ConfigError(f"{name}: {len(data)} bytes; at most {MAX_CONFIG_BYTES} are read")
+    try:
+        text = data.decode()
+        return build(LineConfig, tomllib.loads(text))
+    except FieldError as error:
+        raise ConfigError(f"{name}:{find_line(text, error.key)}: {error}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise ConfigError(f"{name}: not TOML: {error}") from None
+
+
+def find_line(text: str, key: str) -> int:
+    """Line number of a dotted key in TOML text; of its table, or 1, where the key is not written."""
+    table, found = "", 1
+    for number, line in enumerate(text.splitlines(), start=1):
+        header = re.match(r"\s*\[+\s*([\w.-]+)", line)
+        if header:
+            table = header[1] + "."
+            if f"{key}.".startswith(table):
+                found = number
+        assigned = re.match(r"\s*([\w.-]+)\s*=", line)
+        if assigned and f"{key}.".startswith(f"{table}{assigned[1]}."):
+            return number
+    return found
+
+
+def resolve_paths(config: LineConfig, folder: Path) -> LineConfig:
+    """The configuration with every relative path made relative to `folder`."""
+
+    def resolve(settings: Any) -> Any:
+        changes: dict[str, Any] = {}
+        for name, value in vars(settings).items():
+            if isinstance(value, Path):
+                changes[name] = folder / value
+            elif hasattr(value, "__dataclass_fields__"):
+                changes[name] = resolve(value)
+        return replace(settings, **changes)
+
+    resolved: LineConfig = resolve(config)
+    return resolved

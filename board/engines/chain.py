@@ -1,0 +1,143 @@
+"""The engines in the configured order: the best one that passes its self-test speaks."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from board.engines.settings import EngineName, EngineSettings
+from board.seams import Engine
+from protocol.errors import BeltsightError, EngineError
+from protocol.manifest import CARRIED_ONNX, MODEL_ONNX, Golden, Package
+
+OpenEngine = Callable[[EngineName], Engine]
+
+
+@dataclass
+class _Slot:
+    name: EngineName
+    engine: Engine | None = None  # None while it is left alone
+    retry_at_s: float = 0.0
+    trouble: str = ""
+
+
+class EngineChain:
+    """Each engine must give the golden maps bit for bit before it may speak, and again every `self_test_every` parts.
+
+    A failing engine is left, the next in the order speaks; after `retry_s` the better one is tried again.
+    """
+
+    def __init__(self, settings: EngineSettings, golden: Golden, open_engine: OpenEngine) -> None:
+        """Raises: EngineError if no engine passes."""
+        self._settings = settings
+        self._golden = golden
+        self._open = open_engine
+        self._slots = [_Slot(name) for name in settings.order]
+        self._parts = 0
+        self._revive()
+        if self.speaker is None:
+            raise EngineError(f"no engine passes its self-test: {self.trouble}")
+
+    @property
+    def speaker(self) -> Engine | None:
+        return next((slot.engine for slot in self._slots if slot.engine), None)
+
+    @property
+    def degraded(self) -> bool:
+        """Whether another than the first engine of the order would speak."""
+        return self._slots[0].engine is None
+
+    @property
+    def trouble(self) -> str:
+        return "; ".join(f"{slot.name}: {slot.trouble}" for slot in self._slots if slot.engine is None)
+
+    def infer(self, image: NDArray[np.uint8]) -> tuple[NDArray[np.int8], str]:
+        """The anomaly map and the name of the engine that gave it. Raises: EngineError when all fail."""
+        self._revive()
+        self._test_speaker_when_due()
+        for slot in self._slots:
+            if slot.engine is None:
+                continue
+            try:
+                return self._checked_map(slot.engine, image), slot.engine.name
+            except EngineError as error:
+                self._leave(slot, str(error))
+        raise EngineError(f"every engine failed: {self.trouble}")
+
+    def close(self) -> None:
+        for slot in self._slots:
+            if slot.engine:
+                slot.engine.close()
+
+    def _revive(self) -> None:
+        """Try the engines that are better than the speaker and whose time has come."""
+        for slot in self._slots:
+            if slot.engine is None and time.monotonic() >= slot.retry_at_s:
+                self._try(slot)
+            if slot.engine is not None:
+                return
+
+    def _try(self, slot: _Slot) -> None:
+        try:
+            slot.engine = self._open(slot.name)
+            self._self_test(slot.engine)
+        except BeltsightError as error:
+            self._leave(slot, str(error))
+
+    def _test_speaker_when_due(self) -> None:
+        every = self._settings.self_test_every
+        self._parts += 1
+        if not every or self._parts % every:
+            return
+        slot = next((slot for slot in self._slots if slot.engine), None)
+        if slot is None or slot.engine is None:
+            return
+        try:
+            self._self_test(slot.engine)
+        except EngineError as error:
+            self._leave(slot, str(error))
+            self._revive()
+
+    def _self_test(self, engine: Engine) -> None:
+        for image, expected in zip(self._golden.images, self._golden.maps, strict=True):
+            if not np.array_equal(self._checked_map(engine, image), expected):
+                raise EngineError(f"{engine.name} does not give the model's golden map")
+
+    def _checked_map(self, engine: Engine, image: NDArray[np.uint8]) -> NDArray[np.int8]:
+        anomaly = engine.infer(image)
+        if anomaly.dtype != np.int8 or anomaly.shape != self._golden.maps.shape[1:]:
+            raise EngineError(f"{engine.name} gave a map of {anomaly.dtype} {anomaly.shape}")
+        return anomaly
+
+    def _leave(self, slot: _Slot, trouble: str) -> None:
+        if slot.engine:
+            slot.engine.close()
+        slot.engine = None
+        slot.trouble = trouble
+        slot.retry_at_s = time.monotonic() + self._settings.retry_s
+
+
+def open_engine(name: EngineName, package: Package, settings: EngineSettings) -> Engine:
+    """Raises: EngineError or ManifestError."""
+    if name == "arm":
+        return open_arm(package, settings)
+    raise EngineError(f"unknown engine {name!r}")
+
+
+def open_arm(package: Package, settings: EngineSettings) -> Engine:
+    """ONNX Runtime where it is installed, else OpenCV's dnn: equal integers either way."""
+    if settings.runtime != "opencv":
+        from board.engines.onnx_runtime import OnnxRuntimeEngine  # noqa: PLC0415 - each driver only where it is used
+
+        try:
+            return OnnxRuntimeEngine(package.path(MODEL_ONNX), settings.threads)
+        except ImportError as error:
+            if settings.runtime == "onnxruntime":
+                raise EngineError(f"ONNX Runtime is not installed ({error}): pip install onnxruntime") from None
+    from board.engines.opencv_dnn import OpenCvEngine  # noqa: PLC0415
+
+    return OpenCvEngine(package.path(CARRIED_ONNX), settings.threads)

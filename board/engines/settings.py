@@ -1,0 +1,26 @@
+"""Which engines may speak, in which order."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from protocol.strict import require
+
+EngineName = Literal["arm"]
+
+
+@dataclass(frozen=True)
+class EngineSettings:
+    order: tuple[EngineName, ...] = ("arm",)
+    runtime: Literal["auto", "onnxruntime", "opencv"] = "auto"  # of the ARM engine
+    threads: int = 1
+    self_test_every: int = 1000  # parts between two golden self-tests; 0: only at start
+    retry_s: float = 5.0  # how long a failed engine is left alone before its self-test is tried again
+
+    def __post_init__(self) -> None:
+        require(bool(self.order), "order", "must name at least one engine")
+        require(len(set(self.order)) == len(self.order), "order", "must not name an engine twice")
+        require(1 <= self.threads <= 64, "threads", "must be 1..64")
+        require(self.self_test_every >= 0, "self_test_every", "must be 0 or more")
+        require(self.retry_s > 0, "retry_s", "must be above 0")

@@ -1,0 +1,152 @@
+"""The reject gate: closed at rest, opened for parts that are OK while they pass.
+
+A part whose verdict is REJECT, UNKNOWN, late or never made meets a closed gate: a hung station rejects everything.
+"""
+
+from __future__ import annotations
+
+import heapq
+import json
+import threading
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal, Protocol
+
+from protocol.errors import InputError
+from protocol.messages import Decision, Trigger
+from protocol.strict import require
+
+NS_PER_S = 1_000_000_000
+NOBODY = -1  # part id while the gate is at rest
+
+
+@dataclass(frozen=True)
+class GateSettings:
+    kind: Literal["dry", "gpio"] = "dry"
+    distance_mm: float = 300.0  # light barrier → gate
+    window_mm: float = 80.0  # length of belt, centred on the part, during which the gate is held for it
+    lead_ms: float = 5.0  # the gate's own reaction time
+    dry_log: Path | None = None  # where the dry gate writes its movements, one JSON line each
+    gpio_pin: int = 0  # user GPIO number (EMIO) of the gate's output
+
+    def __post_init__(self) -> None:
+        require(self.window_mm > 0, "window_mm", "must be above 0")
+        require(self.distance_mm > self.window_mm / 2, "distance_mm", "must be more than half of window_mm")
+        require(self.lead_ms >= 0, "lead_ms", "must be 0 or more")
+        require(self.gpio_pin >= 0, "gpio_pin", "must be 0 or more")
+
+
+class Pin(Protocol):
+    """What moves: a dry record or a GPIO line."""
+
+    def write(self, is_open: bool, part_id: int) -> None: ...
+
+    def close(self) -> None: ...
+
+
+@dataclass(frozen=True, order=True)
+class Move:
+    t_ns: int
+    order: int
+    part_id: int = field(compare=False)
+    is_open: bool = field(compare=False)
+    is_end: bool = field(compare=False)  # of the part's window: void once the next part holds the gate
+
+
+class Gate:
+    """Computes from trigger and belt speed when each part is at the gate, and moves the pin at those times."""
+
+    def __init__(self, settings: GateSettings, belt_speed_mm_s: float, pin: Pin) -> None:
+        travel_s = (settings.distance_mm - settings.window_mm / 2) / belt_speed_mm_s
+        self._travel_ns = int((travel_s - settings.lead_ms / 1e3) * NS_PER_S)
+        self._window_ns = int(settings.window_mm / belt_speed_mm_s * NS_PER_S)
+        self._pin = pin
+        self._holder = NOBODY
+        self._moves: list[Move] = []
+        self._order = 0
+        self._wake = threading.Condition()
+        self._closing = False
+        pin.write(False, NOBODY)
+        self._thread = threading.Thread(target=self._run, name="gate", daemon=True)
+        self._thread.start()
+
+    def deadline_ns(self, trigger: Trigger) -> int:
+        return trigger.t_ns + self._travel_ns
+
+    def apply(self, trigger: Trigger, decision: Decision) -> None:
+        start_ns = self.deadline_ns(trigger)
+        with self._wake:
+            self._plan(start_ns, trigger.part_id, is_open=decision == "OK", is_end=False)
+            self._plan(start_ns + self._window_ns, trigger.part_id, is_open=False, is_end=True)
+            self._wake.notify()
+
+    def close(self) -> None:
+        """Leaves the gate closed: nothing passes a station that is off."""
+        with self._wake:
+            self._closing = True
+            self._wake.notify()
+        self._thread.join(timeout=1.0)
+        self._pin.write(False, NOBODY)
+        self._pin.close()
+
+    def _plan(self, t_ns: int, part_id: int, *, is_open: bool, is_end: bool) -> None:
+        self._order += 1
+        heapq.heappush(self._moves, Move(t_ns, self._order, part_id, is_open, is_end))
+
+    def _run(self) -> None:
+        with self._wake:
+            while not self._closing:
+                now_ns = time.monotonic_ns()
+                while self._moves and self._moves[0].t_ns <= now_ns:
+                    self._make(heapq.heappop(self._moves))
+                self._wake.wait((self._moves[0].t_ns - now_ns) / NS_PER_S if self._moves else None)
+
+    def _make(self, move: Move) -> None:
+        if move.is_end and move.part_id != self._holder:
+            return
+        self._holder = NOBODY if move.is_end else move.part_id
+        self._pin.write(move.is_open, move.part_id)
+
+
+class DryPin:
+    """Moves nothing; writes when it would have, so that a simulation can check what passed."""
+
+    def __init__(self, log: Path | None) -> None:
+        self._log = log.open("w", buffering=1, encoding="utf-8") if log else None
+
+    def write(self, is_open: bool, part_id: int) -> None:
+        if self._log:
+            line = {"t_ns": time.monotonic_ns(), "part_id": part_id, "open": is_open}
+            self._log.write(json.dumps(line) + "\n")
+
+    def close(self) -> None:
+        if self._log:
+            self._log.close()
+
+
+class GpioPin:
+    """A GPIO output through `pynq`: high lets the part through."""
+
+    def __init__(self, user_pin: int) -> None:
+        try:
+            from pynq import GPIO  # noqa: PLC0415 - the vendor package of this driver alone
+        except ImportError as error:
+            raise InputError(f"gate kind 'gpio' needs the board's pynq package ({error}): use kind = \"dry\"") from None
+        try:
+            self._pin = GPIO(GPIO.get_gpio_pin(user_pin), "out")
+        except (OSError, RuntimeError, TypeError) as error:
+            raise InputError(f"gate: no GPIO output {user_pin} ({error}): run as root, check gpio_pin") from None
+
+    def write(self, is_open: bool, part_id: int) -> None:  # noqa: ARG002 - the seam of all pins
+        self._pin.write(int(is_open))
+
+    def close(self) -> None:
+        self._pin.release()
+
+
+def open_gate(settings: GateSettings, belt_speed_mm_s: float) -> Gate:
+    """Raises: InputError if the pin cannot be had."""
+    if settings.kind == "gpio":
+        return Gate(settings, belt_speed_mm_s, GpioPin(settings.gpio_pin))
+    return Gate(settings, belt_speed_mm_s, DryPin(settings.dry_log))

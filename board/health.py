@@ -1,0 +1,51 @@
+"""Counters and latencies of the line since its start, published every few seconds."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter, deque
+from pathlib import Path
+
+import numpy as np
+
+from protocol.messages import Verdict, rfc3339_now
+
+KEPT = 4096  # latest parts that the percentiles are taken from
+
+
+class Health:
+    def __init__(self, every_s: float = 2.0) -> None:
+        self._every_s = every_s
+        self._due_s = 0.0
+        self._counts: Counter[str] = Counter()
+        self._stages: dict[str, deque[float]] = {}
+
+    def note(self, verdict: Verdict, publish_ms: float) -> None:
+        self._counts["parts"] += 1
+        self._counts[verdict.decision.lower()] += 1
+        self._counts["missed_deadlines"] += verdict.missed_deadline
+        for stage, value in (*verdict.stages_ms.items(), ("publish", publish_ms), ("latency", verdict.latency_ms)):
+            self._stages.setdefault(stage, deque(maxlen=KEPT)).append(value)
+
+    def is_due(self) -> bool:
+        """True once per interval."""
+        now_s = time.monotonic()
+        if now_s < self._due_s:
+            return False
+        self._due_s = now_s + self._every_s
+        return True
+
+    def report(self, extra: dict[str, object]) -> dict[str, object]:
+        """JSON-ready; `stages_ms` maps each stage to its p50, p99 and max over the latest parts."""
+        stages = {stage: percentiles(values) for stage, values in self._stages.items()}
+        return {"time": rfc3339_now(), **self._counts, "rss_mb": resident_mb(), "stages_ms": stages, **extra}
+
+
+def percentiles(values: deque[float]) -> dict[str, float]:
+    p50, p99, top = np.percentile(np.asarray(values), (50, 99, 100))
+    return {"p50": round(float(p50), 3), "p99": round(float(p99), 3), "max": round(float(top), 3)}
+
+
+def resident_mb() -> float:
+    """Resident memory of this process (proc(5), statm field 2, pages of 4 KiB)."""
+    return round(int(Path("/proc/self/statm").read_text().split()[1]) * 4096 / 1e6, 1)

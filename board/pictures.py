@@ -1,0 +1,71 @@
+"""Decode pictures to RGB, bounded, with OpenCV."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from protocol.errors import InputError, MessageError
+from protocol.wire import MAX_SIDE_PX, FrameMessage, view_raw
+
+PICTURE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp"})
+MAX_PICTURE_BYTES = 64 << 20
+# JPEG markers that start a frame and carry its size: SOF0..SOF15 without DHT, JPG and DAC (ITU T.81, table B.1)
+_SIZE_MARKERS = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+
+
+def read_picture(path: Path) -> NDArray[np.uint8]:
+    """uint8 (h, w, 3) RGB. Raises: InputError naming the file."""
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror}") from None
+    if len(data) > MAX_PICTURE_BYTES:
+        raise InputError(f"{path} has {len(data)} bytes, at most {MAX_PICTURE_BYTES} are read: use a smaller picture")
+    image = _decode(data)
+    if image is None:
+        raise InputError(f"{path} is not a picture that can be read: replace or remove it")
+    return image
+
+
+def decode_frame(message: FrameMessage) -> NDArray[np.uint8]:
+    """uint8 (h, w, 3) RGB of a raw or JPEG frame. Raises: MessageError if the pixels are not what the header says."""
+    if message.header.encoding == "raw":
+        return view_raw(message)
+    data = bytes(message.pixels)
+    # subtle: the size is read from the bytes before decoding, so that a small file cannot ask for a huge picture
+    if jpeg_size(data) != message.header.shape:
+        raise MessageError(f"JPEG frame is {jpeg_size(data)}, its header says {message.header.shape}")
+    image = _decode(data)
+    if image is None or image.shape[:2] != message.header.shape:
+        raise MessageError("JPEG frame does not decode")
+    return image
+
+
+def rgb(bgr: cv2.typing.MatLike) -> NDArray[np.uint8]:
+    """uint8 (h, w, 3) RGB, C-contiguous, from what OpenCV decodes to."""
+    return np.ascontiguousarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB), dtype=np.uint8)
+
+
+def jpeg_size(data: bytes) -> tuple[int, int] | None:
+    """(height, width) from a JPEG's frame header, None if there is none."""
+    at = 2
+    while at + 9 <= len(data) and data[:2] == b"\xff\xd8" and data[at] == 0xFF:
+        marker, length = data[at + 1], int.from_bytes(data[at + 2 : at + 4], "big")
+        if marker in _SIZE_MARKERS:
+            return int.from_bytes(data[at + 5 : at + 7], "big"), int.from_bytes(data[at + 7 : at + 9], "big")
+        at += 2 + length
+    return None
+
+
+def _decode(data: bytes) -> NDArray[np.uint8] | None:
+    try:
+        bgr = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+    except cv2.error:
+        return None
+    if bgr is None or max(bgr.shape) > MAX_SIDE_PX:
+        return None
+    return rgb(bgr)

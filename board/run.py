@@ -1,0 +1,113 @@
+"""Run the inspection station: `board/run.py --config board/line.toml`."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import signal
+import sys
+import threading
+from pathlib import Path
+
+if not __package__:  # started as a file: import from the repository, not from this folder
+    sys.path[0] = str(Path(__file__).resolve().parent.parent)
+
+import cv2
+
+from board.config import LineConfig, load_config
+from board.engines.chain import EngineChain, open_engine
+from board.gate import open_gate
+from board.line import Line
+from board.seams import FrameSource, ResultSink
+from board.sinks.mqtt import MqttSink
+from board.sinks.recorder import RecorderSink
+from board.sinks.tap import TapSink
+from protocol.errors import run_main
+from protocol.manifest import Package, load_package
+
+
+def main() -> int:
+    arguments = parse_arguments()
+    config = load_config(arguments.config)
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+    run_station(config, stop)
+    return 0
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description="Inspect the parts of one line and publish a verdict for each.")
+    default = Path(__file__).resolve().parent / "line.toml"
+    parser.add_argument("--config", type=Path, default=default, help="the line's TOML file (default: %(default)s)")
+    return parser.parse_args()
+
+
+def run_station(config: LineConfig, stop: threading.Event) -> None:
+    """Open everything the configuration names, judge parts until `stop` or the source's end, close everything."""
+    cv2.setNumThreads(config.engines.threads)
+    package = load_package(config.models_dir / config.model)
+    with contextlib.ExitStack() as opened:
+        engines = EngineChain(
+            config.engines, package.load_golden(), lambda name: open_engine(name, package, config.engines)
+        )
+        opened.callback(engines.close)
+        source = open_source(config, package)
+        opened.callback(source.close)
+        gate = open_gate(config.gate, config.belt_speed_mm_s)
+        opened.callback(gate.close)
+        others = open_sinks(config, package)
+        for sink in others:
+            opened.callback(sink.close)
+        mqtt = MqttSink(config.mqtt, config.broker, config.site, config.line, package.manifest.id)
+        opened.callback(mqtt.close)
+        speaker = engines.speaker.name if engines.speaker else "none"
+        print(f"beltsight: line {config.line} runs, model {package.manifest.id}, engine {speaker}", flush=True)
+        line = Line(
+            config=config,
+            manifest=package.manifest,
+            source=source,
+            engines=engines,
+            gate=gate,
+            mqtt=mqtt,
+            others=others,
+        )
+        line.run(stop.is_set)
+
+
+def open_source(config: LineConfig, package: Package) -> FrameSource:
+    """The configured source; in free-running mode with the tracker behind it. Raises: InputError."""
+    source = open_camera_or_replay(config, package)
+    if config.mode == "triggered":
+        return source
+    from board.sources.tracked import TrackedSource  # noqa: PLC0415 - each driver only where it is used
+
+    return TrackedSource(source, config.tracker, package.manifest.preprocess.frame_px)
+
+
+def open_camera_or_replay(config: LineConfig, package: Package) -> FrameSource:
+    if config.source == "belt":
+        from board.sources.belt import BeltSource  # noqa: PLC0415
+
+        return BeltSource(config.belt)
+    if config.source == "replay":
+        from board.sources.replay import ReplaySource  # noqa: PLC0415
+
+        expected = package.manifest.preprocess if config.mode == "triggered" else None
+        return ReplaySource(config.replay, expected)
+    from board.sources.camera import CameraSource  # noqa: PLC0415
+
+    return CameraSource(config.camera)
+
+
+def open_sinks(config: LineConfig, package: Package) -> list[ResultSink]:
+    sinks: list[ResultSink] = []
+    if config.tap.endpoint:
+        sinks.append(TapSink(config.tap, package.manifest.map.scale))
+    if config.recorder.keep != "nothing":
+        sinks.append(RecorderSink(config.recorder))
+    return sinks
+
+
+if __name__ == "__main__":
+    sys.exit(run_main(main))

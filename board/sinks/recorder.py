@@ -1,0 +1,94 @@
+"""Keeps frames and verdicts on disk, bounded: the oldest files go first.
+
+A thread writes; the line never waits for the disk.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import BinaryIO, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from board.recording import MAGIC, RECORDING_SUFFIX, encode_record
+from protocol.errors import InputError
+from protocol.messages import Frame, Verdict
+from protocol.strict import require
+
+
+@dataclass(frozen=True)
+class RecorderSettings:
+    keep: Literal["nothing", "rejected", "everything"] = "nothing"
+    folder: Path = Path("recordings")
+    max_bytes: int = 1 << 30  # of all recordings in the folder
+    file_bytes: int = 64 << 20  # a file of this size is closed and the next begun
+    queue_parts: int = 16  # waiting for the disk; what comes on top is dropped and counted
+
+    def __post_init__(self) -> None:
+        require(self.file_bytes >= 1 << 20, "file_bytes", "must be 1048576 or more")
+        require(self.max_bytes >= 2 * self.file_bytes, "max_bytes", "must be at least twice file_bytes")
+        require(1 <= self.queue_parts <= 1000, "queue_parts", "must be 1..1000")
+
+
+class RecorderSink:
+    def __init__(self, settings: RecorderSettings) -> None:
+        """Raises: InputError if the folder cannot be written."""
+        self._settings = settings
+        self._queue: queue.Queue[tuple[Frame, Verdict] | None] = queue.Queue(settings.queue_parts)
+        self._files = 0
+        self.dropped = 0
+        try:
+            settings.folder.mkdir(parents=True, exist_ok=True)
+            self._file = self._open_file()
+        except OSError as error:
+            where = f"{settings.folder} ({error.strerror})"
+            raise InputError(f"cannot record in {where}: correct [recorder] folder") from None
+        self._thread = threading.Thread(target=self._run, name="recorder", daemon=True)
+        self._thread.start()
+
+    def publish(self, frame: Frame, verdict: Verdict, anomaly: NDArray[np.int8] | None) -> None:  # noqa: ARG002
+        if self._settings.keep == "rejected" and verdict.decision == "OK":
+            return
+        try:
+            self._queue.put_nowait((frame, verdict))
+        except queue.Full:
+            self.dropped += 1
+
+    def close(self) -> None:
+        self._queue.put(None)
+        self._thread.join()
+        self._file.close()
+
+    def _run(self) -> None:
+        while (item := self._queue.get()) is not None:
+            try:
+                self._write(encode_record(*item))
+            except OSError:  # the disk is full or gone: verdicts do not depend on recordings
+                self.dropped += 1
+
+    def _write(self, record: bytes) -> None:
+        if self._file.tell() + len(record) > self._settings.file_bytes:
+            self._file.close()
+            self._file = self._open_file()
+        self._file.write(record)
+
+    def _open_file(self) -> BinaryIO:
+        self._delete_oldest()
+        self._files += 1
+        stamp = datetime.now(timezone.utc).strftime("%Y%m%dT%H%M%S.%f")
+        file = (self._settings.folder / f"{stamp}-{self._files:04d}{RECORDING_SUFFIX}").open("wb")
+        file.write(MAGIC)
+        return file
+
+    def _delete_oldest(self) -> None:
+        """Make room for one more file."""
+        files = sorted(self._settings.folder.glob(f"*{RECORDING_SUFFIX}"))
+        sizes = [path.stat().st_size for path in files]
+        while files and sum(sizes) + self._settings.file_bytes > self._settings.max_bytes:
+            files.pop(0).unlink()
+            sizes.pop(0)

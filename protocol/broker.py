@@ -1,0 +1,106 @@
+"""A connection to the MQTT broker: MQTT 5 where the broker speaks it, 3.1.1 where not."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import paho.mqtt.client as mqtt
+from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
+from paho.mqtt.reasoncodes import ReasonCode
+
+from protocol.errors import InputError
+from protocol.strict import require
+
+UNSUPPORTED_PROTOCOL_VERSION = 132  # MQTT 5.0, 3.2.2.2; paho maps 3.1.1's return code 1 to it
+ANSWER_WITHIN_S = 5.0
+
+
+@dataclass(frozen=True)
+class BrokerSettings:
+    host: str = "127.0.0.1"
+    port: int = 1883
+    keepalive_s: int = 15  # the broker publishes the last will after 1.5 × this
+
+    def __post_init__(self) -> None:
+        require(1 <= self.port <= 65535, "port", "must be 1..65535")
+        require(1 <= self.keepalive_s <= 3600, "keepalive_s", "must be 1..3600")
+
+
+@dataclass(frozen=True)
+class Will:
+    topic: str
+    payload: bytes
+
+
+class Connected:
+    """Set while the broker has accepted us; `refusal` is its last answer."""
+
+    def __init__(self) -> None:
+        self.event = threading.Event()
+        self.answered = threading.Event()
+        self.refusal: ReasonCode | None = None
+
+    def on_connect(self, _client: mqtt.Client, _data: object, _flags: object, code: ReasonCode, _props: object) -> None:
+        self.refusal = code if code.is_failure else None
+        if not code.is_failure:
+            self.event.set()
+        self.answered.set()
+
+    def on_disconnect(self, *_: object) -> None:
+        self.event.clear()
+
+
+def connect_broker(
+    settings: BrokerSettings, client_id: str, *, will: Will | None = None, prepare: Callable[[mqtt.Client], None]
+) -> tuple[mqtt.Client, Connected]:
+    """A connected client whose network thread runs and reconnects by itself until `close_broker`.
+
+    `prepare` sets callbacks before the first packet. Raises: InputError if no broker answers or it refuses us.
+    """
+    for version in (MQTTProtocolVersion.MQTTv5, MQTTProtocolVersion.MQTTv311):
+        client, connected = _connect_with(settings, client_id, version, will, prepare)
+        if connected.event.is_set():
+            return client, connected
+        close_broker(client)
+        if connected.refusal is None or connected.refusal.value != UNSUPPORTED_PROTOCOL_VERSION:
+            break
+    raise InputError(f"MQTT broker at {settings.host}:{settings.port} {_why(connected)}")
+
+
+def close_broker(client: mqtt.Client) -> None:
+    client.disconnect()
+    client.loop_stop()
+
+
+def _connect_with(
+    settings: BrokerSettings,
+    client_id: str,
+    version: MQTTProtocolVersion,
+    will: Will | None,
+    prepare: Callable[[mqtt.Client], None],
+) -> tuple[mqtt.Client, Connected]:
+    client = mqtt.Client(CallbackAPIVersion.VERSION2, client_id=client_id, protocol=version)
+    connected = Connected()
+    client.on_connect = connected.on_connect
+    client.on_disconnect = connected.on_disconnect
+    client.reconnect_delay_set(min_delay=1, max_delay=10)
+    client.connect_timeout = ANSWER_WITHIN_S
+    if will:
+        client.will_set(will.topic, will.payload, qos=1, retain=True)
+    prepare(client)
+    try:
+        client.connect(settings.host, settings.port, settings.keepalive_s)
+    except OSError as error:
+        where = f"{settings.host}:{settings.port}"
+        raise InputError(f"no MQTT broker at {where} ({error}): start one, or correct [mqtt] host and port") from None
+    client.loop_start()
+    connected.answered.wait(ANSWER_WITHIN_S)
+    return client, connected
+
+
+def _why(connected: Connected) -> str:
+    if connected.refusal is None:
+        return "does not answer: is it an MQTT broker?"
+    return f"refuses us ({connected.refusal}): check its listeners and access rules"

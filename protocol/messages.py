@@ -1,0 +1,115 @@
+"""What travels on the line: triggers and frames to the board, verdicts away from it."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import asdict, dataclass, field
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Literal, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from protocol.errors import MessageError
+from protocol.strict import FieldError, build, require
+
+_T = TypeVar("_T")
+Decision = Literal["OK", "REJECT", "UNKNOWN"]
+MAX_JSON_BYTES = 64 << 10
+MAX_PART_ID = 2**53  # beyond it a JSON reader that keeps numbers as doubles would round
+
+
+@dataclass(frozen=True)
+class Trigger:
+    """A part broke the light barrier."""
+
+    run: str  # names the maker's run; part ids count up within it
+    part_id: int
+    t_ns: int  # monotonic, on the clock named `clock`
+    clock: str  # see `clock_id`: times of another clock are never subtracted from ours
+
+    def __post_init__(self) -> None:
+        require(0 < len(self.run) <= 64 and self.run.isprintable(), "run", "must be 1..64 printable characters")
+        require(0 <= self.part_id <= MAX_PART_ID, "part_id", f"must be 0..{MAX_PART_ID}")
+
+
+@dataclass(frozen=True)
+class Location:
+    """Where a free-running camera saw the part when it was judged."""
+
+    frame: int
+    x_px: float
+    y_px: float
+
+
+@dataclass(frozen=True, eq=False)
+class Frame:
+    """A part's picture, or the reason why there is none."""
+
+    trigger: Trigger
+    image: NDArray[np.uint8] | None  # (h, w, 3) RGB, C-contiguous
+    fault: str = ""  # why `image` is None
+    readings: dict[str, float] = field(default_factory=dict)  # sensors sampled with the part
+    location: Location | None = None
+    decode_ms: float = 0.0
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the station says of one part, exactly once."""
+
+    event_id: str  # unique: who receives a verdict twice drops the second by it
+    site: str
+    line: str
+    run: str
+    part_id: int
+    decision: Decision
+    score: float | None  # None when no engine spoke
+    threshold: float
+    reason: str  # why UNKNOWN, else empty
+    engine: str  # which engine spoke, empty when none did
+    model_id: str
+    degraded: bool  # not the first engine of the configured order spoke
+    missed_deadline: bool  # too late for the gate: the part was rejected
+    time: str  # RFC 3339, UTC, when the verdict was made
+    latency_ms: float  # trigger → decision
+    stages_ms: dict[str, float]
+    readings: dict[str, float] = field(default_factory=dict)
+    location: Location | None = None
+    late: bool = False  # published from the outbox after an outage
+
+
+def encode_verdict(verdict: Verdict) -> bytes:
+    return json.dumps(asdict(verdict), separators=(",", ":"), allow_nan=False).encode()
+
+
+def decode_verdict(data: bytes) -> Verdict:
+    """Raises: MessageError for anything that is not a verdict."""
+    return decode_json(Verdict, data)
+
+
+def decode_json(cls: type[_T], data: bytes) -> _T:
+    """A message dataclass from JSON bytes. Raises: MessageError."""
+    if len(data) > MAX_JSON_BYTES:
+        raise MessageError(f"{cls.__name__} of {len(data)} bytes; at most {MAX_JSON_BYTES} are read")
+    try:
+        return build(cls, json.loads(data))
+    except FieldError as error:
+        raise MessageError(f"{cls.__name__}: {error}") from None
+    except (ValueError, RecursionError) as error:
+        raise MessageError(f"{cls.__name__} is not JSON: {error}") from None
+
+
+def clock_id() -> str:
+    """Names this machine's monotonic clock: equal in every process since one boot, different on every other machine."""
+    return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+
+
+def new_run() -> str:
+    return os.urandom(8).hex()
+
+
+def rfc3339_now() -> str:
+    return datetime.now(timezone.utc).isoformat(timespec="milliseconds").replace("+00:00", "Z")

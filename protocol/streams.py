@@ -1,0 +1,34 @@
+"""The one table of streams: who speaks to whom, over what, and what may be lost."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class Stream:
+    name: str  # ZeroMQ: the stream; MQTT: the topic below beltsight/<site>/<line>/
+    over: Literal["zmq", "mqtt"]
+    carries: str
+    may_lose: bool
+    qos: int = 0
+    retain: bool = False
+
+
+BELT = Stream("belt", "zmq", "triggers and frames, belt → board (PUSH/PULL, back-pressure)", may_lose=False)
+TAP = Stream("tap", "zmq", "verdict, frame and anomaly map of each part, board → anybody (PUB, lossy)", may_lose=True)
+VERDICT = Stream("verdict", "mqtt", "one JSON verdict a part, from the outbox", may_lose=False, qos=1)
+STATE = Stream("state", "mqtt", "running, degraded, stopped or lost (last will), with the reason", False, 1, True)
+HEALTH = Stream("health", "mqtt", "counters and latencies every few seconds", may_lose=True)
+
+STREAMS = (BELT, TAP, VERDICT, STATE, HEALTH)
+
+
+def topic(stream: Stream, site: str, line: str) -> str:
+    return f"beltsight/{site}/{line}/{stream.name}"
+
+
+def is_topic_level(name: str) -> bool:
+    """Whether a site's or line's name can stand in an MQTT topic."""
+    return 0 < len(name) <= 64 and name.isprintable() and not set(name) & set("/+#$ ")

@@ -1,0 +1,117 @@
+"""Bytes of the ZeroMQ messages: a small versioned header, then pixels.
+
+    part 0   b"BS", version, kind, then JSON       part 1   pixels, for frames only
+
+Headers and pixels are bounded before anything is parsed or allocated; a header that lies about its pixels is refused.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from protocol.errors import MessageError
+from protocol.messages import Trigger, decode_json
+from protocol.strict import require
+
+MAGIC = b"BS"
+VERSION = 1
+MAX_HEADER_BYTES = 4096
+MAX_SIDE_PX = 4096
+MAX_PIXEL_BYTES = MAX_SIDE_PX * MAX_SIDE_PX * 3
+
+Encoding = Literal["raw", "jpeg"]
+Buffer = bytes | bytearray | memoryview
+
+
+@dataclass(frozen=True)
+class FrameHeader:
+    trigger: Trigger
+    shape: tuple[int, int]  # (height, width); always RGB
+    encoding: Encoding = "raw"
+    readings: dict[str, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        require(all(1 <= side <= MAX_SIDE_PX for side in self.shape), "shape", f"sides must be 1..{MAX_SIDE_PX}")
+
+    @property
+    def raw_bytes(self) -> int:
+        return self.shape[0] * self.shape[1] * 3
+
+
+@dataclass(frozen=True)
+class FrameMessage:
+    header: FrameHeader
+    pixels: Buffer
+
+
+@dataclass(frozen=True)
+class EndOfRun:
+    """The maker's run is over: parts `0 .. parts - 1` went by."""
+
+    run: str
+    parts: int
+
+
+Message = Trigger | FrameMessage | EndOfRun
+_KINDS: dict[int, type[Trigger] | type[FrameHeader] | type[EndOfRun]] = {1: Trigger, 2: FrameHeader, 3: EndOfRun}
+_CODES = {cls: code for code, cls in _KINDS.items()}
+
+
+def encode_message(message: Message) -> list[Buffer]:
+    if isinstance(message, FrameMessage):
+        return [_encode_header(message.header), message.pixels]
+    return [_encode_header(message)]
+
+
+def encode_raw_frame(trigger: Trigger, image: NDArray[np.uint8], readings: dict[str, float]) -> list[Buffer]:
+    """Parts of a frame message that carries uint8 (h, w, 3) RGB as it is."""
+    header = FrameHeader(trigger, (image.shape[0], image.shape[1]), "raw", readings)
+    return encode_message(FrameMessage(header, np.ascontiguousarray(image).data.cast("B")))
+
+
+def decode_message(parts: Sequence[Buffer]) -> Message:
+    """Raises: MessageError for bytes that are no message of this protocol."""
+    if not 1 <= len(parts) <= 2:
+        raise MessageError(f"message of {len(parts)} parts")
+    header = _decode_header(parts[0])
+    if not isinstance(header, FrameHeader):
+        if len(parts) == 2:
+            raise MessageError("pixels after a message that has none")
+        return header
+    if len(parts) != 2:
+        raise MessageError("frame without pixels")
+    return FrameMessage(header, parts[1])
+
+
+def view_raw(message: FrameMessage) -> NDArray[np.uint8]:
+    """The pixels of a raw frame as uint8 (h, w, 3) RGB, read-only, without a copy. Raises: MessageError."""
+    header = message.header
+    if len(message.pixels) != header.raw_bytes:
+        raise MessageError(f"frame of {header.shape} has {len(message.pixels)} bytes of pixels, not {header.raw_bytes}")
+    image = np.frombuffer(message.pixels, np.uint8).reshape(*header.shape, 3)
+    image.flags.writeable = False
+    return image
+
+
+def _encode_header(header: Trigger | FrameHeader | EndOfRun) -> bytes:
+    body = json.dumps(asdict(header), separators=(",", ":"), allow_nan=False).encode()
+    return MAGIC + bytes((VERSION, _CODES[type(header)])) + body
+
+
+def _decode_header(data: Buffer) -> Trigger | FrameHeader | EndOfRun:
+    if len(data) > MAX_HEADER_BYTES:
+        raise MessageError(f"header of {len(data)} bytes; at most {MAX_HEADER_BYTES} are read")
+    data = bytes(data)
+    if data[:2] != MAGIC or len(data) < 4:
+        raise MessageError("not a Beltsight message")
+    if data[2] != VERSION:
+        raise MessageError(f"message version {data[2]}, this program speaks {VERSION}: update the older side")
+    if data[3] not in _KINDS:
+        raise MessageError(f"unknown kind of message {data[3]}")
+    return decode_json(_KINDS[data[3]], data[4:])
