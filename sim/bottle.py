@@ -17,17 +17,20 @@ from sim.defects import (
     Field,
     Mask,
     Picture,
+    dots,
     linear,
     paint,
     smoothstep,
     stroke,
     to_levels,
+    tone,
     value_noise,
     visible_change,
     wander,
 )
 
 SPRITE_PX = 216
+_SHAPE_PX = (SPRITE_PX, SPRITE_PX)
 RADIUS_PX = (92.0, 98.0)  # at 2.5 px/mm: 74 to 78 mm across, shoulder included
 ANGLES = 1024  # steps of the tables that run around the ring
 
@@ -38,7 +41,7 @@ RINGS = np.array(
         (0.20, 26, 25, 36),
         (0.46, 20, 20, 30),
         (0.490, 25, 21, 26),
-        (0.505, 84, 52, 46),
+        (0.505, 66, 46, 44),
         (0.518, 38, 40, 46),
         (0.535, 62, 68, 74),
         (0.555, 30, 36, 42),
@@ -97,7 +100,7 @@ def blow(rng: np.random.Generator) -> Mouth:
     rim_x, rim_y = middle + tilt_px[0], middle + tilt_px[1]
     rim_radius, rim_step = _around(rim_x, rim_y, radius_px)
     bore_radius, _ = _around(middle + tilt_px[0] * 2.6, middle + tilt_px[1] * 2.6, radius_px)
-    wobble = _turn(rng, (1, 2, 3, 5), 0.0035)
+    wobble = _turn(rng, (1, 2, 3, 5), 0.0018)
     blend = smoothstep(0.84, 0.92, outer_radius)
     radius = rim_radius * (1 - blend) + outer_radius * blend
     inside = smoothstep(0.66, 0.50, rim_radius)
@@ -134,8 +137,9 @@ def _streaks(rng: np.random.Generator, cell_steps: float, radii: int) -> Field:
 def _thread(rng: np.random.Generator, radius: Field, step: NDArray[np.int32]) -> Field:
     """How far the screw thread shifts the outer rings: a ramp around the neck that starts somewhere."""
     ramp = (np.arange(ANGLES) / ANGLES - 0.5).astype(np.float32) * np.float32(rng.uniform(0.004, 0.014))
-    ramp = cv2.GaussianBlur(np.tile(np.roll(ramp, int(rng.integers(ANGLES))), (1, 3)), (0, 0), 18)[0, ANGLES : 2 * ANGLES]
-    return np.asarray(ramp[step] * smoothstep(0.86, 0.93, radius) * smoothstep(1.0, 0.97, radius), np.float32)
+    turns = np.tile(np.roll(ramp, int(rng.integers(ANGLES))), (1, 3))  # three, so that the blur closes the ring
+    soft = cv2.GaussianBlur(turns, (0, 0), 18)[0, ANGLES : 2 * ANGLES]
+    return np.asarray(soft[step] * smoothstep(0.86, 0.93, radius) * smoothstep(1.0, 0.97, radius), np.float32)
 
 
 def _alpha(radius: Field, radius_px: float) -> Picture:
@@ -161,7 +165,7 @@ def _wall(rng: np.random.Generator, mouth: Mouth) -> Mouth:
     band = smoothstep(0.53, 0.55, mouth.radius) * smoothstep(0.68, 0.63, mouth.radius)
     texture = rough[row, mouth.step] * band
     around = 1 + _turn(rng, (1, 2, 3, 4), 0.07)[mouth.step] * smoothstep(0.5, 0.55, mouth.radius)
-    light = mouth.light * (np.clip(1 + np.float32(0.5) * texture, 0.2, 4) * around)[..., None]
+    light = mouth.light * (np.clip(1 + np.float32(0.26) * texture, 0.35, 3) * around)[..., None]
     haze = np.exp(-np.square((mouth.radius) / np.float32(rng.uniform(0.12, 0.3)))) * np.float32(rng.uniform(0.0, 0.012))
     return replace(mouth, light=np.asarray(light + haze[..., None], np.float32))
 
@@ -169,7 +173,7 @@ def _wall(rng: np.random.Generator, mouth: Mouth) -> Mouth:
 def _copper(rng: np.random.Generator, mouth: Mouth) -> Mouth:
     """The amber caustic in the rim: two or three thin lines, bright in places, that wander across the glass."""
     light = mouth.light
-    for place, width, power in ((0.815, 0.007, 1.0), (0.790, 0.005, 0.55), (0.505, 0.004, 0.35)):
+    for place, width, power in ((0.815, 0.007, 1.0), (0.790, 0.005, 0.55), (0.505, 0.004, 0.20)):
         bright = np.clip(0.45 + _turn(rng, (1, 2, 3, 5, 8, 13), 0.22), 0.05, 1.4) * power * rng.uniform(0.6, 1.2)
         path = place + _turn(rng, (1, 2, 4, 7, 11), 0.0022) + rng.normal(0, 0.003)
         thick = width * np.clip(1 + _turn(rng, (3, 6, 10, 17), 0.25), 0.4, 2)
@@ -194,28 +198,37 @@ def _lamps(rng: np.random.Generator, mouth: Mouth) -> Mouth:
         along = np.exp(-np.square(away / (spread * rng.uniform(0.7, 1.4))))
         along *= np.clip(1 + _turn(rng, (17, 29, 41, 67), 0.3), 0, 2)
         apart = (mouth.radius - np.float32(radius + rng.normal(0, 0.004))) / np.float32(width)
-        mirrored = np.exp(-apart * apart) * along.astype(np.float32)[mouth.step] * np.float32(power * rng.uniform(0.5, 1.2))
-        light = light + mirrored[..., None] * linear(246, 250, 236)
+        mirrored = np.exp(-apart * apart) * along.astype(np.float32)[mouth.step]
+        light = light + mirrored[..., None] * linear(246, 250, 236) * np.float32(power * rng.uniform(0.5, 1.2))
     return replace(mouth, light=np.asarray(light, np.float32))
 
 
 # Defects: each takes a good mouth and returns the harmed one.
 
 
+@dataclass(frozen=True)
+class _Gap:
+    """Where glass is gone: a sector of the rim."""
+
+    middle_rad: float
+    half_rad: float
+    inner: float
+    outer: float
+
+
 def _broken_rim(mouth: Mouth, rng: np.random.Generator) -> Mouth:
-    """A chip out of the rim, small or large: dark and bright facets with sharp bright edges instead of the rings."""
-    large = rng.random() < 0.45
-    half_rad = float(rng.uniform(0.35, 0.95) if large else rng.uniform(0.07, 0.26))
-    depth = float(rng.uniform(0.16, 0.30) if large else rng.uniform(0.06, 0.17))
-    inner = float(rng.choice([BORE - 0.01, rng.uniform(RIM[0], RIM[1] - depth)], p=[0.7, 0.3]))
-    middle = float(rng.uniform(-np.pi, np.pi))
-    chip = _jagged(rng, mouth, middle, half_rad, inner, inner + depth)
-    facets, edges = _facets(rng, mouth, middle, half_rad, inner + depth / 2, 14 if large else 7)
-    light = paint(mouth.light, facets, chip)
-    light = light + (edges * chip)[..., None] * linear(232, 214, 184)
-    outline = np.clip(cv2.GaussianBlur(chip, (0, 0), 0.9) * 4 * (1 - cv2.GaussianBlur(chip, (0, 0), 0.9)), 0, 1)
-    glint = np.clip(0.12 + 0.3 * value_noise(rng, chip.shape, 7, 2), 0, 0.8)
-    return replace(mouth, light=np.asarray(light + (outline * glint)[..., None] * linear(240, 226, 200), np.float32))
+    """A chip out of the rim, small or large: fracture faces, most dark and a few glaring, instead of the rings."""
+    is_large = rng.random() < 0.45
+    half_rad = rng.uniform(0.35, 0.95) if is_large else rng.uniform(0.08, 0.28)
+    depth = rng.uniform(0.16, 0.30) if is_large else rng.uniform(0.07, 0.17)
+    inner = BORE - 0.01 if rng.random() < 0.7 else rng.uniform(RIM[0], RIM[1] - min(depth, 0.25))
+    gap = _Gap(float(rng.uniform(-np.pi, np.pi)), float(half_rad), float(inner), float(inner + depth))
+    chip = _jagged(rng, mouth, gap)
+    faces, edges = _fracture(rng, mouth, gap, 16 if is_large else 6)
+    light = paint(mouth.light, faces, chip) + (edges * chip)[..., None] * linear(226, 212, 186)
+    outline = np.abs(cv2.Sobel(cv2.GaussianBlur(chip, (0, 0), 0.7), cv2.CV_32F, 1, 1, ksize=3))
+    glint = np.clip(0.25 * value_noise(rng, _SHAPE_PX, 9, 2) - 0.05, 0, 0.5)
+    return replace(mouth, light=light + (np.minimum(outline, 1) * glint)[..., None] * linear(240, 226, 200))
 
 
 def _place(mouth: Mouth, angle_rad: Field, radius: Field) -> Field:
@@ -225,38 +238,54 @@ def _place(mouth: Mouth, angle_rad: Field, radius: Field) -> Field:
     return np.stack([x, y], axis=1).astype(np.float32)
 
 
-def _jagged(
-    rng: np.random.Generator, mouth: Mouth, middle_rad: float, half_rad: float, inner: float, outer: float
-) -> Field:
-    """Coverage of a broken-away piece: a ring sector with an uneven polygon for its outline."""
-    corners = max(5, int(half_rad * 14))
-    along = np.linspace(-1, 1, corners)
-    reach = np.sqrt(np.clip(1.02 - along * along, 0, 1)) * rng.uniform(0.55, 1.0, corners)
-    outside = _place(mouth, middle_rad + along * half_rad, inner + (outer - inner) * reach)
-    inside = _place(mouth, middle_rad + along[::-1] * half_rad * 0.95, inner - rng.uniform(0, 0.012, corners))
-    canvas = np.zeros(mouth.alpha.shape, np.uint8)
+def _jagged(rng: np.random.Generator, mouth: Mouth, gap: _Gap) -> Field:
+    """Coverage (h, w) of the gap: an uneven polygon."""
+    corners = max(6, int(gap.half_rad * 16))
+    along = np.linspace(-1, 1, corners) + rng.uniform(-0.5, 0.5, corners) / corners
+    reach = np.sqrt(np.clip(1.02 - along * along, 0, 1)) * rng.uniform(0.5, 1.0, corners)
+    outside = _place(mouth, gap.middle_rad + along * gap.half_rad, gap.inner + (gap.outer - gap.inner) * reach)
+    back = gap.middle_rad + along[::-1] * gap.half_rad * 0.95
+    inside = _place(mouth, back, gap.inner - rng.uniform(0, 0.012, corners))
+    canvas = np.zeros(_SHAPE_PX, np.uint8)
     outline = np.round(np.concatenate([outside, inside]) * 16).astype(np.int32)
     cv2.fillPoly(canvas, [outline.reshape(-1, 1, 2)], 255, cv2.LINE_AA, 4)
-    return canvas.astype(np.float32) / np.float32(255)
+    return np.asarray(canvas.astype(np.float32) / np.float32(255))
 
 
-def _facets(
-    rng: np.random.Generator, mouth: Mouth, middle_rad: float, half_rad: float, radius: float, count: int
-) -> tuple[Field, Field]:
-    """Light (h, w, 3) of fracture faces and the brightness (h, w) of the edges between them."""
-    seeds = _place(
-        mouth, middle_rad + rng.uniform(-1, 1, count) * half_rad, radius + rng.uniform(-0.12, 0.12, count)
-    )
+def _fracture(rng: np.random.Generator, mouth: Mouth, gap: _Gap, count: int) -> tuple[Field, Field]:
+    """Light (h, w, 3) of `count` fracture faces and the brightness (h, w) of the ridges between them.
+
+    The faces are the cells of points strewn over the gap, stretched at random; each has one tilt, so its light rises
+    across it, and the shell-shaped ripples of broken glass.
+    """
+    radii = rng.uniform(gap.inner, gap.outer, count)
+    seeds = _place(mouth, gap.middle_rad + rng.uniform(-1, 1, count) * gap.half_rad, radii)
     y, x = np.mgrid[:SPRITE_PX, :SPRITE_PX].astype(np.float32)
-    warp = value_noise(rng, x.shape, 14, 2) * 2
-    apart = np.stack([np.hypot(x - sx + warp, (y - sy - warp) * s) for (sx, sy), s in zip(seeds, rng.uniform(0.7, 1.4, count))])
+    turn = rng.uniform(0, np.pi, count).astype(np.float32)
+    dx, dy = x - seeds[:, 0, None, None], y - seeds[:, 1, None, None]
+    u = dx * np.cos(turn)[:, None, None] + dy * np.sin(turn)[:, None, None]
+    v = dy * np.cos(turn)[:, None, None] - dx * np.sin(turn)[:, None, None]
+    apart = np.hypot(u, v * rng.uniform(1, 2.2, count).astype(np.float32)[:, None, None])
     face = apart.argmin(axis=0)
-    nearest = np.partition(apart, 1, axis=0)
-    edges = np.exp(-np.square((nearest[1] - nearest[0]) / 0.9)) * rng.uniform(0.05, 0.8, count)[face]
-    glow = np.where(rng.random(count) < 0.3, rng.uniform(0.25, 1.0, count), rng.uniform(0.006, 0.07, count))
-    tint = np.where(rng.random((count, 1)) < 0.45, linear(255, 206, 150), linear(236, 240, 250))
-    ripple = np.clip(1 + 0.5 * np.sin(nearest[0] * rng.uniform(0.9, 1.8)) + 0.35 * value_noise(rng, x.shape, 4, 2), 0.15, 2)
-    return (glow[:, None] * tint)[face].astype(np.float32) * ripple.astype(np.float32)[..., None], edges.astype(np.float32)
+    nearest = np.partition(apart, 1, axis=0)[:2]
+    ridge = np.exp(-np.square((nearest[1] - nearest[0]) / np.float32(0.8)))
+    edges = ridge * np.clip(rng.normal(0.02, 0.16, count), 0, 0.6).astype(np.float32)[face]
+    rise = np.take_along_axis(u, face[None], axis=0)[0] * rng.normal(0, 0.06, count).astype(np.float32)[face]
+    ripple = np.float32(0.18) * np.sin(nearest[0] * np.float32(rng.uniform(0.8, 1.5)))
+    mottle = np.float32(0.30) * value_noise(rng, _SHAPE_PX, 5, 2)
+    light = _glow(rng, count)[face] * np.clip(1 + rise + ripple + mottle, 0.2, 2.5)[..., None]
+    return light, edges
+
+
+def _glow(rng: np.random.Generator, count: int) -> Field:
+    """Linear light (count, 3) of fracture faces: one or two mirror a lamp, some are amber, the rest dark glass."""
+    glow = np.stack([tone(rng, (40, 42, 52), (92, 92, 104)) for _ in range(count)])
+    for face in range(count):
+        if face == 0 or rng.random() < 0.12:
+            glow[face] = tone(rng, (150, 146, 140), (250, 244, 226))
+        elif rng.random() < 0.2:
+            glow[face] = tone(rng, (104, 70, 50), (190, 132, 78))
+    return glow
 
 
 def _contamination(mouth: Mouth, rng: np.random.Generator) -> Mouth:
@@ -265,21 +294,31 @@ def _contamination(mouth: Mouth, rng: np.random.Generator) -> Mouth:
     return (_flake, _fibre, _dust)[int(kind)](mouth, rng)
 
 
+# Paper, brown film, plastic grey, rust, moss.
+_SOILS = (
+    ((214, 206, 190), (150, 142, 128)),
+    ((140, 98, 62), (92, 66, 46)),
+    ((120, 122, 126), (74, 74, 78)),
+    ((150, 84, 48), (104, 62, 42)),
+    ((112, 118, 78), (76, 84, 58)),
+)
+
+
 def _flake(mouth: Mouth, rng: np.random.Generator) -> Mouth:
     """A scrap of paper, film or soil lying in the bore, lit from one side."""
     size_px = float(rng.uniform(6, 26))
-    (x, y), = _place(mouth, rng.uniform(-np.pi, np.pi, 1), rng.uniform(0, 0.44, 1))
+    ((x, y),) = _place(mouth, rng.uniform(-np.pi, np.pi, 1), rng.uniform(0, 0.44, 1))
     rows, columns = np.mgrid[:SPRITE_PX, :SPRITE_PX].astype(np.float32)
     turn = rng.uniform(0, np.pi)
     u = (columns - x) * np.cos(turn) + (rows - y) * np.sin(turn)
     v = ((rows - y) * np.cos(turn) - (columns - x) * np.sin(turn)) * rng.uniform(1.0, 1.8)
-    apart = (np.hypot(u, v) / size_px).astype(np.float32)
-    shape = smoothstep(1.06, 0.94, apart * (1 + np.float32(0.22) * value_noise(rng, apart.shape, size_px * 0.9, 3)))
-    shape = shape * smoothstep(BORE + 0.06, BORE + 0.02, mouth.radius)
-    crumple = value_noise(rng, apart.shape, size_px * 0.6, 4)
-    lit = np.clip(1 + 0.5 * cv2.Sobel(crumple, cv2.CV_32F, 1, 1, ksize=3) + 0.22 * crumple, 0.25, 2.2)
-    colour = linear(*rng.uniform((58, 50, 44), (176, 160, 138)))
-    return replace(mouth, light=paint(mouth.light, colour * lit[..., None], shape * np.float32(rng.uniform(0.75, 1))))
+    apart = np.hypot(u, v) / size_px * (1 + 0.13 * value_noise(rng, _SHAPE_PX, size_px * 0.8, 3))
+    shape = smoothstep(1.06, 0.94, apart) * smoothstep(BORE + 0.05, BORE + 0.02, mouth.radius)
+    crumple = value_noise(rng, _SHAPE_PX, 4 + size_px * 0.5, 3)
+    slope = cv2.Sobel(crumple, cv2.CV_32F, 1, 0, scale=1 / 8) + cv2.Sobel(crumple, cv2.CV_32F, 0, 1, scale=1 / 8)
+    lit = np.clip(1 + 1.4 * slope + 0.15 * crumple, 0.3, 2.2)
+    colour = tone(rng, *_SOILS[int(rng.integers(len(_SOILS)))])
+    return replace(mouth, light=paint(mouth.light, colour * lit[..., None], shape * rng.uniform(0.75, 1)))
 
 
 def _fibre(mouth: Mouth, rng: np.random.Generator) -> Mouth:
@@ -287,7 +326,7 @@ def _fibre(mouth: Mouth, rng: np.random.Generator) -> Mouth:
     (start,) = _place(mouth, rng.uniform(-np.pi, np.pi, 1), rng.uniform(0.1, 0.7, 1))
     inwards = np.arctan2(mouth.centre_px[1] - start[1], mouth.centre_px[0] - start[0])
     curve = wander(rng, (start[0], start[1]), inwards + rng.normal(0, 0.7), float(rng.uniform(26, 80)), 1.6)
-    line = stroke(mouth.alpha.shape, curve, float(rng.uniform(0.8, 2.0)))
+    line = stroke(_SHAPE_PX, curve, float(rng.uniform(0.8, 2.0)))
     colour = linear(*((222, 216, 204), (168, 120, 72), (90, 118, 168))[int(rng.integers(3))])
     return replace(mouth, light=paint(mouth.light, colour, line * np.float32(rng.uniform(0.55, 0.95))))
 
@@ -296,12 +335,10 @@ def _dust(mouth: Mouth, rng: np.random.Generator) -> Mouth:
     """A loose cluster of grains."""
     count = int(rng.integers(5, 28))
     (centre,) = _place(mouth, rng.uniform(-np.pi, np.pi, 1), rng.uniform(0.1, 0.75, 1))
-    grains = np.zeros(mouth.alpha.shape, np.float32)
-    for x, y in centre + rng.normal(0, rng.uniform(4, 13), (count, 2)):
-        size = int(rng.uniform(0.6, 2.6) * 16)
-        cv2.circle(grains, (round(x * 16), round(y * 16)), size, float(rng.uniform(0.4, 1)), -1, cv2.LINE_AA, 4)
-    grains = cv2.GaussianBlur(grains, (0, 0), 0.5) * smoothstep(0.86, 0.82, mouth.radius)
-    colour = linear(*rng.uniform((120, 96, 66), (226, 214, 190)))
+    places = centre + rng.normal(0, rng.uniform(4, 13), (count, 2))
+    grains = dots(_SHAPE_PX, places, rng.gamma(2.2, 0.55, count).clip(0.5, 3.5), rng.uniform(0.5, 1, count))
+    grains = grains * smoothstep(0.86, 0.82, mouth.radius)
+    colour = tone(rng, (128, 104, 74), (226, 214, 190)) * (1 + 0.2 * value_noise(rng, _SHAPE_PX, 3))[..., None]
     return replace(mouth, light=paint(mouth.light, colour, grains))
 
 

@@ -1,23 +1,21 @@
 """The camera above the belt: where a part lands in the frame, and what optics and sensor make of it.
 
+For example:
+
     shot = Camera(CameraSettings(), seed=1).shoot(part)     # triggered: one frame a part
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from protocol.errors import InputError
-from sim.defects import grain, value_noise
+from sim.defects import Field, Mask, Picture, dots, grain, value_noise
 from sim.parts import RENDER_PX_PER_MM, Part
-
-Picture = NDArray[np.uint8]
-Field = NDArray[np.float32]
-Mask = NDArray[np.bool_]
 
 # np.random.default_rng([seed, number, purpose]): other purposes than those of sim/parts.py, which may share the seed.
 _PLACE, _EXPOSURE, _BELT, _NOISE = range(10, 14)
@@ -114,9 +112,9 @@ class Camera:
             placed = place(part, (height_px, width_px), centre_px, turn_deg, scale)
             belt = self._belt.window(int(rng.integers(_BELT_TILE_PX[1])), 0, height_px, width_px)
             image = lay(belt, placed)
-        exposure = np.random.default_rng([self._seed, part.number, _EXPOSURE])
+        look = np.random.default_rng([self._seed, part.number, _EXPOSURE])
         mask = blur_along_belt(placed.defect, self._settings.blur_px) >= round(255 * _MASK_SHARE)
-        return Shot(self._sensor.expose(image, exposure), mask)
+        return Shot(self._sensor.expose(image, look, noise=look), mask)
 
     @property
     def _shift_px(self) -> float:
@@ -149,20 +147,25 @@ def place(
     return Placed(np.asarray(rgb, np.uint8), np.asarray(alpha, np.uint8), np.asarray(defect, np.uint8))
 
 
-def place_picture(
-    part: Part, shape_px: tuple[int, int], centre_px: NDArray[np.float64], turn_deg: float
-) -> Placed:
+def place_picture(part: Part, shape_px: tuple[int, int], centre_px: NDArray[np.float64], turn_deg: float) -> Placed:
     """A whole picture fitted to the frame; what the jitter lays bare at the border repeats the border."""
-    rgb, defect = part.rgb, part.mask.astype(np.uint8) * 255
     size = (shape_px[1], shape_px[0])
     if part.alpha.shape != shape_px:
-        rgb = cv2.resize(rgb, size, interpolation=cv2.INTER_AREA)
-        defect = cv2.resize(defect, size, interpolation=cv2.INTER_AREA)
+        part = resized(part, size)
     matrix = _turn_matrix(shape_px, centre_px, turn_deg, 1.0)
-    if not np.array_equal(matrix, np.eye(2, 3)):
-        rgb = cv2.warpAffine(rgb, matrix, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-        defect = cv2.warpAffine(defect, matrix, size, flags=cv2.INTER_LINEAR)
-    return Placed(np.asarray(rgb, np.uint8), np.full(shape_px, 255, np.uint8), np.asarray(defect, np.uint8))
+    defect = part.mask.astype(np.uint8) * 255
+    if np.array_equal(matrix, np.eye(2, 3)):
+        return Placed(part.rgb, part.alpha, defect)
+    rgb = cv2.warpAffine(part.rgb, matrix, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    defect = np.asarray(cv2.warpAffine(defect, matrix, size, flags=cv2.INTER_LINEAR), np.uint8)
+    return Placed(np.asarray(rgb, np.uint8), part.alpha, defect)
+
+
+def resized(part: Part, size_px: tuple[int, int]) -> Part:
+    """A whole picture at another size (width, height)."""
+    rgb = np.asarray(cv2.resize(part.rgb, size_px, interpolation=cv2.INTER_AREA), np.uint8)
+    mask = np.asarray(cv2.resize(part.mask.astype(np.uint8), size_px, interpolation=cv2.INTER_NEAREST) > 0)
+    return replace(part, rgb=rgb, alpha=np.full(rgb.shape[:2], 255, np.uint8), mask=mask)
 
 
 def _turn_matrix(
@@ -198,7 +201,7 @@ def blur_kernel(length_px: float) -> Field:
     """(n,) weights, sum 1: a point that moves `length_px` during the exposure, on pixels; n is odd."""
     reach = int(np.ceil(max(length_px, 1) / 2 - 0.5))
     edges = np.clip(np.arange(-reach - 0.5, reach + 1), -max(length_px, 1) / 2, max(length_px, 1) / 2)
-    return (np.diff(edges) / max(length_px, 1)).astype(np.float32)
+    return np.asarray(np.diff(edges) / max(length_px, 1), np.float32)
 
 
 def blur_along_belt(image: Picture, length_px: float) -> Picture:
@@ -206,7 +209,8 @@ def blur_along_belt(image: Picture, length_px: float) -> Picture:
     if length_px <= 1:
         return image
     one = np.ones(1, np.float32)
-    return np.asarray(cv2.sepFilter2D(image, -1, blur_kernel(length_px), one, borderType=cv2.BORDER_REPLICATE), np.uint8)
+    blurred = cv2.sepFilter2D(image, -1, blur_kernel(length_px), one, borderType=cv2.BORDER_REPLICATE)
+    return np.asarray(blurred, np.uint8)
 
 
 class Belt:
@@ -219,7 +223,7 @@ class Belt:
         """(height_px, width_px, 3) of the belt whose left upper corner is (x_px, y_px); the tile repeats."""
         rows = (np.arange(height_px) + y_px) % self._tile.shape[0]
         columns = (np.arange(width_px) + x_px) % self._tile.shape[1]
-        return self._tile.take(rows, axis=0).take(columns, axis=1)
+        return np.asarray(self._tile.take(rows, axis=0).take(columns, axis=1), np.uint8)
 
 
 def _draw_belt(rng: np.random.Generator) -> Picture:
@@ -247,21 +251,21 @@ def _closed(field: Field) -> Field:
     rows[:64] = rows[:64] * fade[:, None] + field[-64:] * (1 - fade[:, None])
     closed = rows[:, :-64].copy()
     closed[:, :64] = closed[:, :64] * fade + rows[:, -64:] * (1 - fade)
-    return closed
+    return np.asarray(closed)
 
 
 def _scuffs(rng: np.random.Generator) -> Field:
     """Pale rubbed lines, most of them along the belt, and small crumbs of dust."""
-    canvas = np.zeros(_BELT_TILE_PX, np.float32)
+    canvas = np.zeros(_BELT_TILE_PX, np.uint8)
     height_px, width_px = _BELT_TILE_PX
     for _ in range(70):
         x, y = rng.uniform(0, (width_px, height_px))
         length_px, slope = rng.uniform(20, 240), rng.normal(0, 0.05)
         end = (round(min(x + length_px, width_px - 1)), round(y + slope * length_px))
-        cv2.line(canvas, (round(x), round(y)), end, float(rng.uniform(3, 11)), 1, cv2.LINE_AA)
-    for x, y in rng.uniform(0, (width_px, height_px), (240, 2)):
-        cv2.circle(canvas, (round(x * 16), round(y * 16)), int(rng.uniform(4, 18)), float(rng.uniform(8, 32)), -1, 8, 4)
-    return np.asarray(cv2.GaussianBlur(canvas, (0, 0), 0.7), np.float32)
+        cv2.line(canvas, (round(x), round(y)), end, int(rng.uniform(3, 11)), 1, cv2.LINE_AA)
+    places = rng.uniform(0, (width_px, height_px), (240, 2))
+    crumbs = dots(_BELT_TILE_PX, places, rng.uniform(0.3, 1.1, 240), rng.uniform(0.04, 0.14, 240))
+    return cv2.GaussianBlur(canvas, (0, 0), 0.7) + crumbs * 255
 
 
 class Sensor:
@@ -276,18 +280,18 @@ class Sensor:
         self._vignette: Field = np.empty((0, 0, 3), np.float32)
         self._noise: Field = np.empty((0, 0, 3), np.float32)
 
-    def expose(self, image: Picture, rng: np.random.Generator) -> Picture:
-        """The frame (h, w, 3) as the sensor delivers it; `rng` draws this exposure's brightness, tint and noise."""
+    def expose(self, image: Picture, look: np.random.Generator, noise: np.random.Generator) -> Picture:
+        """The frame (h, w, 3) as the sensor delivers it; `look` draws its brightness and tint."""
         settings = self._settings
         self._prepare((image.shape[0], image.shape[1]))
         frame = blur_along_belt(image, settings.blur_px)
         if settings.vignetting:
             frame = np.asarray(cv2.multiply(frame, self._vignette, dtype=cv2.CV_8U), np.uint8)
-        gain = max(0.1, 1 + settings.exposure_spread * rng.standard_normal())
-        tint = 1 + settings.tint_spread * rng.standard_normal(3)
+        gain = max(0.1, 1 + settings.exposure_spread * look.standard_normal())
+        tint = 1 + settings.tint_spread * look.standard_normal(3)
         table = np.clip(np.arange(256)[:, None] * (gain * tint) + 0.5, 0, 255).astype(np.uint8)
         frame = np.asarray(cv2.LUT(frame, table.reshape(1, 256, 3)), np.uint8)
-        return self._with_noise(frame, rng)
+        return self._with_noise(frame, noise)
 
     def _prepare(self, shape_px: tuple[int, int]) -> None:
         """Draw what every frame of one size shares. Drawing all noise anew would cost a frame 10 ms."""

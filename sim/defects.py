@@ -5,11 +5,13 @@ Colours in the renderers are linear light, 0..1, float32; `to_levels` turns them
 
 from __future__ import annotations
 
+from typing import Any
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-Field = NDArray[np.float32]
+Field = NDArray[np.floating[Any]]
 Picture = NDArray[np.uint8]
 Mask = NDArray[np.bool_]
 
@@ -51,7 +53,14 @@ def paint(base: Field, colour: Field, coverage: Field) -> Field:
 
 def linear(red: float, green: float, blue: float) -> Field:
     """Picture levels 0..255 as linear light (3,). Gamma 2 instead of 2.2: a square root is cheap."""
-    return np.square(np.array([red, green, blue], np.float32) / np.float32(255))
+    return np.asarray(np.square(np.array([red, green, blue], np.float32) / np.float32(255)))
+
+
+def tone(rng: np.random.Generator, one: tuple[float, ...], other: tuple[float, ...]) -> Field:
+    """Linear light (3,) of a random colour between two, both in picture levels."""
+    share = rng.random()
+    red, green, blue = ((1 - share) * a + share * b + rng.normal(0, 4) for a, b in zip(one, other, strict=True))
+    return linear(max(red, 0), max(green, 0), max(blue, 0))
 
 
 def to_levels(light: Field) -> Picture:
@@ -73,13 +82,22 @@ def wander(
 
 
 def stroke(shape_px: tuple[int, int], points_px: Field, width_px: float) -> Field:
-    """Coverage (h, w), 0..1, of a curve through `points_px` (n, 2), thin at both ends."""
+    """Coverage (h, w), 0..1, of a curve through `points_px` (n, 2) as x, y."""
     canvas = np.zeros(shape_px, np.uint8)
     fixed = np.round(points_px * 16).astype(np.int32)  # cv2 draws with 4 fractional bits
     cv2.polylines(canvas, [fixed.reshape(-1, 1, 2)], False, 255, max(1, round(width_px)), cv2.LINE_AA, 4)
-    soft = cv2.GaussianBlur(canvas, (0, 0), 0.6)
-    fraction = min(1.0, width_px) * 1.3
-    return np.minimum(soft.astype(np.float32) * np.float32(fraction / 255), 1)
+    soft = cv2.GaussianBlur(canvas, (0, 0), 0.6).astype(np.float32)
+    strength = min(1.0, width_px) * 1.3 / 255  # a line of a pixel loses a quarter to the blur
+    return np.asarray(np.minimum(soft * np.float32(strength), 1))
+
+
+def dots(shape_px: tuple[int, int], centres_px: Field, radii_px: Field, strengths: Field) -> Field:
+    """Coverage (h, w), 0..1, of round specks: centres (n, 2) as x, y, radii (n,), strengths (n,) of 0..1."""
+    canvas = np.zeros(shape_px, np.uint8)  # cv2 smooths edges on 8-bit pictures only
+    for (x, y), radius, strength in zip(centres_px, radii_px, strengths, strict=True):
+        centre = (round(float(x) * 16), round(float(y) * 16))
+        cv2.circle(canvas, centre, round(float(radius) * 16), round(float(strength) * 255), -1, cv2.LINE_AA, 4)
+    return np.asarray(cv2.GaussianBlur(canvas, (0, 0), 0.6).astype(np.float32) / np.float32(255))
 
 
 def visible_change(before: Picture, after: Picture) -> Mask:

@@ -16,18 +16,21 @@ from sim.defects import (
     Field,
     Mask,
     Picture,
+    dots,
     grain,
     linear,
     paint,
     smoothstep,
     stroke,
     to_levels,
+    tone,
     value_noise,
     visible_change,
     wander,
 )
 
 SPRITE_PX = 216
+_SHAPE_PX = (SPRITE_PX, SPRITE_PX)
 RADIUS_PX = (86.0, 99.0)  # at 2.5 px/mm: 69 to 79 mm across
 
 
@@ -121,13 +124,11 @@ def _pores(rng: np.random.Generator, normal: Field, radius_px: float) -> tuple[F
     stretch = np.arcsin(rho) / np.maximum(rho, 1e-6) * np.float32(radius_px)
     flat_x = (normal[..., 0] * stretch + side / 2).astype(np.float32)
     flat_y = (normal[..., 1] * stretch + side / 2).astype(np.float32)
-    pits = np.maximum(dimples - np.float32(0.7), 0)
+    pits = np.clip(dimples - np.float32(0.7), 0, 1.3)
     depth = np.float32(rng.uniform(0.16, 0.34))
-    relief = (dimples * np.float32(0.35) - pits) * -0 - pits * depth - dimples * depth * np.float32(0.45) + swell * np.float32(0.45)
-    return (
-        cv2.remap(relief, flat_x, flat_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT),
-        cv2.remap(np.minimum(pits, 1), flat_x, flat_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT),
-    )
+    relief = (swell - dimples * depth) * np.float32(0.45) - pits * depth
+    both = cv2.remap(np.dstack([relief, pits]), flat_x, flat_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT)
+    return np.asarray(both[..., 0], np.float32), np.asarray(both[..., 1], np.float32)
 
 
 def _colour(rng: np.random.Generator, normal: Field, pits: Field) -> Field:
@@ -146,10 +147,10 @@ def _colour(rng: np.random.Generator, normal: Field, pits: Field) -> Field:
 
 def _freckles(rng: np.random.Generator, peel: Peel) -> Peel:
     """A few pale specks that every good fruit may have: no defect, below a millimetre and faint."""
-    specks = np.zeros(peel.alpha.shape, np.float32)
-    for x, y in rng.uniform(20, SPRITE_PX - 20, (int(rng.integers(0, 9)), 2)):
-        cv2.circle(specks, (round(x * 16), round(y * 16)), 12, float(rng.uniform(0.15, 0.45)), -1, cv2.LINE_AA, 4)
-    return replace(peel, albedo=paint(peel.albedo, linear(226, 168, 84), cv2.GaussianBlur(specks, (0, 0), 0.7)))
+    count = int(rng.integers(0, 9))
+    places = rng.uniform(20, SPRITE_PX - 20, (count, 2))
+    specks = dots(_SHAPE_PX, places, rng.uniform(0.5, 1.1, count), rng.uniform(0.15, 0.5, count))
+    return replace(peel, albedo=paint(peel.albedo, linear(226, 168, 84), specks))
 
 
 def _pole(rng: np.random.Generator, peel: Peel) -> Peel:
@@ -165,9 +166,10 @@ def _pole(rng: np.random.Generator, peel: Peel) -> Peel:
     reach = np.float32(rng.uniform(0.13, 0.24))
     bowl = np.exp(-np.square(near / reach))
     ring = np.exp(-np.square((near - reach) / (reach * 0.75)))
-    relief = peel.relief_px - bowl * np.float32(rng.uniform(2.0, 4.5)) + ring * furrow * np.float32(rng.uniform(0.5, 1.3))
+    relief = peel.relief_px - bowl * np.float32(rng.uniform(2.0, 4.5))
+    relief = relief + ring * furrow * np.float32(rng.uniform(0.5, 1.3))
     pale = paint(peel.albedo, linear(214, 168, 60), bowl * np.float32(rng.uniform(0.1, 0.45)))
-    peel = replace(peel, relief_px=relief.astype(np.float32), albedo=pale)
+    peel = replace(peel, relief_px=relief, albedo=pale)
     return _calyx(rng, peel, near, angle) if stem_side else _scar(rng, peel, near)
 
 
@@ -188,10 +190,10 @@ def _calyx(rng: np.random.Generator, peel: Peel, near: Field, angle: Field) -> P
     star = smoothstep(1.15, 0.85, near / lobes)
     dark = smoothstep(1.9, 0.9, near / lobes) * (1 - star)
     core = smoothstep(0.55, 0.35, near / size)
-    green = linear(*rng.uniform((84, 92, 34), (128, 122, 58)))
+    green = tone(rng, (84, 92, 34), (132, 118, 62))
     albedo = paint(peel.albedo, linear(120, 72, 14), dark * np.float32(0.5))
     albedo = paint(albedo, green * (1 + np.float32(0.25) * value_noise(rng, near.shape, 3))[..., None], star)
-    albedo = paint(albedo, linear(*rng.uniform((120, 96, 52), (186, 164, 104))), core)
+    albedo = paint(albedo, tone(rng, (120, 96, 52), (186, 164, 104)), core)
     relief = peel.relief_px + star * 1.6 + core * 0.9
     return replace(peel, albedo=albedo, relief_px=relief, gloss=peel.gloss * (1 - 0.85 * star))
 
@@ -202,9 +204,9 @@ def _scar(rng: np.random.Generator, peel: Peel, near: Field) -> Peel:
     rough = near / (size * (1 + np.float32(0.2) * value_noise(rng, near.shape, 5, 2)))
     spot = smoothstep(1.2, 0.6, rough)
     lip = np.exp(-np.square((rough - 1.5) / 0.45))
-    albedo = paint(peel.albedo, linear(*rng.uniform((96, 58, 20), (140, 92, 40))), spot * np.float32(0.85))
+    albedo = paint(peel.albedo, tone(rng, (96, 58, 20), (140, 92, 40)), spot * np.float32(0.85))
     relief = peel.relief_px - spot * 1.5 + lip * 1.2
-    return replace(peel, albedo=albedo, relief_px=relief.astype(np.float32), gloss=peel.gloss * (1 - 0.7 * spot))
+    return replace(peel, albedo=albedo, relief_px=relief, gloss=peel.gloss * (1 - 0.7 * spot))
 
 
 def _direction(rng: np.random.Generator, rim: float = 1.0) -> Field:
@@ -223,9 +225,9 @@ def _tangents(axis: Field) -> tuple[Field, Field]:
 # Defects: each takes a good peel and returns the harmed one.
 
 
-def _spot(rng: np.random.Generator, peel: Peel, size_rad: float, ragged: float, cell_px: float, rim: float = 0.75) -> Field:
+def _spot(rng: np.random.Generator, peel: Peel, size_rad: float, ragged: float, cell_px: float) -> Field:
     """Distance (h, w) from a random place on the fruit in units of `size_rad`, with a noise-shaped outline."""
-    place = _direction(rng, rim)
+    place = _direction(rng, 0.72)
     across, along = _tangents(place)
     squeeze = np.float32(rng.uniform(0.75, 1.3))
     u, v = peel.normal @ across * squeeze, peel.normal @ along / squeeze
@@ -233,21 +235,26 @@ def _spot(rng: np.random.Generator, peel: Peel, size_rad: float, ragged: float, 
     return np.asarray(apart * (1 + np.float32(ragged) * value_noise(rng, apart.shape, cell_px, 4)), np.float32)
 
 
+# Green, blue and olive Penicillium, each between a young and an old tone.
+_SPORES = (((142, 160, 132), (84, 106, 82)), ((150, 172, 176), (92, 116, 124)), ((166, 164, 128), (112, 110, 76)))
+
+
 def _mould(peel: Peel, rng: np.random.Generator) -> Peel:
     """Penicillium: softened peel, then white mycelium, then blue-green spores in the old middle."""
     size_rad = float(rng.uniform(0.13, 0.62))
-    apart = _spot(rng, peel, size_rad, 0.16, size_rad * 60, 0.7)
-    fuzz = grain(rng, apart.shape, 0.7, 1.8)
-    soaked = smoothstep(1.45, 1.0, apart)
-    thin = smoothstep(-0.4, 0.8, (1 - apart) * 5 + fuzz * 0.55 - 0.2)
-    spores = smoothstep(0.2, 0.9, (rng.uniform(0.35, 0.85) - apart) * 5 + fuzz * 0.35)
-    white = linear(*rng.uniform((212, 208, 190), (240, 238, 228)))
-    green = linear(*rng.uniform((98, 120, 100), (150, 164, 156)))
-    albedo = paint(peel.albedo, linear(158, 92, 34), soaked * np.float32(rng.uniform(0.25, 0.6)))
-    albedo = paint(albedo, white, thin * np.float32(0.92))
-    albedo = paint(albedo, green * (1 + np.float32(0.18) * fuzz)[..., None], spores)
-    relief = peel.relief_px * (1 - 0.7 * thin) + thin * (0.8 + 0.35 * fuzz)
-    return replace(peel, albedo=albedo, relief_px=relief.astype(np.float32), gloss=peel.gloss * (1 - thin))
+    apart = _spot(rng, peel, size_rad, 0.09, 12 + size_rad * 70)
+    fuzz = grain(rng, _SHAPE_PX, 0.6, 2.0)
+    cloud = value_noise(rng, _SHAPE_PX, 12, 2)
+    soaked = smoothstep(rng.uniform(1.25, 1.6), 1.0, apart)
+    felt = smoothstep(-0.8, 1.4, (1 - apart) * rng.uniform(4, 9) + fuzz * 0.45 + cloud * 0.25)
+    spores = smoothstep(-0.2, 1.3, (rng.uniform(0.2, 0.85) - apart) * 5 + fuzz * 0.25 + cloud * 0.35)
+    white = tone(rng, (206, 200, 180), (240, 238, 230)) * (1 + np.float32(0.07) * cloud)[..., None]
+    green = tone(rng, *_SPORES[int(rng.integers(len(_SPORES)))]) * (1 + np.float32(0.12) * (fuzz + cloud))[..., None]
+    albedo = paint(peel.albedo, tone(rng, (178, 104, 36), (130, 78, 36)), soaked * np.float32(rng.uniform(0.25, 0.75)))
+    albedo = paint(albedo, white, felt * np.float32(rng.uniform(0.8, 0.96)))
+    albedo = paint(albedo, green, spores * felt * np.float32(0.95))
+    relief = peel.relief_px * (1 - 0.75 * felt) + felt * (1.2 + 0.16 * fuzz)
+    return replace(peel, albedo=albedo, relief_px=relief, gloss=peel.gloss * (1 - felt))
 
 
 def _bruise(peel: Peel, rng: np.random.Generator) -> Peel:
@@ -280,27 +287,35 @@ def _scratch(peel: Peel, rng: np.random.Generator) -> Peel:
     place = _direction(rng, 0.6)
     heading = float(rng.uniform(0, 2 * np.pi))
     length_px = float(rng.uniform(24, 85))
-    line = np.zeros(peel.alpha.shape, np.float32)
+    line = np.zeros(_SHAPE_PX, np.float32)
     for offset_px in (0.0, *rng.uniform(4, 9, int(rng.random() < 0.3))):
         x = middle + place[0] * peel.radius_px - np.cos(heading) * length_px / 2 - np.sin(heading) * offset_px
         y = middle + place[1] * peel.radius_px - np.sin(heading) * length_px / 2 + np.cos(heading) * offset_px
         curve = wander(rng, (x, y), heading, length_px * (1 if not offset_px else 0.6), 0.6)
-        line = np.maximum(line, stroke(line.shape, curve, float(rng.uniform(0.9, 2.6))))
-    broken = line * smoothstep(-1.6, -0.4, value_noise(rng, line.shape, 9, 2))
+        line = np.maximum(line, stroke(_SHAPE_PX, curve, float(rng.uniform(0.9, 2.6))))
+    broken = line * (0.3 + 0.7 * smoothstep(-1.6, 0.4, value_noise(rng, _SHAPE_PX, 9, 2)))
     broken *= smoothstep(0.12, 0.3, peel.normal[..., 2])
-    colour = linear(208, 172, 118) if rng.random() < 0.5 else linear(112, 66, 26)
+    is_old = rng.random() < 0.5
+    colour = tone(rng, (214, 184, 132), (190, 146, 88)) if is_old else tone(rng, (128, 80, 34), (84, 48, 22))
     albedo = paint(peel.albedo, colour, broken * np.float32(rng.uniform(0.65, 0.95)))
     relief = peel.relief_px + broken * np.float32(rng.choice([-0.9, 0.7]))
-    return replace(peel, albedo=albedo, relief_px=relief.astype(np.float32), gloss=peel.gloss * (1 - 0.6 * broken))
+    return replace(peel, albedo=albedo, relief_px=relief, gloss=peel.gloss * (1 - 0.6 * broken))
+
+
+# Unripe green, bleached yellow, russet.
+_HUES = (((128, 138, 40), (154, 148, 44)), ((238, 206, 112), (226, 188, 84)), ((158, 100, 52), (136, 86, 54)))
 
 
 def _discolouration(peel: Peel, rng: np.random.Generator) -> Peel:
     """An irregular patch of another hue: unripe green, bleached yellow, or rusty russet."""
-    apart = _spot(rng, peel, float(rng.uniform(0.22, 0.6)), 0.30, 34)
-    cover = smoothstep(1.15, 0.75, apart) * np.float32(rng.uniform(0.5, 0.95))
-    cover *= np.clip(1 + 0.25 * value_noise(rng, apart.shape, 7, 2), 0.3, 1.05)
-    hue = ((128, 140, 34), (240, 204, 96), (150, 92, 46))[int(rng.integers(3))]
-    return replace(peel, albedo=paint(peel.albedo, linear(*hue), np.minimum(cover, 1)))
+    apart = _spot(rng, peel, float(rng.uniform(0.22, 0.58)), 0.13, 40)
+    edge = rng.uniform(0.25, 0.6)
+    cover = smoothstep(1 + edge / 2, 1 - edge / 2, apart) * np.float32(rng.uniform(0.55, 0.9))
+    mottle = np.clip(1 + 0.14 * value_noise(rng, _SHAPE_PX, 9, 3), 0.4, 1.1)
+    hue = tone(rng, *_HUES[int(rng.integers(len(_HUES)))])
+    clouds = np.sqrt(peel.albedo.mean(axis=2) / peel.albedo.mean())  # the fruit's own pattern shows through
+    albedo = paint(peel.albedo, hue * clouds[..., None], cover * mottle)
+    return replace(peel, albedo=albedo, gloss=peel.gloss * (1 - 0.35 * cover))
 
 
 DEFECTS: dict[str, Callable[[Peel, np.random.Generator], Peel]] = {

@@ -1,5 +1,7 @@
 """What lies on the belt: parts drawn for the purpose (`RenderedParts`) or real pictures again (`ReplayedParts`).
 
+For example:
+
     parts = open_parts("orange", "rendered", seed=1, defect_share=0.2)
     part = parts.part(0)          # the same bytes in any order and any process
 """
@@ -73,9 +75,9 @@ class _Stored:
 class ReplayedParts:
     """Real pictures from a folder, shuffled by the seed.
 
-    Either MVTec's layout, of which only test/ is replayed (test/<kind>/*, ground_truth/<kind>/*_mask.png), or one folder
-    of good pictures (GOOD_FOLDERS) beside folders of bad ones. With a `defect_share`, each part is drawn at random, good
-    or bad with that share; without (None), each picture comes once before any comes again.
+    Either MVTec's layout, of which only test/ is replayed (test/<kind>/*, ground_truth/<kind>/*_mask.png), or one
+    folder of good pictures (GOOD_FOLDERS) beside folders of bad ones. With a `defect_share`, each part is drawn at
+    random, good or bad with that share; without (None), each picture comes once before any comes again.
 
     Raises:
         InputError: no such folder, no pictures in it, or none of a kind that the share asks for.
@@ -109,7 +111,7 @@ class ReplayedParts:
             pictures = self._good + self._bad
             cycle, place = divmod(number, len(pictures))
             order = np.random.default_rng([self._seed, cycle, _LOT]).permutation(len(pictures))
-            return pictures[order[place]]
+            return pictures[int(order[place])]
         lot = np.random.default_rng([self._seed, number, _LOT])
         pictures = self._bad if lot.random() < self._defect_share else self._good
         return pictures[int(lot.integers(len(pictures)))]

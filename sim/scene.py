@@ -1,5 +1,7 @@
 """Free-running mode: the camera films a belt that scrolls in +x, with as many parts in view as fit.
 
+For example:
+
     scene = Scene(parts, CameraSettings(), belt_speed_mm_s=200, spacing_mm=110, count=50, seed=1)
     for index in range(scene.n_frames):
         image, truth = scene.frame(index), scene.visible(index)
@@ -9,15 +11,15 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from protocol.errors import InputError
-from sim.camera import Belt, CameraSettings, Picture, Placed, Sensor, jitter, lay, place
+from sim.camera import Belt, CameraSettings, Placed, Sensor, jitter, lay, place, resized
+from sim.defects import Picture
 from sim.parts import RENDER_PX_PER_MM, Part, RenderedParts, ReplayedParts
 
-_LAYOUT, _TURN, _EXPOSURE = range(20, 23)  # purposes beside those of sim/parts.py and sim/camera.py
+_LAYOUT, _TURN, _EXPOSURE, _NOISE = range(20, 24)  # purposes beside those of sim/parts.py and sim/camera.py
 
 # The largest part with its shadow: 80 mm of orange, out of round by 5 %, and some air.
 PART_MM = 88.0
@@ -35,6 +37,7 @@ class Scene:
         self,
         parts: RenderedParts | ReplayedParts,
         settings: CameraSettings,
+        *,
         belt_speed_mm_s: float,
         spacing_mm: float,
         count: int,
@@ -66,7 +69,8 @@ class Scene:
         self._windows = {number: self._windows.get(number) or self._prepare(number) for number in numbers}
         for number in numbers:
             self._lay(view, self._windows[number], number, scroll_px)
-        return self._sensor.expose(view, np.random.default_rng([self._seed, index, _EXPOSURE]))
+        look = np.random.default_rng([self._seed, 0, _EXPOSURE])  # one exposure for the run: no flicker
+        return self._sensor.expose(view, look, noise=np.random.default_rng([self._seed, index, _NOISE]))
 
     def visible(self, index: int) -> list[tuple[int, float, float]]:
         """(part number, x_px, y_px) of every part that reaches into frame `index`; a centre may lie outside."""
@@ -133,7 +137,8 @@ def _check(view_px: tuple[int, int], part_px: float, step_px: float, spacing_mm:
     if spacing_mm < PART_MM:
         raise InputError(f"a spacing of {spacing_mm:g} mm lets parts overlap: give at least {PART_MM:g} mm")
     if min(view_px) < part_px:
-        raise InputError(f"a view of {view_px[1]}×{view_px[0]} px cannot hold a part of {part_px:.0f} px: lower px_per_mm")
+        view = f"{view_px[1]}×{view_px[0]} px"
+        raise InputError(f"a view of {view} cannot hold a part of {part_px:.0f} px: lower px_per_mm")
     if step_px > view_px[1] - part_px:
         raise InputError("the belt is too fast to see every part whole: lower its speed or raise the frame rate")
 
@@ -142,6 +147,4 @@ def _card(part: Part, side_px: int) -> Part:
     """A whole picture shrunk to fit a square of `side_px`."""
     scale = side_px / max(part.alpha.shape)
     size = (max(1, round(part.alpha.shape[1] * scale)), max(1, round(part.alpha.shape[0] * scale)))
-    rgb = np.asarray(cv2.resize(part.rgb, size, interpolation=cv2.INTER_AREA), np.uint8)
-    mask = cv2.resize(part.mask.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST) > 0
-    return replace(part, rgb=rgb, alpha=np.full(rgb.shape[:2], 255, np.uint8), mask=np.asarray(mask))
+    return resized(part, size)
