@@ -1,0 +1,190 @@
+"""The station's processes on this machine: an MQTT broker and `board/run.py`, started, watched and stopped."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from protocol.errors import InputError
+
+ROOT = Path(__file__).resolve().parent.parent
+START_WITHIN_S = 30.0
+STOP_WITHIN_S = 10.0
+LOOPBACK = "127.0.0.1"
+
+
+@dataclass(frozen=True)
+class StationSettings:
+    model: str
+    models_dir: Path
+    folder: Path  # configuration, logs, outbox
+    triggered: bool
+    belt_speed_mm_s: float
+    gate_distance_mm: float
+    runtime: str  # of the ARM engine
+    record: bool
+    mqtt_port: int
+    belt_port: int
+    tap_port: int
+
+
+class Process:
+    """A child process whose output goes to a log file."""
+
+    def __init__(self, name: str, command: list[str], log: Path) -> None:
+        self.name = name
+        self._log = log
+        with log.open("wb") as output:
+            self._child = subprocess.Popen(  # noqa: S603 - our own command line
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                cwd=ROOT,
+                start_new_session=True,  # Ctrl-C is for the belt, which then stops its children in order
+            )
+
+    def check(self) -> None:
+        """Raises: InputError with the process's own last words if it has ended."""
+        code = self._child.poll()
+        if code is not None:
+            raise InputError(f"the {self.name} stopped with code {code}: {self._last_words()}")
+
+    def stop(self) -> None:
+        self._child.terminate()
+        try:
+            self._child.wait(STOP_WITHIN_S)
+        except subprocess.TimeoutExpired:
+            self._child.kill()
+            self._child.wait()
+
+    def _last_words(self) -> str:
+        lines = self._log.read_text(errors="replace").strip().splitlines()
+        return lines[-1].removeprefix("beltsight: ") if lines else f"it said nothing, see {self._log}"
+
+
+@contextlib.contextmanager
+def start_broker(folder: Path, port: int) -> Iterator[Process]:
+    """A broker on the loopback address. Raises: InputError if there is none to start or its port is taken."""
+    refuse_taken(port)
+    process = Process("MQTT broker", broker_command(folder, port), folder / "broker.log")
+    try:
+        wait_for_port(process, port)
+        yield process
+    finally:
+        process.stop()
+
+
+@contextlib.contextmanager
+def start_board(settings: StationSettings) -> Iterator[Process]:
+    """`board/run.py` with a configuration written for this run. Its readiness shows on the state topic."""
+    for port in (settings.belt_port, settings.tap_port):
+        refuse_taken(port)
+    config = settings.folder / "line.toml"
+    config.write_text(board_config(settings), encoding="utf-8")
+    command = [sys.executable, str(ROOT / "board" / "run.py"), "--config", str(config)]
+    process = Process("board", command, settings.folder / "board.log")
+    try:
+        yield process
+    finally:
+        process.stop()
+
+
+def board_config(settings: StationSettings) -> str:
+    """The line's TOML file (`board/line.toml` explains the keys)."""
+    mode = "triggered" if settings.triggered else "free-running"
+    return f"""\
+model = "{settings.model}"
+models_dir = '{settings.models_dir.resolve()}'
+site = "{SITE}"
+line = "{LINE}"
+source = "belt"
+mode = "{mode}"
+belt_speed_mm_s = {float(settings.belt_speed_mm_s)}
+
+[belt]
+endpoint = "tcp://{LOOPBACK}:{settings.belt_port}"
+
+[engines]
+runtime = "{settings.runtime}"
+
+[gate]
+distance_mm = {float(settings.gate_distance_mm)}
+dry_log = "gate.jsonl"
+
+[broker]
+host = "{LOOPBACK}"
+port = {settings.mqtt_port}
+
+[mqtt]
+outbox = "outbox.sqlite"
+
+[tap]
+endpoint = "tcp://{LOOPBACK}:{settings.tap_port}"
+
+[recorder]
+keep = "{"everything" if settings.record else "nothing"}"
+folder = "recordings"
+"""
+
+
+SITE, LINE = "sim", "line1"
+
+
+def broker_command(folder: Path, port: int) -> list[str]:
+    """Mosquitto where it is installed, else amqtt. Raises: InputError if there is neither."""
+    mosquitto = shutil.which("mosquitto") or shutil.which("mosquitto", path="/usr/sbin:/usr/local/sbin")
+    if mosquitto:
+        config = folder / "mosquitto.conf"
+        config.write_text(f"listener {port} {LOOPBACK}\nallow_anonymous true\npersistence false\n", encoding="utf-8")
+        return [mosquitto, "-c", str(config)]
+    if importlib.util.find_spec("amqtt"):
+        config = folder / "amqtt.yaml"
+        config.write_text(AMQTT_CONFIG.format(address=f"{LOOPBACK}:{port}"), encoding="utf-8")
+        return [sys.executable, "-m", "amqtt.scripts.broker_script", "-c", str(config)]
+    raise InputError("no MQTT broker: install mosquitto, or `pip install 'beltsight[sim]'` for the embedded one")
+
+
+AMQTT_CONFIG = """\
+listeners:
+  default:
+    type: tcp
+    bind: {address}
+plugins:
+  amqtt.plugins.authentication.AnonymousAuthPlugin:
+    allow_anonymous: true
+"""
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind((LOOPBACK, 0))
+        return int(probe.getsockname()[1])
+
+
+def refuse_taken(port: int) -> None:
+    """Raises: InputError if somebody listens on the port."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((LOOPBACK, port))
+        except OSError as error:
+            raise InputError(f"port {port} is taken ({error.strerror}): stop who holds it, or choose another") from None
+
+
+def wait_for_port(process: Process, port: int) -> None:
+    deadline_s = time.monotonic() + START_WITHIN_S
+    while time.monotonic() < deadline_s:
+        process.check()
+        with contextlib.suppress(OSError), socket.create_connection((LOOPBACK, port), 0.5):
+            return
+        time.sleep(0.05)
+    raise InputError(f"the {process.name} does not listen on port {port} after {START_WITHIN_S:.0f} s: see its log")

@@ -1,0 +1,89 @@
+"""What the line says over MQTT, collected by a client that knows nothing of the board."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Callable
+
+import paho.mqtt.client as mqtt
+
+from protocol.broker import BrokerSettings, close_broker, connect_broker
+from protocol.errors import InputError, MessageError
+from protocol.messages import Verdict, decode_verdict, new_run
+
+
+class Verdicts:
+    """Verdicts of one run, each event once, in the order of their arrival; and the line's latest state and health."""
+
+    def __init__(self, broker: BrokerSettings, run: str) -> None:
+        """Raises: InputError if no broker answers."""
+        self.items: list[Verdict] = []
+        self.arrived_ns: list[int] = []
+        self.duplicates = 0
+        self.refused = 0
+        self.state = ""
+        self.state_reason = ""
+        self.health: dict[str, object] = {}
+        self._run = run
+        self._events: set[str] = set()
+        self._news = threading.Condition()
+        self._client, _ = connect_broker(broker, f"belt-{new_run()}", prepare=self._prepare)
+
+    def wait(self, ready: Callable[[], bool], timeout_s: float) -> bool:
+        """Until `ready()` holds, which is asked again whenever something arrives."""
+        with self._news:
+            return self._news.wait_for(ready, timeout_s)
+
+    def wait_until_running(self, check: Callable[[], None], timeout_s: float) -> None:
+        """Until a board announces itself. `check` raises what is wrong with it. Raises: InputError."""
+        deadline_s = time.monotonic() + timeout_s
+        while not self.wait(lambda: self.state in ("running", "degraded"), 0.1):
+            check()
+            if time.monotonic() > deadline_s:
+                raise InputError(f"no board announced itself within {timeout_s:.0f} s: is board/run.py on this broker?")
+
+    def close(self) -> None:
+        close_broker(self._client)
+
+    def _prepare(self, client: mqtt.Client) -> None:
+        accepted = client.on_connect
+
+        def on_connect(*packet: object) -> None:
+            if accepted:
+                accepted(*packet)  # type: ignore[arg-type]
+            for leaf, qos in (("verdict", 1), ("state", 1), ("health", 0)):
+                client.subscribe(f"beltsight/+/+/{leaf}", qos=qos)
+
+        client.on_connect = on_connect
+        client.on_message = self._on_message
+
+    def _on_message(self, _client: mqtt.Client, _data: object, message: mqtt.MQTTMessage) -> None:
+        leaf = message.topic.rpartition("/")[2]
+        with self._news:
+            try:
+                self._take(leaf, bytes(message.payload))
+            except (MessageError, ValueError):
+                self.refused += 1
+            self._news.notify_all()
+
+    def _take(self, leaf: str, payload: bytes) -> None:
+        if leaf == "verdict":
+            self._take_verdict(decode_verdict(payload))
+            return
+        content = json.loads(payload)
+        if leaf == "health":
+            self.health = content
+        else:
+            self.state, self.state_reason = str(content["state"]), str(content["reason"])
+
+    def _take_verdict(self, verdict: Verdict) -> None:
+        if verdict.run != self._run:
+            return
+        if verdict.event_id in self._events:
+            self.duplicates += 1
+            return
+        self._events.add(verdict.event_id)
+        self.items.append(verdict)
+        self.arrived_ns.append(time.monotonic_ns())

@@ -1,0 +1,144 @@
+"""The live view of a run in a terminal; a few plain lines where the output is no terminal."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.panel import Panel
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from protocol.messages import Verdict
+from sim.score import Summary, percentiles
+
+COLOURS = {"OK": "green", "REJECT": "red", "UNKNOWN": "yellow"}
+GLYPHS = {"OK": "●", "REJECT": "✗", "UNKNOWN": "?"}
+BELT_SHOWS = 40  # parts
+PLAIN_EVERY_S = 2.0
+
+
+@dataclass(frozen=True)
+class Scenery:
+    """What stays the same during a run."""
+
+    title: str
+    hint: str  # where else to look
+    parts: int
+
+
+class View:
+    """`with View(...) as view: view.show(...)` a few times a second."""
+
+    def __init__(self, console: Console, scenery: Scenery) -> None:
+        self._console, self._scenery = console, scenery
+        self._live = Live(console=console, auto_refresh=False) if console.is_terminal else None
+        self._started_s = time.monotonic()
+        self._plain_due_s = 0.0
+
+    def __enter__(self) -> View:
+        if self._live:
+            self._live.start()
+        else:
+            self._console.print(self._scenery.title, self._scenery.hint, sep="\n", highlight=False, soft_wrap=True)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._live:
+            self._live.stop()
+
+    def show(self, verdicts: Sequence[Verdict], state: str, *, is_last: bool = False) -> None:
+        if self._live:
+            self._live.update(self.draw(verdicts, state), refresh=True)
+        elif verdicts and (is_last or time.monotonic() >= self._plain_due_s):
+            self._plain_due_s = time.monotonic() + PLAIN_EVERY_S
+            self._console.print(plain_line(verdicts, self._scenery.parts), highlight=False, soft_wrap=True)
+
+    def draw(self, verdicts: Sequence[Verdict], state: str) -> Panel:
+        """Belt, progress, counts and the newest part."""
+        rows: list[RenderableType] = [
+            Text.assemble(("gate ◀ ", "dim"), *_belt(verdicts)),
+            _progress(len(verdicts), self._scenery.parts, time.monotonic() - self._started_s),
+            _counts(verdicts, state),
+            _newest(verdicts),
+            Text(self._scenery.hint, style="dim"),
+        ]
+        return Panel(Group(*rows), title=self._scenery.title, title_align="left", border_style="blue")
+
+
+def _belt(verdicts: Sequence[Verdict]) -> list[tuple[str, str]]:
+    shown = verdicts[-BELT_SHOWS:]
+    return [(GLYPHS[verdict.decision] + " ", COLOURS[verdict.decision]) for verdict in reversed(shown)]
+
+
+def _progress(done: int, total: int, elapsed_s: float) -> Table:
+    row = Table.grid(padding=(0, 1))
+    left_s = elapsed_s / done * (total - done) if done else 0.0
+    pace = f"{done / elapsed_s:.1f} parts/s" if elapsed_s > 0 else ""
+    row.add_row(ProgressBar(total, done, width=40), f"{done}/{total} parts", pace, f"{left_s:.0f} s left")
+    return row
+
+
+def _counts(verdicts: Sequence[Verdict], state: str) -> Text:
+    latency = percentiles([verdict.latency_ms for verdict in verdicts])
+    pieces: list[tuple[str, str]] = []
+    for decision, colour in COLOURS.items():
+        count = sum(verdict.decision == decision for verdict in verdicts)
+        pieces.append((f"{GLYPHS[decision]} {decision} {count}   ", colour))
+    pieces.append((f"latency p50 {latency['p50']:.1f} ms, p99 {latency['p99']:.1f} ms   ", ""))
+    pieces.append((state, "green" if state == "running" else "bold yellow"))
+    return Text.assemble(*pieces)
+
+
+def _newest(verdicts: Sequence[Verdict]) -> Text:
+    if not verdicts:
+        return Text("waiting for the first verdict …", style="dim")
+    verdict = verdicts[-1]
+    decision = (verdict.decision, COLOURS[verdict.decision])
+    return Text.assemble(f"part {verdict.part_id}: ", decision, f" {_why(verdict)}, {verdict.engine}")
+
+
+def _why(verdict: Verdict) -> str:
+    if verdict.score is None:
+        return f"({verdict.reason})"
+    sign = "≥" if verdict.score >= verdict.threshold else "<"
+    return f"score {verdict.score:.2f} {sign} {verdict.threshold:.2f}"
+
+
+def plain_line(verdicts: Sequence[Verdict], total: int) -> str:
+    counts = ", ".join(f"{name} {sum(v.decision == name for v in verdicts)}" for name in COLOURS)
+    latency = percentiles([verdict.latency_ms for verdict in verdicts])
+    return f"{len(verdicts):>6}/{total} parts   {counts}   latency p50 {latency['p50']:.1f} ms"
+
+
+def print_summary(console: Console, summary: Summary) -> None:
+    """The end-of-run table: every key of the report, in words a person reads."""
+    table = Table(title="Summary", title_justify="left", show_header=False, box=None, padding=(0, 2, 0, 0))
+    for name, value in _summary_rows(summary):
+        table.add_row(name, value)
+    console.print(table, highlight=False)
+
+
+def _summary_rows(summary: Summary) -> list[tuple[str, str]]:
+    latency = summary.latency_ms
+    stages = ", ".join(f"{name} {figures['p50']:.2f}" for name, figures in summary.stages_ms.items())
+    return [
+        ("parts, verdicts, lost", f"{summary.parts}, {summary.verdicts}, {summary.lost}"),
+        ("OK, REJECT, UNKNOWN", f"{summary.ok}, {summary.reject}, {summary.unknown}"),
+        ("recall on defects", _rate(summary.recall)),
+        ("false rejects", _rate(summary.false_reject_rate)),
+        ("image AUROC", "–" if summary.auroc is None else f"{summary.auroc:.4f}"),
+        ("throughput", f"{summary.parts_per_s:.1f} parts/s"),
+        ("trigger → verdict", f"p50 {latency['p50']:.1f} ms, p99 {latency['p99']:.1f} ms, max {latency['max']:.1f} ms"),
+        ("  of it, p50 in ms", stages),
+        ("gate deadlines missed", str(summary.missed_deadlines)),
+        ("engine, model", f"{summary.engine}, {summary.model_id}"),
+    ]
+
+
+def _rate(value: float | None) -> str:
+    return "–" if value is None else f"{value:.1%}"
