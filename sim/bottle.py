@@ -312,7 +312,7 @@ def _flake(mouth: Mouth, rng: np.random.Generator) -> Mouth:
     turn = rng.uniform(0, np.pi)
     u = (columns - x) * np.cos(turn) + (rows - y) * np.sin(turn)
     v = ((rows - y) * np.cos(turn) - (columns - x) * np.sin(turn)) * rng.uniform(1.0, 1.8)
-    apart = np.hypot(u, v) / size_px * (1 + 0.13 * value_noise(rng, _SHAPE_PX, size_px * 0.8, 3))
+    apart = np.hypot(u, v) / size_px * np.exp(0.13 * value_noise(rng, _SHAPE_PX, size_px * 0.8, 3))
     shape = smoothstep(1.06, 0.94, apart) * smoothstep(BORE + 0.05, BORE + 0.02, mouth.radius)
     crumple = value_noise(rng, _SHAPE_PX, 4 + size_px * 0.5, 3)
     slope = cv2.Sobel(crumple, cv2.CV_32F, 1, 0, scale=1 / 8) + cv2.Sobel(crumple, cv2.CV_32F, 0, 1, scale=1 / 8)

@@ -133,6 +133,7 @@ class Placed:
     rgb: Picture  # (h, w, 3)
     alpha: Picture  # (h, w)
     defect: Picture  # (h, w), 0..255: share of the pixel that is defective
+    shade: Picture  # (h, w), 0..255: light that the part leaves on the belt around it
 
 
 def place(
@@ -142,9 +143,11 @@ def place(
     matrix = _turn_matrix(part.alpha.shape, centre_px, turn_deg, scale)
     size = (shape_px[1], shape_px[0])
     rgb = cv2.warpAffine(part.rgb, matrix, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-    alpha = cv2.warpAffine(part.alpha, matrix, size, flags=cv2.INTER_LINEAR)
-    defect = cv2.warpAffine(part.mask.astype(np.uint8) * 255, matrix, size, flags=cv2.INTER_LINEAR)
-    return Placed(np.asarray(rgb, np.uint8), np.asarray(alpha, np.uint8), np.asarray(defect, np.uint8))
+    alpha = np.asarray(cv2.warpAffine(part.alpha, matrix, size, flags=cv2.INTER_LINEAR), np.uint8)
+    defect = np.asarray(
+        cv2.warpAffine(part.mask.astype(np.uint8) * 255, matrix, size, flags=cv2.INTER_LINEAR), np.uint8
+    )
+    return Placed(np.asarray(rgb, np.uint8), alpha, defect, _cast_shade(alpha))
 
 
 def place_picture(part: Part, shape_px: tuple[int, int], centre_px: NDArray[np.float64], turn_deg: float) -> Placed:
@@ -155,10 +158,10 @@ def place_picture(part: Part, shape_px: tuple[int, int], centre_px: NDArray[np.f
     matrix = _turn_matrix(shape_px, centre_px, turn_deg, 1.0)
     defect = part.mask.astype(np.uint8) * 255
     if np.array_equal(matrix, np.eye(2, 3)):
-        return Placed(part.rgb, part.alpha, defect)
+        return Placed(part.rgb, part.alpha, defect, part.alpha)
     rgb = cv2.warpAffine(part.rgb, matrix, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
     defect = np.asarray(cv2.warpAffine(defect, matrix, size, flags=cv2.INTER_LINEAR), np.uint8)
-    return Placed(np.asarray(rgb, np.uint8), part.alpha, defect)
+    return Placed(np.asarray(rgb, np.uint8), part.alpha, defect, part.alpha)
 
 
 def resized(part: Part, size_px: tuple[int, int]) -> Part:
@@ -178,7 +181,7 @@ def _turn_matrix(
     return np.column_stack([turn, centre_px - turn @ middle])
 
 
-def shadow(alpha: Picture) -> Picture:
+def _cast_shade(alpha: Picture) -> Picture:
     """(h, w), 0..255: what light is left on the belt around a part: dark close to it, fading away from the lamp."""
     small = cv2.resize(alpha, None, fx=0.25, fy=0.25, interpolation=cv2.INTER_AREA)
     moved = np.array([[1, 0, _SHADOW_PX[0] / 4], [0, 1, _SHADOW_PX[1] / 4]], np.float64)
@@ -190,7 +193,7 @@ def shadow(alpha: Picture) -> Picture:
 
 def lay(belt: Picture, placed: Placed) -> Picture:
     """The part over a window of belt (h, w, 3), with its shadow."""
-    shaded = cv2.multiply(belt, cv2.cvtColor(shadow(placed.alpha), cv2.COLOR_GRAY2RGB), scale=1 / 255)
+    shaded = cv2.multiply(belt, cv2.cvtColor(placed.shade, cv2.COLOR_GRAY2RGB), scale=1 / 255)
     cover = cv2.cvtColor(placed.alpha, cv2.COLOR_GRAY2RGB)
     top = cv2.multiply(placed.rgb, cover, scale=1 / 255)
     under = cv2.multiply(shaded, cv2.bitwise_not(cover), scale=1 / 255)

@@ -104,9 +104,8 @@ def _body(rng: np.random.Generator, radius_px: float) -> tuple[Picture, Field]:
     angle = np.arctan2(y, x)
     outline = np.full(x.shape, radius_px, np.float32)
     for wave, spread in ((2, 0.014), (3, 0.006), (4, 0.003)):
-        outline *= 1 + np.float32(np.clip(rng.normal(0, spread), -0.025, 0.025)) * np.cos(
-            wave * angle + np.float32(rng.uniform(0, 2 * np.pi))
-        )
+        swing = np.float32(np.clip(rng.normal(0, spread), -0.025, 0.025))
+        outline *= 1 + swing * np.cos(wave * angle + np.float32(rng.uniform(0, 2 * np.pi)))
     rho = np.hypot(x, y) / outline
     alpha = np.clip((1 - rho) * outline + 0.5, 0, 1) * 255
     inside = np.minimum(rho, 0.99) / np.maximum(rho, 1e-6) / outline
@@ -116,7 +115,7 @@ def _body(rng: np.random.Generator, radius_px: float) -> tuple[Picture, Field]:
 
 
 def _pores(rng: np.random.Generator, normal: Field, radius_px: float) -> tuple[Field, Field]:
-    """Relief in px and pit strength 0..1 of the peel: dimples 1 to 2 mm apart, laid on the ball without distortion."""
+    """Relief in px and pit strength 0..1.3 of the peel: dimples 1 to 2 mm apart, laid on the ball undistorted."""
     side = int(np.pi * radius_px) + 8
     dimples = grain(rng, (side, side), *sorted(rng.uniform((0.9, 1.9), (1.25, 2.6))))
     swell = value_noise(rng, (side, side), 26, 2)
@@ -156,7 +155,7 @@ def _freckles(rng: np.random.Generator, peel: Peel) -> Peel:
 def _pole(rng: np.random.Generator, peel: Peel) -> Peel:
     """The stem's calyx or, seen from the other side, the blossom's scar, in a dimple with furrows."""
     axis = _direction(rng)
-    stem_side = rng.random() < 0.55
+    is_stem_side = rng.random() < 0.55
     across, along = _tangents(axis)
     u, v = peel.normal @ across, peel.normal @ along
     near = np.hypot(u, v)
@@ -170,7 +169,7 @@ def _pole(rng: np.random.Generator, peel: Peel) -> Peel:
     relief = relief + ring * furrow * np.float32(rng.uniform(0.5, 1.3))
     pale = paint(peel.albedo, linear(214, 168, 60), bowl * np.float32(rng.uniform(0.1, 0.45)))
     peel = replace(peel, relief_px=relief, albedo=pale)
-    return _calyx(rng, peel, near, angle) if stem_side else _scar(rng, peel, near)
+    return _calyx(rng, peel, near, angle) if is_stem_side else _scar(rng, peel, near)
 
 
 def _furrows(rng: np.random.Generator, angle: Field) -> Field:
@@ -186,13 +185,13 @@ def _calyx(rng: np.random.Generator, peel: Peel, near: Field, angle: Field) -> P
     """A green-brown star of five lobes with the pale cut stem in it."""
     size = np.float32(rng.uniform(0.055, 0.085))
     lobes = size * (1 + np.float32(0.22) * np.cos(5 * angle + np.float32(rng.uniform(0, 6.3))))
-    lobes = lobes * (1 + np.float32(0.10) * value_noise(rng, near.shape, 5))
+    lobes = lobes * (1 + np.float32(0.10) * value_noise(rng, _SHAPE_PX, 5))
     star = smoothstep(1.15, 0.85, near / lobes)
     dark = smoothstep(1.9, 0.9, near / lobes) * (1 - star)
     core = smoothstep(0.55, 0.35, near / size)
     green = tone(rng, (84, 92, 34), (132, 118, 62))
     albedo = paint(peel.albedo, linear(120, 72, 14), dark * np.float32(0.5))
-    albedo = paint(albedo, green * (1 + np.float32(0.25) * value_noise(rng, near.shape, 3))[..., None], star)
+    albedo = paint(albedo, green * (1 + np.float32(0.18) * value_noise(rng, _SHAPE_PX, 3))[..., None], star)
     albedo = paint(albedo, tone(rng, (120, 96, 52), (186, 164, 104)), core)
     relief = peel.relief_px + star * 1.6 + core * 0.9
     return replace(peel, albedo=albedo, relief_px=relief, gloss=peel.gloss * (1 - 0.85 * star))
@@ -201,7 +200,7 @@ def _calyx(rng: np.random.Generator, peel: Peel, near: Field, angle: Field) -> P
 def _scar(rng: np.random.Generator, peel: Peel, near: Field) -> Peel:
     """The small brown blossom scar; on navel fruits a wider wrinkled mouth."""
     size = np.float32(rng.choice([rng.uniform(0.018, 0.035), rng.uniform(0.05, 0.09)], p=[0.7, 0.3]))
-    rough = near / (size * (1 + np.float32(0.2) * value_noise(rng, near.shape, 5, 2)))
+    rough = near / size * np.exp(np.float32(0.2) * value_noise(rng, _SHAPE_PX, 5, 2))
     spot = smoothstep(1.2, 0.6, rough)
     lip = np.exp(-np.square((rough - 1.5) / 0.45))
     albedo = paint(peel.albedo, tone(rng, (96, 58, 20), (140, 92, 40)), spot * np.float32(0.85))
@@ -232,7 +231,8 @@ def _spot(rng: np.random.Generator, peel: Peel, size_rad: float, ragged: float, 
     squeeze = np.float32(rng.uniform(0.75, 1.3))
     u, v = peel.normal @ across * squeeze, peel.normal @ along / squeeze
     apart = np.where(peel.normal @ place > 0, np.hypot(u, v), 9) / np.float32(np.sin(size_rad))
-    return np.asarray(apart * (1 + np.float32(ragged) * value_noise(rng, apart.shape, cell_px, 4)), np.float32)
+    # exp, not 1 + noise: noise below -1 would open a second spot far away
+    return np.asarray(apart * np.exp(np.float32(ragged) * value_noise(rng, _SHAPE_PX, cell_px, 4)), np.float32)
 
 
 # Green, blue and olive Penicillium, each between a young and an old tone.

@@ -125,7 +125,8 @@ class Scene:
             return
         into = (slice(first_y, last_y), slice(first_x, last_x))
         out_of = (slice(first_y - top_px, last_y - top_px), slice(first_x - left_px, last_x - left_px))
-        view[into] = lay(view[into], Placed(window.rgb[out_of], window.alpha[out_of], window.defect[out_of]))
+        seen = Placed(window.rgb[out_of], window.alpha[out_of], window.defect[out_of], window.shade[out_of])
+        view[into] = lay(view[into], seen)
 
 
 def _check(view_px: tuple[int, int], part_px: float, step_px: float, spacing_mm: float, count: int) -> None:
