@@ -1,0 +1,81 @@
+"""A recipe: everything that shapes a model besides its pictures and the seed. Loaded from TOML, strictly.
+
+description = "bottle, wider"
+float_steps = 6000
+[widths]
+encoder = [32, 48, 96, 128]
+[threshold]
+method = "k-sigma"
+value = 3.0
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from host.augmentation import Variation
+from host.network import INPUT_MULTIPLE_PX, Widths
+from host.thresholds import ThresholdRule
+from protocol.errors import ConfigError
+from protocol.strict import FieldError, build, require
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+
+@dataclass(frozen=True)
+class Rendered:
+    """How many parts are drawn for `--data rendered`, and on how many different belts."""
+
+    train_parts: int = 600
+    test_parts: int = 400
+    test_defect_share: float = 0.5
+    belts: int = 8
+
+    def __post_init__(self) -> None:
+        require(1 <= self.belts <= min(self.train_parts, self.test_parts), "belts", "must be 1..parts")
+        require(0 < self.test_defect_share < 1, "test_defect_share", "must lie between 0 and 1")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    description: str = "first small network"
+    input_px: int = 128
+    widths: Widths = field(default_factory=Widths)
+    variation: Variation = field(default_factory=Variation)
+    float_steps: int = 4000
+    quantized_steps: int = 1000
+    pairs: int = 8  # a step sees as many good pictures and as many defective ones
+    learning_rate: float = 2e-3
+    quantized_learning_rate: float = 2e-4
+    weight_decay: float = 1e-2
+    top_pixels: int = 10
+    held_out_share: float = 0.25  # of the good pictures; they set the threshold and train nothing
+    threshold: ThresholdRule = field(default_factory=ThresholdRule)
+    rendered: Rendered = field(default_factory=Rendered)
+
+    def __post_init__(self) -> None:
+        whole = self.input_px >= INPUT_MULTIPLE_PX and self.input_px % INPUT_MULTIPLE_PX == 0
+        require(whole, "input_px", f"must be a multiple of {INPUT_MULTIPLE_PX}")
+        for key in ("float_steps", "quantized_steps", "pairs", "top_pixels"):
+            require(getattr(self, key) >= 1, key, "must be at least 1")
+        for key in ("learning_rate", "quantized_learning_rate"):
+            require(0 < getattr(self, key) < 1, key, "must lie between 0 and 1")
+        require(self.weight_decay >= 0, "weight_decay", "must not be negative")
+        require(0 < self.held_out_share < 1, "held_out_share", "must lie between 0 and 1")
+
+
+def load_recipe(path: Path) -> Recipe:
+    """Raises: ConfigError naming the file and the key."""
+    try:
+        return build(Recipe, tomllib.loads(path.read_text()))
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read ({error.strerror}): correct --recipe") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is not TOML: {error}") from None
+    except FieldError as error:
+        raise ConfigError(f"{path}: {error}") from None
