@@ -298,7 +298,7 @@ class Sensor:
 
     def _prepare(self, shape_px: tuple[int, int]) -> None:
         """Draw what every frame of one size shares. Drawing all noise anew would cost a frame 10 ms."""
-        if shape_px == self._shape_px:
+        if shape_px == self._shape_px or not (self._settings.vignetting or self._noise_of_level.any()):
             return
         self._shape_px = shape_px
         height_px, width_px = shape_px

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import cv2
 import numpy as np
@@ -39,6 +40,14 @@ class Part:
     rgb: NDArray[np.uint8]  # (h, w, 3) RGB: the part's sprite, or a whole replayed picture
     alpha: NDArray[np.uint8]  # (h, w) coverage of the part, 0..255; all 255 for a replayed picture
     mask: NDArray[np.bool_]  # (h, w) True on defective pixels; all False if good or unknown
+
+
+class Parts(Protocol):
+    """What a camera or a scene takes its parts from."""
+
+    def part(self, number: int) -> Part:
+        """Part `number`; equal for equal numbers."""
+        ...
 
 
 class RenderedParts:

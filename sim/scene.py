@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from protocol.errors import InputError
 from sim.camera import Belt, CameraSettings, Placed, Sensor, jitter, lay, place, resized
 from sim.defects import Picture
-from sim.parts import RENDER_PX_PER_MM, Part, RenderedParts, ReplayedParts
+from sim.parts import RENDER_PX_PER_MM, Part, Parts
 
 _LAYOUT, _TURN, _EXPOSURE, _NOISE = range(20, 24)  # purposes beside those of sim/parts.py and sim/camera.py
 
@@ -35,7 +35,7 @@ class Scene:
 
     def __init__(
         self,
-        parts: RenderedParts | ReplayedParts,
+        parts: Parts,
         settings: CameraSettings,
         *,
         belt_speed_mm_s: float,

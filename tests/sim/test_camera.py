@@ -66,6 +66,12 @@ def test_position_jitter_is_in_mm() -> None:
     assert np.abs(np.array(centres) - 127.5).max() <= 2.5 * 2.0 * STILL.px_per_mm + 0.2
 
 
+def test_the_seed_moves_the_part() -> None:
+    jittery = replace(STILL, position_jitter_mm=2.0)
+    centres = [centre_px(Camera(jittery, seed).shoot(disc()).image[..., 0] > 150) for seed in range(2)]
+    assert np.abs(centres[0] - centres[1]).max() > 0.5
+
+
 def test_rotation_jitter_turns_the_part() -> None:
     bar = replace(disc(), alpha=np.where(abs(np.mgrid[:121, :121][0] - 60) < 8, 255, 0).astype(np.uint8))
     camera = Camera(replace(STILL, rotation_jitter_deg=10.0), 0)
@@ -173,6 +179,17 @@ def test_a_replay_can_be_fitted_to_a_frame_and_shaken() -> None:
     assert shot.mask.sum() == pytest.approx(4 * 400, rel=0.05)
 
 
+def test_the_mask_of_a_shaken_replay_moves_with_it() -> None:
+    marked = picture(0)
+    marked = replace(marked, rgb=np.where(marked.mask[..., None], (255, 0, 0), (0, 0, 200)).astype(np.uint8))
+    shaken = replace(STILL, frame_px=None, position_jitter_mm=3.0, rotation_jitter_deg=10.0)
+    for number in range(5):
+        shot = Camera(shaken, 5).shoot(replace(marked, number=number))
+        red = shot.image[..., 0] >= 64
+        assert (red != shot.mask).mean() < 0.002
+    assert (shot.mask != marked.mask).any()
+
+
 def test_shots_do_not_alias_the_part() -> None:
     part = picture(0)
     before = part.rgb.copy()
@@ -186,8 +203,8 @@ def test_the_belt_has_texture_and_no_end() -> None:
     assert 20 < window.mean() < 70
     assert 2 < window[..., 0].std() < 15
     assert np.array_equal(belt.window(5, 0, 200, 300)[:, :-5], window[:, 5:][:, : 300 - 5])
-    long = belt.window(-40, 0, 100, 80).astype(int)
-    jump = np.abs(np.diff(long[..., 0], axis=1)).mean(axis=0)
+    over_the_join = belt.window(-40, 0, 512, 80)[..., 0].reshape(16, 32, 80).mean(axis=1)
+    jump = np.abs(np.diff(over_the_join, axis=1)).mean(axis=0)
     assert jump[39] < 3 * np.median(jump)
 
 
