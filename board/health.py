@@ -10,6 +10,7 @@ import numpy as np
 
 from protocol.messages import Verdict, rfc3339_now
 
+OWN_STAGES = ("decode", "preprocess", "decide")  # with publish: what the line itself costs, beside its engine
 KEPT = 4096  # latest parts that the percentiles are taken from
 
 
@@ -24,7 +25,8 @@ class Health:
         self._counts["parts"] += 1
         self._counts[verdict.decision.lower()] += 1
         self._counts["missed_deadlines"] += verdict.missed_deadline
-        for stage, value in (*verdict.stages_ms.items(), ("publish", publish_ms), ("latency", verdict.latency_ms)):
+        own_ms = sum(verdict.stages_ms.get(stage, 0.0) for stage in OWN_STAGES) + publish_ms
+        for stage, value in (*verdict.stages_ms.items(), ("publish", publish_ms), ("own", own_ms)):
             self._stages.setdefault(stage, deque(maxlen=KEPT)).append(value)
 
     def is_due(self) -> bool:

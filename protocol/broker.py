@@ -59,14 +59,20 @@ def connect_broker(
 
     `prepare` sets callbacks before the first packet. Raises: InputError if no broker answers or it refuses us.
     """
-    for version in (MQTTProtocolVersion.MQTTv5, MQTTProtocolVersion.MQTTv311):
-        client, connected = _connect_with(settings, client_id, version, will, prepare)
-        if connected.event.is_set():
-            return client, connected
+    client, connected = _connect_with(_find_version(settings, client_id), settings, client_id, will, prepare)
+    if not connected.event.is_set():
         close_broker(client)
-        if connected.refusal is None or connected.refusal.value != UNSUPPORTED_PROTOCOL_VERSION:
-            break
-    raise InputError(f"MQTT broker at {settings.host}:{settings.port} {_why(connected)}")
+        raise InputError(f"MQTT broker at {settings.host}:{settings.port} {_why(connected)}")
+    return client, connected
+
+
+def _find_version(settings: BrokerSettings, client_id: str) -> MQTTProtocolVersion:
+    """Ask with a plain CONNECT: some 3.1.1 brokers understand the refusal of MQTT 5, but not its last will."""
+    probe, answer = _connect_with(MQTTProtocolVersion.MQTTv5, settings, f"{client_id}-probe", None, lambda _: None)
+    close_broker(probe)
+    if answer.refusal is not None and answer.refusal.value == UNSUPPORTED_PROTOCOL_VERSION:
+        return MQTTProtocolVersion.MQTTv311
+    return MQTTProtocolVersion.MQTTv5
 
 
 def close_broker(client: mqtt.Client) -> None:
@@ -75,9 +81,9 @@ def close_broker(client: mqtt.Client) -> None:
 
 
 def _connect_with(
+    version: MQTTProtocolVersion,
     settings: BrokerSettings,
     client_id: str,
-    version: MQTTProtocolVersion,
     will: Will | None,
     prepare: Callable[[mqtt.Client], None],
 ) -> tuple[mqtt.Client, Connected]:
@@ -94,7 +100,7 @@ def _connect_with(
         client.connect(settings.host, settings.port, settings.keepalive_s)
     except OSError as error:
         where = f"{settings.host}:{settings.port}"
-        raise InputError(f"no MQTT broker at {where} ({error}): start one, or correct [mqtt] host and port") from None
+        raise InputError(f"no MQTT broker at {where} ({error}): start one, or correct its address") from None
     client.loop_start()
     connected.answered.wait(ANSWER_WITHIN_S)
     return client, connected

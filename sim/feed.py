@@ -11,6 +11,7 @@ import numpy as np
 import zmq
 from numpy.typing import NDArray
 
+from protocol.errors import BeltsightError
 from protocol.messages import Trigger, clock_id
 from protocol.sockets import Socket, open_socket
 from protocol.wire import EndOfRun, encode_message, encode_raw_frame
@@ -39,6 +40,7 @@ class Feed:
         self.dropped = 0
         self.started_ns = 0
         self.finished = threading.Event()
+        self.error: BeltsightError | None = None  # why it finished early
         self._triggered = triggered
         self._rate_hz = rate_hz
         self._clock = clock_id()
@@ -78,6 +80,8 @@ class Feed:
                     prepared = next(exposures)  # drawn while the belt moves on
             if self._triggered:
                 self._send(encode_message(EndOfRun(self.run, count)), patient=True)
+        except BeltsightError as error:  # a picture that cannot be read, far from whoever can say so
+            self.error = error
         finally:
             self.finished.set()
 

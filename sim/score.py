@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 
@@ -29,6 +30,7 @@ class Summary:
     missed_deadlines: int
     lost: int  # parts without any verdict
     duplicates: int
+    board_rss_mb: float | None  # resident memory of the board's process at its last health report
     engine: str
     model_id: str
 
@@ -37,9 +39,14 @@ class Summary:
 
 
 def summarize(
-    truth: Mapping[int, str], verdicts: Sequence[Verdict], *, duration_s: float, duplicates: int, publish_ms: object
+    truth: Mapping[int, str],
+    verdicts: Sequence[Verdict],
+    *,
+    duration_s: float,
+    duplicates: int,
+    health: Mapping[str, Any],
 ) -> Summary:
-    """`truth` maps each part id to its defect, '' for good; `publish_ms` is the board's own figure of that stage."""
+    """`truth` maps each part id to its defect, '' for good; `health` is the board's last report about itself."""
     judged = {verdict.part_id: verdict for verdict in verdicts if verdict.part_id in truth}
     counts = Counter(verdict.decision for verdict in judged.values())
     rejected = {part_id for part_id, verdict in judged.items() if verdict.decision == "REJECT"}
@@ -47,8 +54,7 @@ def summarize(
     good = set(truth) - bad
     scored = [v for v in judged.values() if v.score is not None]
     stages = {name: percentiles([v.stages_ms[name] for v in judged.values() if name in v.stages_ms]) for name in STAGES}
-    if isinstance(publish_ms, dict):
-        stages["publish"] = publish_ms
+    stages |= {name: health["stages_ms"][name] for name in BOARD_STAGES if name in health.get("stages_ms", {})}
     return Summary(
         parts=len(truth),
         verdicts=len(judged),
@@ -64,12 +70,14 @@ def summarize(
         missed_deadlines=sum(v.missed_deadline for v in judged.values()),
         lost=len(truth) - len(judged),
         duplicates=duplicates + len(verdicts) - len(judged),
+        board_rss_mb=health.get("rss_mb"),
         engine=", ".join(sorted({v.engine for v in judged.values() if v.engine})),
         model_id=", ".join(sorted({v.model_id for v in judged.values()})),
     )
 
 
-STAGES = ("wait", "decode", "preprocess", "infer", "decide")  # publish comes from the board's health
+STAGES = ("wait", "decode", "preprocess", "infer", "decide")  # in each verdict
+BOARD_STAGES = ("publish", "own")  # over before the board can know them: from its health
 
 
 def percentiles(values: Sequence[float]) -> dict[str, float]:

@@ -6,6 +6,7 @@ import json
 import threading
 import time
 from collections.abc import Callable
+from typing import Any
 
 import paho.mqtt.client as mqtt
 
@@ -25,7 +26,7 @@ class Verdicts:
         self.refused = 0
         self.state = ""
         self.state_reason = ""
-        self.health: dict[str, object] = {}
+        self.health: dict[str, Any] = {}
         self._run = run
         self._events: set[str] = set()
         self._news = threading.Condition()

@@ -1,0 +1,28 @@
+# Sourced by the other scripts: `need_environment DIR EXTRAS` makes or completes a virtual environment.
+
+need_environment() {
+    local folder=$1 extras=$2
+    local done_mark="$folder/.beltsight-$extras"
+    # Complete when the mark is newer than what says what belongs in it.
+    if [[ -e $done_mark && $done_mark -nt pyproject.toml ]]; then
+        return
+    fi
+    if [[ ! -x $folder/bin/python ]]; then
+        find_python
+        echo "making the virtual environment $folder (once) …" >&2
+        "$PYTHON" -m venv "$folder" || { echo "beltsight: $PYTHON cannot make a virtual environment: install python3-venv" >&2; exit 2; }
+    fi
+    echo "installing what the line needs: beltsight[$extras] (once) …" >&2
+    "$folder/bin/python" -m pip install --quiet --disable-pip-version-check --editable ".[$extras]" >&2
+    touch "$done_mark"
+}
+
+find_python() {
+    for PYTHON in "${PYTHON:-}" python3 python3.12 python3.11 python3.10 python; do
+        if [[ -n $PYTHON ]] && "$PYTHON" -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null; then
+            return
+        fi
+    done
+    echo "beltsight: needs Python 3.10 or later: install it, or name it with PYTHON=/path/to/python3" >&2
+    exit 2
+}

@@ -1,0 +1,71 @@
+"""The fake belt's command line."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from protocol.broker import BrokerSettings
+from protocol.errors import InputError
+from sim.station import LOOPBACK, ROOT
+
+
+def parse_options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description="A fake conveyor belt that brings up the whole inspection line without hardware.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    add = parser.add_argument
+    add("--product", choices=("orange", "bottle"), default="orange", help="what lies on the belt")
+    add("--source", default="rendered", help="'rendered', or a folder of real pictures (MVTec layout, or fresh/rotten)")
+    add("--model", help="id of the model package (default: PRODUCT-128)")
+    add("--models", type=Path, default=ROOT / "models", help="folder of model packages")
+    add("--parts", type=int, default=60, help="how many parts go by")
+    add("--rate", type=float, default=5.0, help="parts a second")
+    add("--speed", type=float, default=600.0, help="belt speed in mm/s")
+    add("--defect-share", type=float, help="share of defective parts (default: 0.2; a replay's own share)")
+    add("--seed", type=int, default=1, help="the same seed brings the same parts")
+    add("--free-running", action="store_true", help="a scrolling view, no light barrier; the board finds the parts")
+    add("--fps", type=float, default=30.0, choices=(30.0, 60.0), help="of the free-running camera")
+    pace = parser.add_mutually_exclusive_group()
+    pace.add_argument("--realtime", action="store_true", default=True, help="the belt does not wait for the board")
+    pace.add_argument("--as-fast-as-possible", action="store_true", help="the belt waits for the board")
+    add("--distinct", type=int, help="draw only so many parts and repeat them")
+    add("--runtime", choices=("auto", "onnxruntime", "opencv"), default="auto", help="of the board's ARM engine")
+    add("--connect", metavar="ENDPOINT", help="feed this board instead of starting one, e.g. tcp://127.0.0.1:5560")
+    add("--broker", metavar="HOST[:PORT]", default=f"{LOOPBACK}:1883", help="where that board's verdicts go")
+    add("--tap", metavar="ENDPOINT", default=f"tcp://{LOOPBACK}:5561", help="where that board shows its parts")
+    add("--mqtt-port", type=int, default=0, help="port of the broker that is started; 0: any free one")
+    add("--record", action="store_true", help="have the board record every frame and verdict in the run's folder")
+    add("--verdicts", type=Path, metavar="FILE.jsonl", help="write every verdict there, one JSON line each")
+    add("--report", type=Path, metavar="FILE.json", help="write the summary there")
+    add("--picture", type=Path, metavar="FILE.png", help="draw the last parts with their heat-maps there")
+    add("--run-folder", type=Path, help="configuration, logs and outbox (default: runs/<time>)")
+    options = parser.parse_args()
+    check_options(options)
+    return options
+
+
+def check_options(options: argparse.Namespace) -> None:
+    """Raises: InputError for values that make no run."""
+    positive = {"--parts": options.parts, "--rate": options.rate, "--speed": options.speed}
+    for name, value in positive.items():
+        if not value > 0:
+            raise InputError(f"{name} is {value}: give a number above 0")
+    if options.distinct is not None and options.distinct < 1:
+        raise InputError(f"--distinct is {options.distinct}: give 1 or more")
+    if options.free_running and options.distinct:
+        raise InputError("--distinct repeats single frames: leave it out with --free-running")
+    for name, path in (("--report", options.report), ("--verdicts", options.verdicts), ("--picture", options.picture)):
+        if path and not path.resolve().parent.is_dir():
+            raise InputError(f"{name}: there is no folder {path.parent}: make it first")
+    options.broker = parse_broker(options.broker)
+    options.model = options.model or f"{options.product}-128"
+
+
+def parse_broker(text: str) -> BrokerSettings:
+    """Raises: InputError."""
+    host, _, port = text.partition(":")
+    if not host or (port and not port.isdigit()):
+        raise InputError(f"--broker {text!r}: use HOST or HOST:PORT")
+    return BrokerSettings(host, int(port or 1883))

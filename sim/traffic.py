@@ -1,0 +1,100 @@
+"""What goes over the belt in one run: exposures at a pace, and the truth about them."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from protocol.errors import InputError
+from protocol.manifest import Manifest
+from protocol.messages import Verdict
+from sim.camera import Camera, CameraSettings
+from sim.feed import Exposure, repeat
+from sim.parts import Part, RenderedParts, ReplayedParts, open_parts
+from sim.scene import Scene
+from sim.score import find_parts
+
+
+@dataclass(frozen=True)
+class Traffic:
+    """What goes over the belt, and the truth about it."""
+
+    exposures: Iterator[Exposure]
+    frames: int
+    parts: int
+    rate_hz: float | None
+    truth: Callable[[], dict[int, str]]  # once all were sent: part → its defect, '' for good
+    match: Callable[[list[Verdict]], list[Verdict]]  # verdicts under the belt's own part numbers
+
+
+class RememberedParts:
+    """Parts that note what they were when they were drawn."""
+
+    def __init__(self, parts: RenderedParts | ReplayedParts) -> None:
+        self._parts = parts
+        self.defects: dict[int, str] = {}
+
+    def part(self, number: int) -> Part:
+        part = self._parts.part(number)
+        self.defects[number] = part.defect
+        return part
+
+
+def plan_traffic(options: argparse.Namespace, manifest: Manifest) -> Traffic:
+    share = options.defect_share
+    if share is None and options.source == "rendered":
+        share = 0.2
+    parts = RememberedParts(open_parts(options.product, options.source, options.seed, share))
+    if options.free_running:
+        return plan_free_running(options, parts)
+    return plan_triggered(options, manifest, parts)
+
+
+def plan_triggered(options: argparse.Namespace, manifest: Manifest, parts: RememberedParts) -> Traffic:
+    rendered = options.source == "rendered"
+    settings = CameraSettings(belt_speed_mm_s=options.speed) if rendered else CameraSettings.off()
+    camera = Camera(settings, options.seed)
+    spacing_mm = options.speed / options.rate
+
+    def expose(number: int) -> Exposure:
+        return Exposure(number, camera.shoot(parts.part(number)).image, {"belt_mm": round(number * spacing_mm, 1)})
+
+    check_frame_size(expose(0), manifest)
+    rate_hz = None if options.as_fast_as_possible else options.rate
+    distinct = options.distinct or options.parts
+
+    def truth() -> dict[int, str]:
+        return {number: parts.defects[number % distinct] for number in range(options.parts)}
+
+    return Traffic(repeat(expose, options.distinct), options.parts, options.parts, rate_hz, truth, match=list)
+
+
+def plan_free_running(options: argparse.Namespace, parts: RememberedParts) -> Traffic:
+    scene = Scene(
+        parts,
+        CameraSettings(),
+        belt_speed_mm_s=options.speed,
+        spacing_mm=options.speed / options.rate,
+        count=options.parts,
+        seed=options.seed,
+        fps=options.fps,
+    )
+
+    def match(verdicts: list[Verdict]) -> list[Verdict]:
+        return find_parts(verdicts, {index: scene.visible(index) for index in range(scene.n_frames)})
+
+    exposures = (Exposure(index, scene.frame(index), {}) for index in range(scene.n_frames))
+    rate_hz = None if options.as_fast_as_possible else options.fps
+    return Traffic(exposures, scene.n_frames, options.parts, rate_hz, lambda: parts.defects, match)
+
+
+def check_frame_size(exposure: Exposure, manifest: Manifest) -> None:
+    """Raises: InputError if the model was made for frames of another size."""
+    height, width = exposure.image.shape[:2]
+    if (height, width) != manifest.preprocess.frame_px:
+        wanted = manifest.preprocess.frame_px
+        raise InputError(
+            f"the pictures are {width}x{height}, model {manifest.id} expects {wanted[1]}x{wanted[0]}: "
+            "export a model from such pictures with scripts/export.sh and name it with --model"
+        )
