@@ -65,7 +65,7 @@ class Scene:
         height_px, width_px = self._view_px
         scroll_px = self._scroll_px(index)
         view = self._belt.window(-scroll_px, 0, height_px, width_px)
-        numbers = self._numbers(index)
+        numbers = self._numbers(index, self._side_px / 2)  # a shadow comes before its part
         self._windows = {number: self._windows.get(number) or self._prepare(number) for number in numbers}
         for number in numbers:
             self._lay(view, self._windows[number], number, scroll_px)
@@ -77,16 +77,16 @@ class Scene:
         scroll_px = self._scroll_px(index)
         return [
             (number, float(self._centres_px[number, 0] + scroll_px), float(self._centres_px[number, 1]))
-            for number in self._numbers(index)
+            for number in self._numbers(index, self._part_px / 2)
         ]
 
     def _scroll_px(self, index: int) -> int:
         """Way of the belt since frame 0, in whole pixels: the belt and all that lies on it move as one."""
         return round(index * self._step_px)
 
-    def _numbers(self, index: int) -> list[int]:
+    def _numbers(self, index: int, reach_px: float) -> list[int]:
         x_px = self._centres_px[:, 0] + self._scroll_px(index)
-        inside = (x_px > -self._part_px / 2) & (x_px < self._view_px[1] + self._part_px / 2)
+        inside = (x_px > -reach_px) & (x_px < self._view_px[1] + reach_px)
         return [int(number) for number in np.flatnonzero(inside)]
 
     def _lay_out(self, spacing_mm: float, count: int) -> NDArray[np.float64]:
