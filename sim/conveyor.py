@@ -138,17 +138,21 @@ def watch(traffic: Traffic, feed: Feed, verdicts: Verdicts, view: View, check: C
     """Draw until every part has its verdict, or nothing has come for QUIET_S after the last frame."""
     quiet_since_s = time.monotonic()
     seen = 0
+
+    def known() -> dict[int, str]:
+        return traffic.truth() if feed.triggered else {}  # free-running parts are matched at the end of the run
+
     while len(verdicts.items) < traffic.parts:
         check()
         if feed.error:
             raise feed.error
         verdicts.wait(lambda: len(verdicts.items) >= traffic.parts, REFRESH_S)
-        view.show(verdicts.items, verdicts.state)
+        view.show(verdicts.items, known(), verdicts.state)
         if len(verdicts.items) != seen or not feed.finished.is_set():
             seen, quiet_since_s = len(verdicts.items), time.monotonic()
         if time.monotonic() - quiet_since_s > QUIET_S:
             break
-    view.show(verdicts.items, verdicts.state, is_last=True)
+    view.show(verdicts.items, known(), verdicts.state, is_last=True)
 
 
 def title(options: argparse.Namespace, manifest: Manifest) -> str:

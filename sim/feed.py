@@ -41,7 +41,7 @@ class Feed:
         self.started_ns = 0
         self.finished = threading.Event()
         self.error: BeltsightError | None = None  # why it finished early
-        self._triggered = triggered
+        self.triggered = triggered
         self._rate_hz = rate_hz
         self._clock = clock_id()
         self._stopping = threading.Event()
@@ -78,7 +78,7 @@ class Feed:
                 self.sent += 1
                 if index + 1 < count:
                     prepared = next(exposures)  # drawn while the belt moves on
-            if self._triggered:
+            if self.triggered:
                 self._send(encode_message(EndOfRun(self.run, count)), patient=True)
         except BeltsightError as error:  # a picture that cannot be read, far from whoever can say so
             self.error = error
@@ -93,7 +93,7 @@ class Feed:
     def _send_exposure(self, exposure: Exposure) -> None:
         trigger = Trigger(self.run, exposure.number, time.monotonic_ns(), self._clock)
         patient = self._rate_hz is None
-        if self._triggered:
+        if self.triggered:
             self._send(encode_message(trigger), patient=True)
         if not self._send(encode_raw_frame(trigger, exposure.image, exposure.readings), patient=patient):
             self.dropped += 1

@@ -11,7 +11,7 @@ from protocol.manifest import Manifest
 from protocol.messages import Verdict
 from sim.camera import Camera, CameraSettings
 from sim.feed import Exposure, repeat
-from sim.parts import Part, RenderedParts, ReplayedParts, open_parts
+from sim.parts import Part, Parts, open_parts
 from sim.scene import Scene
 from sim.score import find_parts
 
@@ -24,14 +24,14 @@ class Traffic:
     frames: int
     parts: int
     rate_hz: float | None
-    truth: Callable[[], dict[int, str]]  # once all were sent: part → its defect, '' for good
+    truth: Callable[[], dict[int, str]]  # of the parts drawn so far: their defects, '' for good
     match: Callable[[list[Verdict]], list[Verdict]]  # verdicts under the belt's own part numbers
 
 
 class RememberedParts:
     """Parts that note what they were when they were drawn."""
 
-    def __init__(self, parts: RenderedParts | ReplayedParts) -> None:
+    def __init__(self, parts: Parts) -> None:
         self._parts = parts
         self.defects: dict[int, str] = {}
 
@@ -42,10 +42,7 @@ class RememberedParts:
 
 
 def plan_traffic(options: argparse.Namespace, manifest: Manifest) -> Traffic:
-    share = options.defect_share
-    if share is None and options.source == "rendered":
-        share = 0.2
-    parts = RememberedParts(open_parts(options.product, options.source, options.seed, share))
+    parts = RememberedParts(open_parts(options.product, options.source, options.seed, options.defect_share))
     if options.free_running:
         return plan_free_running(options, parts)
     return plan_triggered(options, manifest, parts)
@@ -65,7 +62,8 @@ def plan_triggered(options: argparse.Namespace, manifest: Manifest, parts: Remem
     distinct = options.distinct or options.parts
 
     def truth() -> dict[int, str]:
-        return {number: parts.defects[number % distinct] for number in range(options.parts)}
+        drawn = parts.defects
+        return {number: drawn[number % distinct] for number in range(options.parts) if number % distinct in drawn}
 
     return Traffic(repeat(expose, options.distinct), options.parts, options.parts, rate_hz, truth, match=list)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from rich.console import Console, Group, RenderableType
@@ -51,19 +51,23 @@ class View:
         if self._live:
             self._live.stop()
 
-    def show(self, verdicts: Sequence[Verdict], state: str, *, is_last: bool = False) -> None:
+    def show(
+        self, verdicts: Sequence[Verdict], truth: Mapping[int, str], state: str, *, is_last: bool = False
+    ) -> None:
+        """`truth` maps the part ids known so far to their defects, '' for good."""
         if self._live:
-            self._live.update(self.draw(verdicts, state), refresh=True)
+            self._live.update(self.draw(verdicts, truth, state), refresh=True)
         elif verdicts and (is_last or time.monotonic() >= self._plain_due_s):
             self._plain_due_s = time.monotonic() + PLAIN_EVERY_S
             self._console.print(plain_line(verdicts, self._scenery.parts), highlight=False, soft_wrap=True)
 
-    def draw(self, verdicts: Sequence[Verdict], state: str) -> Panel:
+    def draw(self, verdicts: Sequence[Verdict], truth: Mapping[int, str], state: str) -> Panel:
         """Belt, progress, counts and the newest part."""
         rows: list[RenderableType] = [
-            Text.assemble(("gate ◀ ", "dim"), *_belt(verdicts)),
+            Text.assemble(("camera ▶ ", "dim"), *_belt(verdicts)),
             _progress(len(verdicts), self._scenery.parts, time.monotonic() - self._started_s),
             _counts(verdicts, state),
+            _tally(verdicts, truth),
             _newest(verdicts),
             Text(self._scenery.hint, style="dim"),
         ]
@@ -92,6 +96,15 @@ def _counts(verdicts: Sequence[Verdict], state: str) -> Text:
     pieces.append((f"latency p50 {latency['p50']:.1f} ms, p99 {latency['p99']:.1f} ms   ", ""))
     pieces.append((state, "green" if state == "running" else "bold yellow"))
     return Text.assemble(*pieces)
+
+
+def _tally(verdicts: Sequence[Verdict], truth: Mapping[int, str]) -> Text:
+    """What only a fake belt can know: how many of the decisions were right."""
+    judged = [verdict for verdict in verdicts if verdict.part_id in truth]
+    bad = [verdict for verdict in judged if truth[verdict.part_id]]
+    caught = sum(verdict.decision == "REJECT" for verdict in bad)
+    wronged = sum(verdict.decision == "REJECT" for verdict in judged) - caught
+    return Text(f"in truth: {caught} of {len(bad)} defects caught, {wronged} of {len(judged) - len(bad)} good rejected")
 
 
 def _newest(verdicts: Sequence[Verdict]) -> Text:
