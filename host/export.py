@@ -62,7 +62,6 @@ class Order:
     out: Path
     id: str
     seed: int
-    command: str
 
     @property
     def target(self) -> Path:
@@ -178,7 +177,7 @@ def measure(order: Order, data: Data, trained: Trained, graphs: Graphs) -> Manif
             "weight_bytes": sum(cost.weight_bytes for cost in layer_costs),
         },
         figures=_figures(data, trained, graphs, meaning, threshold),
-        provenance=_provenance(order, data),
+        provenance=_provenance(order, data.pictures),
     )
 
 
@@ -267,11 +266,15 @@ def _digest(*values: object) -> str:
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
 
-def _provenance(order: Order, data: Data) -> dict[str, str]:
+def _provenance(order: Order, pictures: Pictures) -> dict[str, str]:
+    """What it takes to make the package again; folders by their names, since they lie elsewhere on other machines."""
+    data = order.data if order.data == RENDERED else Path(order.data).resolve().name
     return {
-        "command": order.command,
-        "data": order.data if order.data == RENDERED else Path(order.data).resolve().name,
-        "data_sha256": digest([*data.pictures.train, *data.pictures.held_out]),
+        "command": shlex.join(
+            ["scripts/export.sh", "--product", order.product, "--data", data, "--seed", str(order.seed)]
+        ),
+        "data": data,
+        "data_sha256": digest([*pictures.train, *pictures.held_out]),
         "seed": str(order.seed),
         "commit": _commit(),
         "recipe": json.dumps(asdict(order.recipe), sort_keys=True),
@@ -303,8 +306,7 @@ def _parse(words: list[str]) -> Order:
         raise InputError(f"id {identity!r} must be letters, digits, '-' and '_': correct --id or --product")
     if not 0 <= options.seed < 1000:
         raise InputError(f"seed {options.seed} is outside 0..999: correct --seed")
-    command = shlex.join(["scripts/export.sh", *words])
-    return Order(options.product, options.data, recipe, options.out, identity, options.seed, command)
+    return Order(options.product, options.data, recipe, options.out, identity, options.seed)
 
 
 def _open_progress() -> Progress:

@@ -19,7 +19,7 @@ INPUT_MULTIPLE_PX = 16
 class Widths:
     """Channels of the encoder at strides 2, 4, 8, 16 and of the decoder. Multiples of 16 fill the overlay's array."""
 
-    encoder: tuple[int, int, int, int] = (16, 32, 64, 64)
+    encoder: tuple[int, int, int, int] = (32, 48, 64, 64)
     decoder: int = 32
 
 

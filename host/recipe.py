@@ -31,10 +31,10 @@ else:
 class Rendered:
     """How many parts are drawn for `--data rendered`, and on how many different belts."""
 
-    train_parts: int = 600
+    train_parts: int = 1200
     test_parts: int = 400
     test_defect_share: float = 0.5
-    belts: int = 8
+    belts: int = 12
 
     def __post_init__(self) -> None:
         require(1 <= self.belts <= min(self.train_parts, self.test_parts), "belts", "must be 1..parts")
@@ -47,13 +47,13 @@ class Recipe:
     input_px: int = 128
     widths: Widths = field(default_factory=Widths)
     variation: Variation = field(default_factory=Variation)
-    float_steps: int = 4000
+    float_steps: int = 6000
     quantized_steps: int = 1000
     pairs: int = 8  # a step sees as many good pictures and as many defective ones
     learning_rate: float = 2e-3
     quantized_learning_rate: float = 2e-4
     weight_decay: float = 1e-2
-    top_pixels: int = 10
+    top_pixels: int = 5
     held_out_share: float = 0.25  # of the good pictures; they set the threshold and train nothing
     threshold: ThresholdRule = field(default_factory=ThresholdRule)
     rendered: Rendered = field(default_factory=Rendered)

@@ -18,7 +18,7 @@ Mask = NDArray[np.uint8]
 Rng = np.random.Generator
 
 VISIBLE_CHANGE = 0.025  # of full scale, averaged over 5 × 5 pixels; a smaller change is nobody's defect
-SMALLEST_RADIUS, LARGEST_RADIUS = 0.02, 0.35  # of the picture's side
+SMALLEST_RADIUS, LARGEST_RADIUS = 0.012, 0.35  # of the picture's side
 OUTSIDE_SHARE = 0.2  # of the defects may reach beyond the part
 
 

@@ -1,7 +1,6 @@
-#!/bin/sh
+#!/usr/bin/env bash
 # Make a model package from pictures of good parts: scripts/export.sh --product orange --data rendered
-set -eu
-root=$(dirname "$0")/..
-python=python3
-if [ -x "$root/.venv/bin/python" ]; then python="$root/.venv/bin/python"; fi
-PYTHONPATH="$root${PYTHONPATH:+:$PYTHONPATH}" exec "$python" -m host.export "$@"
+set -euo pipefail
+root=$(cd "$(dirname "$0")/.." && pwd)
+(cd "$root" && source scripts/environment.sh && need_environment .venv sim,host,test)
+PYTHONPATH="$root${PYTHONPATH:+:$PYTHONPATH}" exec "$root/.venv/bin/python" -m host.export "$@"

@@ -1,0 +1,62 @@
+"""A network trained for a few seconds on rendered parts, and pictures to compare engines on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from board.preprocess import preprocess
+from host.checkpoint import Checkpoint
+from host.integers import IntegerNet
+from host.quantization import LayerNet, extract
+from host.recipe import Recipe
+from host.training import Trainer
+from protocol.manifest import Preprocess
+from sim.camera import Camera, CameraSettings
+from sim.parts import RenderedParts
+
+HOW = Preprocess(frame_px=(256, 256), crop_px=(0, 0, 256, 256), input_px=(128, 128))
+RENDERED_IMAGES, RANDOM_IMAGES = 120, 90
+QUICK = Recipe(float_steps=40, quantized_steps=12, pairs=4)
+
+
+@dataclass(frozen=True)
+class Trained:
+    quantized: LayerNet
+    integers: IntegerNet
+
+
+@pytest.fixture(scope="session")
+def rendered() -> NDArray[np.uint8]:
+    """Oranges and bottles, good and bad, uint8 (n, 128, 128, 3)."""
+    camera = Camera(CameraSettings(), seed=3)
+    belts = [RenderedParts(product, seed=3, defect_share=0.5) for product in ("orange", "bottle")]
+    shots = [camera.shoot(parts.part(number)).image for number in range(RENDERED_IMAGES // 2) for parts in belts]
+    return np.stack([preprocess(shot, HOW) for shot in shots])
+
+
+@pytest.fixture(scope="session")
+def images(rendered: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Rendered and random images: noise, black-and-white noise, flat extremes."""
+    rng = np.random.default_rng(5)
+    noise = rng.integers(0, 256, (RANDOM_IMAGES - 2, 128, 128, 3), np.uint8)
+    noise[::2] = np.where(noise[::2] < 128, 0, 255)
+    flat = np.stack([np.zeros((128, 128, 3), np.uint8), np.full((128, 128, 3), 255, np.uint8)])
+    return np.concatenate([rendered, noise, flat])
+
+
+@pytest.fixture(scope="session")
+def trained(rendered: NDArray[np.uint8], tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    torch.set_num_threads(1)
+    quantized = train(rendered[:32], QUICK, tmp_path_factory.mktemp("checkpoint"))
+    return Trained(quantized, extract(quantized, (128, 128)))
+
+
+def train(goods: NDArray[np.uint8], recipe: Recipe, folder: Path, seed: int = 0) -> LayerNet:
+    trainer = Trainer(goods, recipe, seed, Checkpoint(folder, "test"))
+    return trainer.train_quantized(trainer.train_float(lambda _step: None), lambda _step: None)

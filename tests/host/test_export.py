@@ -1,0 +1,108 @@
+"""The command itself, as a process: a package appears whole, or not at all."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+
+from board.preprocess import preprocess
+from host.parity import run_onnxruntime, run_opencv
+from protocol.manifest import CARRIED_ONNX, MODEL_ONNX, load_package
+from tests.host.test_pictures import write_pictures
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+TINY = """
+description = "tiny test network"
+float_steps = 4
+quantized_steps = 2
+pairs = 2
+[widths]
+encoder = [16, 16, 16, 16]
+decoder = 16
+[rendered]
+train_parts = 24
+test_parts = 12
+belts = 2
+"""
+
+
+def run_export(*words: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "host.export", *words]
+    return subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=300, check=False)
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("models")
+    (folder / "tiny.toml").write_text(TINY)
+    recipe = str(folder / "tiny.toml")
+    done = run_export("--product", "bottle", "--data", "rendered", "--recipe", recipe, "--out", str(folder))
+    assert done.returncode == 0, done.stderr
+    assert "image AUROC" in done.stdout
+    return folder
+
+
+def test_package_is_whole(models: Path) -> None:
+    package = load_package(models / "bottle-128")
+    manifest = package.manifest
+    assert sorted(path.name for path in models.iterdir()) == ["bottle-128", "tiny.toml"]
+    assert manifest.product == "bottle"
+    assert manifest.preprocess.frame_px == (256, 256)
+    assert manifest.map.shape == (32, 32)
+    assert manifest.figures["test_good"] + manifest.figures["test_defective"] == 12
+    assert 0 <= manifest.figures["aupro"] <= 1
+    assert manifest.provenance["seed"] == "0"
+    assert "tiny test network" in package.path("card.md").read_text()
+    total_bytes = sum(path.stat().st_size for path in package.folder.iterdir())
+    assert total_bytes < 2_500_000
+
+
+def test_golden_vectors_are_what_the_graphs_answer(models: Path) -> None:
+    package = load_package(models / "bottle-128")
+    golden = package.load_golden()
+    images = np.stack([preprocess(frame, package.manifest.preprocess) for frame in golden.frames])
+    assert np.array_equal(images, golden.images)
+    assert not np.array_equal(golden.images[0], golden.images[1])
+    assert np.array_equal(run_onnxruntime(onnx.load(str(package.path(MODEL_ONNX))), images), golden.maps)
+    assert np.array_equal(run_opencv(onnx.load(str(package.path(CARRIED_ONNX))), images), golden.maps)
+
+
+def test_graphs_are_readable_by_older_runtimes(models: Path) -> None:
+    for name in (MODEL_ONNX, CARRIED_ONNX):
+        model = onnx.load(str(models / "bottle-128" / name))
+        assert model.ir_version <= 11
+        assert model.opset_import[0].version <= 21
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--product", "car", "--data", "rendered"], "parts of product 'car' cannot be drawn"),
+        (["--product", "orange", "--data", "nowhere"], "no folder nowhere"),
+        (["--product", "orange", "--data", "rendered", "--recipe", "none.toml"], "none.toml cannot be read"),
+        (["--product", "orange", "--data", "rendered", "--seed", "-1"], "seed -1 is outside 0..999"),
+        (["--product", "../orange", "--data", "rendered"], "must be letters, digits"),
+    ],
+)
+def test_bad_input_is_one_line(tmp_path: Path, words: list[str], message: str) -> None:
+    done = run_export(*words, "--out", str(tmp_path / "models"))
+    assert done.returncode == 2
+    lines = [line for line in done.stderr.splitlines() if line.startswith("beltsight:")]
+    assert len(lines) == 1
+    assert message in lines[0]
+    assert "Traceback" not in done.stderr
+    assert not list(tmp_path.glob("models/[!.]*"))
+
+
+def test_unreadable_picture_is_named(tmp_path: Path) -> None:
+    write_pictures(tmp_path / "data", 20)
+    (tmp_path / "data" / "000.png").write_bytes(b"no picture")
+    done = run_export("--product", "orange", "--data", str(tmp_path / "data"), "--out", str(tmp_path / "models"))
+    assert done.returncode == 2
+    assert "000.png cannot be read as a picture" in done.stderr
+    assert not (tmp_path / "models").exists()
