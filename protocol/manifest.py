@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import zipfile
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -54,6 +55,7 @@ class AnomalyMap:
 
     def __post_init__(self) -> None:
         require(self.scale > 0 and np.frexp(self.scale)[0] == 0.5, "scale", "must be a power of two")
+        require(2.0**-64 <= self.scale <= 2.0**64, "scale", "must be 2^-64..2^64, so that every score is finite")
         require(1 <= self.top_pixels <= self.shape[0] * self.shape[1], "top_pixels", "must be 1..pixels of the map")
 
 
@@ -108,8 +110,18 @@ class Package:
         return self.folder / name
 
     def load_golden(self) -> Golden:
-        with np.load(self.path(GOLDEN_NPZ), allow_pickle=False) as arrays:
-            return Golden(arrays["frames"], arrays["images"], arrays["maps"])
+        """Raises: ManifestError if the vectors do not fit the manifest: what tests the engines must be sound itself."""
+        path = self.path(GOLDEN_NPZ)
+        try:
+            with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+                golden = Golden(arrays["frames"], arrays["images"], arrays["maps"])
+        except (OSError, EOFError, ValueError, KeyError, TypeError, AttributeError, zipfile.BadZipFile) as error:
+            raise ManifestError(f"{path} cannot be read ({error}): export the model again") from None
+        count, how = len(golden.maps), self.manifest.preprocess
+        shapes = [(count, *how.frame_px, 3), (count, *how.input_px, 3), (count, *self.manifest.map.shape)]
+        if count == 0 or [golden.frames.shape, golden.images.shape, golden.maps.shape] != shapes:
+            raise ManifestError(f"{path} does not fit the manifest: export the model again")
+        return golden
 
 
 def encode_manifest(manifest: Manifest) -> bytes:

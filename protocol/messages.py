@@ -19,6 +19,11 @@ _T = TypeVar("_T")
 Decision = Literal["OK", "REJECT", "UNKNOWN"]
 MAX_JSON_BYTES = 64 << 10
 MAX_PART_ID = 2**53  # beyond it a JSON reader that keeps numbers as doubles would round
+MAX_T_NS = 2**62  # 146 years after boot; sums of it stay within what a wait can be given
+
+
+def require_run(run: str) -> None:
+    require(0 < len(run) <= 64 and run.isprintable(), "run", "must be 1..64 printable characters")
 
 
 @dataclass(frozen=True)
@@ -31,8 +36,9 @@ class Trigger:
     clock: str  # see `clock_id`: times of another clock are never subtracted from ours
 
     def __post_init__(self) -> None:
-        require(0 < len(self.run) <= 64 and self.run.isprintable(), "run", "must be 1..64 printable characters")
+        require_run(self.run)
         require(0 <= self.part_id <= MAX_PART_ID, "part_id", f"must be 0..{MAX_PART_ID}")
+        require(0 <= self.t_ns <= MAX_T_NS, "t_ns", f"must be 0..{MAX_T_NS}")
 
 
 @dataclass(frozen=True)

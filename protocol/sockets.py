@@ -20,6 +20,10 @@ def open_socket(
 
     Raises: InputError if the endpoint is malformed or taken.
     """
+    # subtle: libzmq keeps 16 bits of a port, so that 99999 would quietly become 34463
+    port = endpoint.rpartition(":")[2]
+    if port.isdigit() and int(port[:6]) > 65535:
+        raise InputError(f"{endpoint} has a port beyond 65535: correct the endpoint")
     socket: Socket = zmq.Context.instance().socket(getattr(zmq, kind))
     socket.setsockopt(zmq.LINGER, linger_ms)
     socket.setsockopt(zmq.SNDHWM, high_water_mark)

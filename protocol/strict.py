@@ -53,7 +53,7 @@ def build(cls: type[T], mapping: object) -> T:
     hints, defaults = _fields(cls)  # type: ignore[arg-type]
     for key in mapping:
         if key not in hints:
-            raise FieldError(str(key), f"unknown key; known keys are {', '.join(hints)}")
+            raise FieldError(_shown(key), f"unknown key; known keys are {', '.join(hints)}")
     for key in hints:
         if key not in mapping and key not in defaults:
             raise FieldError(key, "missing")
@@ -121,11 +121,12 @@ def _convert_tuple(hints: tuple[Any, ...], value: object) -> tuple[Any, ...]:
 def _convert_dict(hint: Any, value: object) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise FieldError("", f"must be a table of keys, not {_type_name(value)}")
-    return {str(key): _convert_field(hint, item, str(key)) for key, item in value.items()}
+    return {str(key): _convert_field(hint, item, _shown(key)) for key, item in value.items()}
 
 
 def _convert_plain(hint: Any, value: object) -> Any:
     if hint is Path and isinstance(value, str):
+        require("\0" not in value, "", "must be a path without zero bytes")
         return Path(value)
     if hint is float and isinstance(value, (int, float)) and not isinstance(value, bool):
         return _finite(value)
@@ -146,6 +147,12 @@ def _finite(value: float) -> float:
 
 
 _HINT_NAMES = {float: "a number", int: "a whole number", str: "text", bool: "true or false", Path: "a path"}
+
+
+def _shown(key: object) -> str:
+    """A key from outside as part of a one-line message."""
+    text = str(key)
+    return text if text.isprintable() and len(text) <= 80 else f"{text!r:.80}"
 
 
 def _type_name(value: object) -> str:

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from protocol.errors import MessageError
-from protocol.messages import Trigger, decode_json
+from protocol.messages import MAX_PART_ID, Trigger, decode_json, require_run
 from protocol.strict import require
 
 MAGIC = b"BS"
@@ -56,6 +56,10 @@ class EndOfRun:
 
     run: str
     parts: int
+
+    def __post_init__(self) -> None:
+        require_run(self.run)
+        require(0 <= self.parts <= MAX_PART_ID, "parts", f"must be 0..{MAX_PART_ID}")
 
 
 Message = Trigger | FrameMessage | EndOfRun
