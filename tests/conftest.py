@@ -1,0 +1,73 @@
+"""What several folders of tests share: a model package, a real broker, free ports, a sample verdict."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+from host.trivial import write_trivial_package
+from protocol.broker import BrokerSettings
+from protocol.manifest import Package, load_package
+from protocol.messages import Verdict
+from sim.station import LOOPBACK, free_port, start_broker
+
+# The same examples on every run: a failure on one machine is a failure on all.
+settings.register_profile(
+    "repeatable",
+    max_examples=80,
+    deadline=None,
+    derandomize=True,
+    database=None,
+    suppress_health_check=[HealthCheck.too_slow],  # of the machine, not of the code
+)
+settings.load_profile("repeatable")
+
+
+@pytest.fixture(scope="session")
+def trivial_package(tmp_path_factory: pytest.TempPathFactory) -> Package:
+    """Frames of 256 px, map of 8 × 8 local brightnesses: grey level g scores about (g − 128) / 128; threshold 0.25."""
+    return load_package(write_trivial_package(tmp_path_factory.mktemp("models") / "trivial"))
+
+
+@pytest.fixture(scope="session")
+def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BrokerSettings]:
+    """One broker for all tests: each takes topics of its own."""
+    port = free_port()
+    with start_broker(tmp_path_factory.mktemp("broker"), port):
+        yield BrokerSettings(LOOPBACK, port)
+
+
+@pytest.fixture
+def port() -> int:
+    """A port on the loopback address where nobody listens."""
+    return free_port()
+
+
+@pytest.fixture
+def endpoint(port: int) -> str:
+    return f"tcp://{LOOPBACK}:{port}"
+
+
+@pytest.fixture
+def verdict() -> Verdict:
+    return Verdict(
+        event_id="0f2c",
+        site="plant",
+        line="line1",
+        run="run",
+        part_id=7,
+        decision="REJECT",
+        score=0.5,
+        threshold=0.25,
+        reason="",
+        engine="arm-onnxruntime",
+        model_id="trivial",
+        degraded=False,
+        missed_deadline=False,
+        time="2026-01-01T00:00:00.000Z",
+        latency_ms=12.5,
+        stages_ms={"infer": 8.25},
+        readings={"die_c": 51.5},
+    )

@@ -1,0 +1,203 @@
+"""A model package is taken only whole, unaltered and of this format version."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from protocol.errors import ManifestError
+from protocol.manifest import (
+    GOLDEN_NPZ,
+    MANIFEST,
+    MAX_MANIFEST_BYTES,
+    MODEL_ONNX,
+    AnomalyMap,
+    Manifest,
+    Package,
+    Preprocess,
+    Threshold,
+    decode_manifest,
+    encode_manifest,
+    file_sha256,
+    load_package,
+)
+
+SAMPLE = Manifest(
+    format=1,
+    id="orange-128",
+    product="orange",
+    preprocess=Preprocess((256, 320), (0, 32, 256, 256), (128, 128)),
+    map=AnomalyMap((8, 8), 2.0**-7, 4),
+    threshold=Threshold(0.25, "chosen"),
+    files={"model.onnx": "0" * 64},
+    cost={"macs": 1e6},
+    figures={"auroc": 0.99},
+    provenance={"seed": "1"},
+)
+
+
+@pytest.fixture
+def package(trivial_package: Package, tmp_path: Path) -> Package:
+    """A copy of the trivial package that a test may damage."""
+    shutil.copytree(trivial_package.folder, tmp_path / "trivial")
+    return load_package(tmp_path / "trivial")
+
+
+def edit_manifest(package: Package, edit: Callable[[dict[str, Any]], object]) -> None:
+    path = package.folder / MANIFEST
+    content = json.loads(path.read_bytes())
+    edit(content)
+    path.write_text(json.dumps(content))
+
+
+def replace_file(package: Package, name: str, content: bytes) -> None:
+    """With its new SHA-256 in the manifest: a package made wrongly, not one that was altered."""
+    (package.folder / name).write_bytes(content)
+    edit_manifest(package, lambda manifest: manifest["files"].update({name: file_sha256(package.folder / name)}))
+
+
+def test_bytes_and_back() -> None:
+    assert decode_manifest(encode_manifest(SAMPLE)) == SAMPLE
+
+
+def test_a_package_is_read_with_all_its_files(package: Package) -> None:
+    golden = package.load_golden()
+    assert package.path(MODEL_ONNX).is_file()
+    assert golden.frames.shape == (1, 256, 256, 3)
+    assert golden.images.shape == (1, 128, 128, 3)
+    assert golden.maps.shape == (1, *package.manifest.map.shape)
+
+
+@pytest.mark.parametrize("version", [0, 2, "1", None])
+def test_another_format_version_says_what_to_do(version: object) -> None:
+    content = {**asdict(SAMPLE), "format": version}
+    with pytest.raises(ManifestError, match="this program reads 1: export the model again"):
+        decode_manifest(json.dumps(content).encode())
+
+
+def test_an_unknown_key_is_refused() -> None:
+    with pytest.raises(ManifestError, match=r"map\.gain: unknown key"):
+        decode_manifest(json.dumps({**asdict(SAMPLE), "map": {**asdict(SAMPLE.map), "gain": 1}}).encode())
+
+
+@pytest.mark.parametrize("name", ["../evil", "/etc/passwd", "a/b", "..", ".", "", MANIFEST, "x/", "./x"])
+def test_files_outside_the_folder_are_refused(name: str) -> None:
+    with pytest.raises(ManifestError, match=r"files: .* is no file name"):
+        decode_manifest(json.dumps({**asdict(SAMPLE), "files": {name: "0"}}).encode())
+
+
+@pytest.mark.parametrize("name", ["", "..", "a/b", "../a", ".hidden", "a b"])
+def test_an_id_that_is_no_folder_name_is_refused(name: str) -> None:
+    with pytest.raises(ManifestError, match="id: must be letters"):
+        decode_manifest(json.dumps({**asdict(SAMPLE), "id": name}).encode())
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("preprocess", {"frame_px": [0, 1], "crop_px": [0, 0, 1, 1], "input_px": [1, 1]}, "preprocess.frame_px"),
+        ("preprocess", {"frame_px": [9, 9], "crop_px": [1, 0, 9, 9], "input_px": [1, 1]}, "preprocess.crop_px"),
+        ("preprocess", {"frame_px": [9, 9], "crop_px": [-1, 0, 9, 9], "input_px": [1, 1]}, "preprocess.crop_px"),
+        ("preprocess", {"frame_px": [9, 9], "crop_px": [0, 0, 4, 9], "input_px": [5, 1]}, "preprocess.input_px"),
+        ("map", {"shape": [8, 8], "scale": 0.3, "top_pixels": 4}, "map.scale: must be a power of two"),
+        ("map", {"shape": [8, 8], "scale": 0, "top_pixels": 4}, "map.scale: must be a power of two"),
+        ("map", {"shape": [8, 8], "scale": 2.0**1000, "top_pixels": 4}, "map.scale"),
+        ("map", {"shape": [8, 8], "scale": 0.5, "top_pixels": 65}, "map.top_pixels"),
+        ("map", {"shape": [8, 8], "scale": 0.5, "top_pixels": 0}, "map.top_pixels"),
+    ],
+)
+def test_impossible_values_are_refused(key: str, value: dict[str, Any], message: str) -> None:
+    with pytest.raises(ManifestError, match=message):
+        decode_manifest(json.dumps({**asdict(SAMPLE), key: value}).encode())
+
+
+def test_an_altered_file_is_refused(package: Package) -> None:
+    path = package.path(MODEL_ONNX)
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(ManifestError, match=r"model\.onnx is not the file that was exported"):
+        load_package(package.folder)
+
+
+def test_a_missing_file_is_named(package: Package) -> None:
+    package.path(GOLDEN_NPZ).unlink()
+    with pytest.raises(ManifestError, match=r"golden\.npz is missing: copy the whole model folder again"):
+        load_package(package.folder)
+
+
+def test_a_file_that_is_not_in_the_manifest_is_not_given_out(package: Package) -> None:
+    (package.folder / "other.onnx").write_bytes(b"")
+    with pytest.raises(ManifestError, match=r"has no other\.onnx: export the model again"):
+        package.path("other.onnx")
+
+
+def test_no_model_says_how_to_make_one(tmp_path: Path) -> None:
+    with pytest.raises(ManifestError, match=r"no model at .*nothing: make one with scripts/export\.sh"):
+        load_package(tmp_path / "nothing")
+
+
+def test_a_refused_manifest_is_named_by_its_path(package: Package) -> None:
+    edit_manifest(package, lambda manifest: manifest.pop("threshold"))
+    with pytest.raises(ManifestError, match=r"manifest\.json: manifest: threshold: missing"):
+        load_package(package.folder)
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\3\4 no archive", b"\x93NUMPY"])
+def test_golden_vectors_that_cannot_be_read_are_refused(package: Package, content: bytes) -> None:
+    replace_file(package, GOLDEN_NPZ, content)
+    with pytest.raises(ManifestError, match=r"golden\.npz .*: export the model again"):
+        load_package(package.folder).load_golden()
+
+
+@pytest.mark.parametrize("count", [0, 1])
+def test_golden_vectors_that_do_not_fit_the_model_are_refused(package: Package, count: int) -> None:
+    """None at all would let every engine pass; a map of another shape would stop the line."""
+    golden = package.load_golden()
+    maps = golden.maps[:count] if count == 0 else np.zeros((1, 4, 4), np.int8)
+    path = package.folder / "other.npz"
+    np.savez(path, frames=golden.frames[:count], images=golden.images[:count], maps=maps)
+    replace_file(package, GOLDEN_NPZ, path.read_bytes())
+    with pytest.raises(ManifestError, match=r"golden\.npz .*: export the model again"):
+        load_package(package.folder).load_golden()
+
+
+def test_a_huge_manifest_is_not_parsed() -> None:
+    with pytest.raises(ManifestError, match="too large"):
+        decode_manifest(b" " * (MAX_MANIFEST_BYTES + 1))
+
+
+@given(st.binary(max_size=200))
+def test_any_bytes_are_a_manifest_or_refused(data: bytes) -> None:
+    with pytest.raises(ManifestError):
+        decode_manifest(data)
+
+
+PLAIN = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8)
+JSON = st.recursive(PLAIN, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner))
+
+
+@given(st.sampled_from(sorted(asdict(SAMPLE))), JSON)
+def test_any_value_of_a_key_is_taken_whole_or_refused(key: str, value: object) -> None:
+    try:
+        manifest = decode_manifest(json.dumps({**asdict(SAMPLE), key: value}).encode())
+    except ManifestError:
+        return
+    assert decode_manifest(encode_manifest(manifest)) == manifest
+
+
+@given(st.binary(max_size=4), st.integers(0, 600))
+def test_damaged_manifests_are_refused_or_read(patch: bytes, at: int) -> None:
+    whole = encode_manifest(replace(SAMPLE, provenance={}))
+    with contextlib.suppress(ManifestError):
+        decode_manifest(whole[:at] + patch + whole[at + len(patch) :])
