@@ -25,7 +25,7 @@ NOBODY = -1  # part id while the gate is at rest
 class GateSettings:
     kind: Literal["dry", "gpio"] = "dry"
     distance_mm: float = 300.0  # light barrier → gate
-    window_mm: float = 80.0  # length of belt, centred on the part, during which the gate is held for it
+    window_mm: float = 80.0  # length of belt, centred on the part, for which the gate is held; less than between parts
     lead_ms: float = 5.0  # the gate's own reaction time
     dry_log: Path | None = None  # where the dry gate writes its movements, one JSON line each
     gpio_pin: int = 0  # user GPIO number (EMIO) of the gate's output
@@ -76,6 +76,8 @@ class Gate:
 
     def apply(self, trigger: Trigger, decision: Decision) -> None:
         start_ns = self.deadline_ns(trigger)
+        if start_ns <= time.monotonic_ns():
+            return  # the part met the gate at rest; moving it now would meet another
         with self._wake:
             self._plan(start_ns, trigger.part_id, is_open=decision == "OK", is_end=False)
             self._plan(start_ns + self._window_ns, trigger.part_id, is_open=False, is_end=True)

@@ -15,7 +15,7 @@ KEPT = 4096  # latest parts that the percentiles are taken from
 
 
 class Health:
-    def __init__(self, every_s: float = 2.0) -> None:
+    def __init__(self, every_s: float = 1.0) -> None:
         self._every_s = every_s
         self._due_s = 0.0
         self._counts: Counter[str] = Counter()

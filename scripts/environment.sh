@@ -10,10 +10,14 @@ need_environment() {
     if [[ ! -x $folder/bin/python ]]; then
         find_python
         echo "making the virtual environment $folder (once) …" >&2
-        "$PYTHON" -m venv "$folder" || { echo "beltsight: $PYTHON cannot make a virtual environment: install python3-venv" >&2; exit 2; }
+        "$PYTHON" -m venv "$folder" || fail "$PYTHON cannot make a virtual environment: install python3-venv"
     fi
-    echo "installing what the line needs: beltsight[$extras] (once) …" >&2
-    "$folder/bin/python" -m pip install --quiet --disable-pip-version-check --editable ".[$extras]" >&2
+    echo "installing beltsight[$extras] into it (once) …" >&2
+    local log="$folder/install.log"
+    if ! "$folder/bin/python" -m pip install --disable-pip-version-check --editable ".[$extras]" >"$log" 2>&1; then
+        grep '^ERROR' "$log" >&2 || tail -n 5 "$log" >&2
+        fail "the installation failed: see $log"
+    fi
     touch "$done_mark"
 }
 
@@ -23,6 +27,10 @@ find_python() {
             return
         fi
     done
-    echo "beltsight: needs Python 3.10 or later: install it, or name it with PYTHON=/path/to/python3" >&2
+    fail "needs Python 3.10 or later: install it, or name it with PYTHON=/path/to/python3"
+}
+
+fail() {
+    echo "beltsight: $1" >&2
     exit 2
 }

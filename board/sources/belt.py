@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections import deque
 from dataclasses import dataclass, replace
@@ -46,15 +47,13 @@ class BeltSource:
     def read(self, timeout_s: float) -> Frame | None:
         deadline_s = time.monotonic() + timeout_s
         while not self._ready:
-            self._give_up_frames()
-            if self._ready:
-                break
             left_s = deadline_s - time.monotonic()
-            if left_s <= 0 or not self._socket.poll(self._poll_ms(left_s), zmq.POLLIN):
-                if time.monotonic() >= deadline_s:
-                    return None
-                continue
-            self._take(self._socket.recv_multipart(copy=False))
+            if self._socket.poll(self._poll_ms(left_s), zmq.POLLIN):
+                self._take(self._socket.recv_multipart(copy=False))
+            else:
+                self._give_up_frames()  # only now: behind a slow engine, frames wait here that have long arrived
+            if left_s <= 0 and not self._ready:
+                return None
         return self._ready.popleft()
 
     def close(self) -> None:
@@ -65,7 +64,7 @@ class BeltSource:
         until_s = left_s
         if self._waiting:
             until_s = min(until_s, (self._waiting[0].t_ns + self._timeout_ns - time.monotonic_ns()) / 1e9)
-        return max(1, int(until_s * 1000) + 1)
+        return max(0, math.ceil(until_s * 1000))
 
     def _take(self, parts: list[zmq.Frame]) -> None:
         try:
