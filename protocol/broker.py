@@ -50,6 +50,7 @@ class Connected:
 
     def on_disconnect(self, *_: object) -> None:
         self.event.clear()
+        self.answered.set()  # who hangs up without a word is no broker: nothing to wait for
 
 
 def connect_broker(
@@ -62,17 +63,20 @@ def connect_broker(
     client, connected = _connect_with(_find_version(settings, client_id), settings, client_id, will, prepare)
     if not connected.event.is_set():
         close_broker(client)
-        raise InputError(f"MQTT broker at {settings.host}:{settings.port} {_why(connected)}")
+        raise _refused(settings, connected)
     return client, connected
 
 
 def _find_version(settings: BrokerSettings, client_id: str) -> MQTTProtocolVersion:
     """Ask with a plain CONNECT: some 3.1.1 brokers understand the refusal of MQTT 5, but not its last will."""
     probe, answer = _connect_with(MQTTProtocolVersion.MQTTv5, settings, f"{client_id}-probe", None, lambda _: None)
+    accepted = answer.event.is_set()
     close_broker(probe)
+    if accepted:
+        return MQTTProtocolVersion.MQTTv5
     if answer.refusal is not None and answer.refusal.value == UNSUPPORTED_PROTOCOL_VERSION:
         return MQTTProtocolVersion.MQTTv311
-    return MQTTProtocolVersion.MQTTv5
+    raise _refused(settings, answer)
 
 
 def close_broker(client: mqtt.Client) -> None:
@@ -106,7 +110,8 @@ def _connect_with(
     return client, connected
 
 
-def _why(connected: Connected) -> str:
+def _refused(settings: BrokerSettings, connected: Connected) -> InputError:
+    where = f"MQTT broker at {settings.host}:{settings.port}"
     if connected.refusal is None:
-        return "does not answer: is it an MQTT broker?"
-    return f"refuses us ({connected.refusal}): check its listeners and access rules"
+        return InputError(f"{where} does not answer: is it an MQTT broker?")
+    return InputError(f"{where} refuses us ({connected.refusal}): check its listeners and access rules")
