@@ -71,7 +71,8 @@ def resize_bilinear(image: Image, size: tuple[int, int]) -> Image:
     w32 = weight[np.newaxis, :, np.newaxis].astype(np.uint32)
     total = rows[:, left] * (np.uint32(one) - w32) + rows[:, right] * w32
     half = np.uint32(1 << (2 * WEIGHT_BITS - 1))
-    image = ((total + half) >> np.uint32(2 * WEIGHT_BITS)).astype(np.uint8)
+    # subtle: picking columns leaves the array in another order
+    image = ((total + half) >> np.uint32(2 * WEIGHT_BITS)).astype(np.uint8, order="C")
     return image
 
 
