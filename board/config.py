@@ -81,7 +81,7 @@ def decode_config(data: bytes, name: str) -> LineConfig:
         return build(LineConfig, tomllib.loads(text))
     except FieldError as error:
         raise ConfigError(f"{name}:{find_line(text, error.key)}: {error}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # subtle: a number of 5000 digits is a plain ValueError
         raise ConfigError(f"{name}: not TOML: {error}") from None
 
 
