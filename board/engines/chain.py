@@ -44,7 +44,7 @@ class EngineChain:
 
     @property
     def speaker(self) -> Engine | None:
-        return next((slot.engine for slot in self._slots if slot.engine), None)
+        return self._speaking.engine if self._speaking else None
 
     @property
     def degraded(self) -> bool:
@@ -59,19 +59,25 @@ class EngineChain:
         """The anomaly map and the name of the engine that gave it. Raises: EngineError when all fail."""
         self._revive()
         self._test_speaker_when_due()
-        for slot in self._slots:
-            if slot.engine is None:
-                continue
+        for _ in self._slots:  # an engine that fails makes way for the next, which judges the same part
+            slot = self._speaking
+            if slot is None or slot.engine is None:
+                break
             try:
                 return self._checked_map(slot.engine, image), slot.engine.name
             except EngineError as error:
                 self._leave(slot, str(error))
+                self._revive()
         raise EngineError(f"every engine failed: {self.trouble}")
 
     def close(self) -> None:
         for slot in self._slots:
             if slot.engine:
                 slot.engine.close()
+
+    @property
+    def _speaking(self) -> _Slot | None:
+        return next((slot for slot in self._slots if slot.engine), None)
 
     def _revive(self) -> None:
         """Try the engines that are better than the speaker and whose time has come."""
@@ -93,7 +99,7 @@ class EngineChain:
         self._parts += 1
         if not every or self._parts % every:
             return
-        slot = next((slot for slot in self._slots if slot.engine), None)
+        slot = self._speaking
         if slot is None or slot.engine is None:
             return
         try:

@@ -34,9 +34,9 @@ class OnnxRuntimeEngine:
     def infer(self, image: NDArray[np.uint8]) -> NDArray[np.int8]:
         try:
             (anomaly,) = self._session.run(None, {"image": as_input(image)})
+            return np.array(anomaly.reshape(anomaly.shape[-2:]), np.int8)
         except self._errors as error:
-            raise EngineError(f"ONNX Runtime: {_first_line(error)}") from None
-        return np.array(anomaly.reshape(anomaly.shape[-2:]), np.int8)
+            raise EngineError(f"ONNX Runtime gives no map: {_first_line(error)}") from None
 
     def close(self) -> None:
         del self._session

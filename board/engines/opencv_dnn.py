@@ -34,9 +34,11 @@ class OpenCvEngine:
         try:
             self._net.setInput(as_input(image).astype(np.float32), "image")
             anomaly = self._net.forward()
+            return np.array(anomaly.reshape(anomaly.shape[-2:]), np.int8)
         except cv2.error as error:
-            raise EngineError(f"OpenCV: {error.err}") from None
-        return np.array(anomaly.reshape(anomaly.shape[-2:]), np.int8)
+            raise EngineError(f"OpenCV gives no map: {error.err}") from None
+        except ValueError as error:
+            raise EngineError(f"OpenCV gives no map: {error}") from None
 
     def close(self) -> None:
         del self._net
