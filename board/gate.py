@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, Protocol
 
+from board.gpio import open_gpio
 from protocol.errors import InputError
 from protocol.messages import Decision, Trigger
 from protocol.strict import require
@@ -115,7 +116,10 @@ class DryPin:
     """Moves nothing; writes when it would have, so that a simulation can check what passed."""
 
     def __init__(self, log: Path | None) -> None:
-        self._log = log.open("w", buffering=1, encoding="utf-8") if log else None
+        try:
+            self._log = log.open("w", buffering=1, encoding="utf-8") if log else None
+        except OSError as error:
+            raise InputError(f"cannot write {log} ({error.strerror}): correct [gate] dry_log") from None
 
     def write(self, is_open: bool, part_id: int) -> None:
         if self._log:
@@ -131,14 +135,7 @@ class GpioPin:
     """A GPIO output through `pynq`: high lets the part through."""
 
     def __init__(self, user_pin: int) -> None:
-        try:
-            from pynq import GPIO  # noqa: PLC0415 - the vendor package of this driver alone
-        except ImportError as error:
-            raise InputError(f"gate kind 'gpio' needs the board's pynq package ({error}): use kind = \"dry\"") from None
-        try:
-            self._pin = GPIO(GPIO.get_gpio_pin(user_pin), "out")
-        except (OSError, RuntimeError, TypeError) as error:
-            raise InputError(f"gate: no GPIO output {user_pin} ({error}): run as root, check gpio_pin") from None
+        self._pin = open_gpio(user_pin, "out", "gate.gpio_pin")
 
     def write(self, is_open: bool, part_id: int) -> None:  # noqa: ARG002 - the seam of all pins
         self._pin.write(int(is_open))

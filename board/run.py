@@ -95,9 +95,13 @@ def open_camera_or_replay(config: LineConfig, package: Package) -> FrameSource:
 
         expected = package.manifest.preprocess if config.mode == "triggered" else None
         return ReplaySource(config.replay, expected)
-    from board.sources.camera import CameraSource  # noqa: PLC0415
+    if config.mode == "triggered" and config.camera.barrier_pin is not None:
+        from board.sources.barrier import open_barrier_source  # noqa: PLC0415
 
-    return CameraSource(config.camera)
+        return open_barrier_source(config.camera, config.camera.barrier_pin)
+    from board.sources.camera import open_camera_source  # noqa: PLC0415
+
+    return open_camera_source(config.camera)
 
 
 def open_sinks(config: LineConfig, package: Package) -> list[ResultSink]:

@@ -16,6 +16,7 @@ from protocol.sockets import open_socket
 from protocol.strict import require
 from protocol.wire import EndOfRun, FrameMessage, decode_message
 
+KEPT_RUNS = 64  # whose late messages are still known as such
 MAX_GAP = 10_000  # parts; a larger jump of the part ids is a new count, not a loss
 NS_PER_MS = 1_000_000
 
@@ -38,6 +39,7 @@ class BeltSource:
         self._timeout_ns = int(settings.frame_timeout_ms * NS_PER_MS)
         self._clock = clock_id()
         self._run = ""
+        self._past_runs: deque[str] = deque(maxlen=KEPT_RUNS)
         self._next_id = 0
         self._waiting: deque[Trigger] = deque()  # triggers whose frame has not come
         self._ready: deque[Frame] = deque()

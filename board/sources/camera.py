@@ -1,11 +1,17 @@
-"""A USB camera through V4L2 and OpenCV, its exposure and white balance fixed and read back."""
+"""A USB camera through V4L2 and OpenCV: read by a thread, opened again when it fails."""
 
 from __future__ import annotations
 
+import threading
 import time
+from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 import cv2
+import numpy as np
+from numpy.typing import NDArray
 
 from board.pictures import rgb
 from protocol.errors import InputError, SourceError
@@ -13,7 +19,11 @@ from protocol.messages import Frame, Trigger, clock_id, new_run
 from protocol.strict import require
 
 V4L2_MANUAL_EXPOSURE = 1  # V4L2_CID_EXPOSURE_AUTO = V4L2_EXPOSURE_MANUAL
-MAX_FAILED_READS = 10
+EXPOSURE_UNIT_NS = 100_000  # V4L2_CID_EXPOSURE_ABSOLUTE
+MAX_FAILED_READS = 3
+RETRY_S = 0.5
+MAX_SHOTS = 8  # frames that wait for the line; older ones are dropped
+NS_PER_S = 1_000_000_000
 
 
 @dataclass(frozen=True)
@@ -23,54 +33,181 @@ class CameraSettings:
     fps: int = 30
     exposure: int = 0  # in the driver's unit of 100 µs; 0 leaves the camera's own control on
     barrier_pin: int | None = None  # user GPIO number (EMIO) of the light barrier, for mode triggered
+    frame_timeout_ms: float = 200.0  # a part whose frame has not come by then is a fault, in mode triggered
+    reconnect_s: float = 30.0  # how long a camera that failed is tried again before the line stops
 
     def __post_init__(self) -> None:
         require(1 <= self.fps <= 240, "fps", "must be 1..240")
         require(all(16 <= side <= 4096 for side in self.size_px), "size_px", "sides must be 16..4096")
+        require(0 <= self.exposure <= 10_000, "exposure", "must be 0..10000")
+        require(self.frame_timeout_ms > 0, "frame_timeout_ms", "must be above 0")
+        require(self.reconnect_s >= 0, "reconnect_s", "must be 0 or more")
+
+
+@dataclass(frozen=True, eq=False)
+class Shot:
+    image: NDArray[np.uint8]  # (h, w, 3) RGB
+    exposed_ns: int  # monotonic: the exposure began at this time or later
+    number: int  # counts the frames that the camera made, also those that nobody took and those lost in an outage
+
+
+class Camera(Protocol):
+    """An open camera; `V4l2Camera` is the real one."""
+
+    def shoot(self) -> tuple[NDArray[np.uint8], int] | None:
+        """The next frame, (h, w, 3) RGB, and when its exposure began. Waits for it (OpenCV for up to 10 s); None when
+        the camera failed."""
+
+    def close(self) -> None: ...
+
+
+class V4l2Camera:
+    def __init__(self, capture: cv2.VideoCapture, exposure_ns: int) -> None:
+        self._capture = capture
+        self._exposure_ns = exposure_ns
+
+    def shoot(self) -> tuple[NDArray[np.uint8], int] | None:
+        ok, bgr = self._capture.read()
+        if not ok:
+            return None
+        arrived_ns = time.monotonic_ns()
+        # V4L2's own stamp: monotonic, taken when the first bytes come, which is when the exposure has ended.
+        stamped_ns = int(self._capture.get(cv2.CAP_PROP_POS_MSEC) * 1e6)
+        is_plausible = arrived_ns - NS_PER_S < stamped_ns <= arrived_ns
+        return rgb(bgr), (stamped_ns if is_plausible else arrived_ns) - self._exposure_ns
+
+    def close(self) -> None:
+        self._capture.release()
+
+
+class CameraFeed:
+    """The camera's frames as they come, in a thread of its own: a dead camera never holds up the line."""
+
+    def __init__(self, open_it: Callable[[], Camera], settings: CameraSettings) -> None:
+        """Raises: InputError if the camera cannot be opened now."""
+        self._open = open_it
+        self._settings = settings
+        self._camera: Camera | None = open_it()
+        self._number = 0
+        self._shots: deque[Shot] = deque(maxlen=MAX_SHOTS)
+        self._trouble = ""
+        self._changed = threading.Condition()
+        self._closing = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="camera", daemon=True)
+        self._thread.start()
+
+    def next(self, timeout_s: float) -> Shot | None:
+        """The oldest frame that waits. Raises: SourceError when the camera is gone for good."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._shots or self._trouble, timeout_s)
+            if self._shots:
+                return self._shots.popleft()
+        self.check()
+        return None
+
+    def first_after(self, t_ns: int, deadline_ns: int) -> Shot | None:
+        """The first frame whose exposure began at `t_ns` or later; it stays for other parts that it may show."""
+
+        def has_come() -> bool:
+            while self._shots and self._shots[0].exposed_ns < t_ns:
+                self._shots.popleft()
+            return bool(self._shots)
+
+        with self._changed:
+            self._changed.wait_for(has_come, max(0.0, (deadline_ns - time.monotonic_ns()) / NS_PER_S))
+            return self._shots[0] if has_come() else None
+
+    def check(self) -> None:
+        """Raises: SourceError when the camera is gone for good."""
+        if self._trouble:
+            raise SourceError(self._trouble)
+
+    def close(self) -> None:
+        self._closing.set()
+        self._thread.join(timeout=2.0)
+
+    def _run(self) -> None:
+        failed_reads = 0
+        while self._camera and not self._closing.is_set():
+            taken = self._camera.shoot()
+            if taken:
+                failed_reads = 0
+                self._add(*taken)
+                continue
+            failed_reads += 1
+            if failed_reads >= MAX_FAILED_READS:
+                self._reconnect()
+        if self._camera:
+            self._camera.close()
+
+    def _add(self, image: NDArray[np.uint8], exposed_ns: int) -> None:
+        with self._changed:
+            self._shots.append(Shot(image, exposed_ns, self._number))
+            self._number += 1
+            self._changed.notify()
+
+    def _reconnect(self) -> None:
+        """Open the camera again, however often it takes; give up after `reconnect_s`."""
+        since_s = time.monotonic()
+        if self._camera:
+            self._camera.close()
+        self._camera = None
+        while not self._camera and not self._closing.is_set():
+            try:
+                self._camera = self._open()
+            except InputError as error:
+                if time.monotonic() - since_s > self._settings.reconnect_s:
+                    self._give_up(str(error))
+                    return
+                self._closing.wait(RETRY_S)
+        self._number += round((time.monotonic() - since_s) * self._settings.fps)
+
+    def _give_up(self, why: str) -> None:
+        device, tried_s = self._settings.device, self._settings.reconnect_s
+        with self._changed:
+            self._trouble = (
+                f"camera {device} stopped and did not come back within {tried_s:g} s ({why}): "
+                "check its cable and power, then start again"
+            )
+            self._changed.notify()
 
 
 class CameraSource:
-    """Frames of a free-running camera; `trigger.part_id` counts them."""
+    """Frames of a free-running camera; `trigger.part_id` counts them, also those that were lost."""
 
-    def __init__(self, settings: CameraSettings) -> None:
-        self._settings = settings
-        self._camera = open_camera(settings)
+    def __init__(self, feed: CameraFeed) -> None:
+        self._feed = feed
         self._run = new_run()
-        self._number = 0
-        self._failed_reads = 0
+        self._clock = clock_id()
 
-    def read(self, timeout_s: float) -> Frame | None:  # noqa: ARG002 - OpenCV's V4L2 driver gives up after 10 s itself
-        ok, bgr = self._camera.read()
-        if not ok:
-            self._note_failure()
+    def read(self, timeout_s: float) -> Frame | None:
+        shot = self._feed.next(timeout_s)
+        if shot is None:
             return None
-        self._failed_reads = 0
-        frame = Frame(Trigger(self._run, self._number, time.monotonic_ns(), clock_id()), rgb(bgr))
-        self._number += 1
-        return frame
+        return Frame(Trigger(self._run, shot.number, shot.exposed_ns, self._clock), shot.image)
 
     def close(self) -> None:
-        self._camera.release()
-
-    def _note_failure(self) -> None:
-        self._failed_reads += 1
-        if self._failed_reads >= MAX_FAILED_READS:
-            raise SourceError(f"camera {self._settings.device} stopped: check its cable and power, then start again")
+        self._feed.close()
 
 
-def open_camera(settings: CameraSettings) -> cv2.VideoCapture:
+def open_camera_source(settings: CameraSettings) -> CameraSource:
     """Raises: InputError if there is no camera or it refuses a setting."""
-    camera = cv2.VideoCapture(settings.device, cv2.CAP_V4L2)
-    if not camera.isOpened():
-        raise InputError(f"no camera at {settings.device}: plug one in, or correct [camera] device")
+    return CameraSource(CameraFeed(lambda: open_camera(settings), settings))
+
+
+def open_camera(settings: CameraSettings) -> V4l2Camera:
+    """Raises: InputError if there is no camera or it refuses a setting."""
     height, width = settings.size_px
+    capture = cv2.VideoCapture(settings.device, cv2.CAP_V4L2)
+    if not capture.isOpened():
+        raise InputError(f"no camera at {settings.device}: plug one in, or correct [camera] device")
     wanted = [(cv2.CAP_PROP_FRAME_WIDTH, width), (cv2.CAP_PROP_FRAME_HEIGHT, height), (cv2.CAP_PROP_FPS, settings.fps)]
     if settings.exposure:
         wanted += [(cv2.CAP_PROP_AUTO_EXPOSURE, V4L2_MANUAL_EXPOSURE), (cv2.CAP_PROP_EXPOSURE, settings.exposure)]
     for key, value in wanted:
-        camera.set(key, value)
-    got = (int(camera.get(cv2.CAP_PROP_FRAME_HEIGHT)), int(camera.get(cv2.CAP_PROP_FRAME_WIDTH)))
+        capture.set(key, value)
+    got = (int(capture.get(cv2.CAP_PROP_FRAME_HEIGHT)), int(capture.get(cv2.CAP_PROP_FRAME_WIDTH)))
     if got != settings.size_px:
-        camera.release()
+        capture.release()
         raise InputError(f"{settings.device} gives {got[1]}x{got[0]}, not {width}x{height}: correct [camera] size_px")
-    return camera
+    return V4l2Camera(capture, settings.exposure * EXPOSURE_UNIT_NS or NS_PER_S // settings.fps)

@@ -17,8 +17,12 @@ FOLLOW = 0.02  # weight of a new view in the belt's picture: exposure drifts ove
 FORGET_BELOW = 0.3  # when less of a view looks like the belt, the light has changed: learn it anew
 CHALLENGE_VIEWS = 32  # and every so often anyway, because the first view may have been crowded
 BETTER_BY = 0.05  # of a view, that a newly learnt belt must explain more than the remembered one
-ALIKE_COLUMNS = 0.08  # of a view's columns are free of parts even on a dense belt
+FREE_COLUMNS = 0.08  # of a view's columns are free of parts even on a dense belt
+EDGE_STRIDE_PX = REDUCED_PART_PX // 6
+AS_FEW_EDGES = 1.3  # times those of the columns that are surely free
+AS_ROUGH, SMOOTH = 1.5, 0.05  # times the remembered belt's edges, and edges that any belt may have, for its light
 SMALLEST = 0.35  # of a part's length; what is smaller is dirt
+THINNEST = 0.05  # of the square of a part's length; what covers less is a scratch
 LARGEST = 1.25  # of a part's length; what is larger may be several parts
 CORE = 0.7  # of the greatest distance to the outline: necks between touching parts are thinner
 
@@ -80,13 +84,17 @@ class Finder:
         self._views_until_challenge = CHALLENGE_VIEWS
         fresh = _learn(light)
         fresh_masks = _compare(light, fresh)
-        is_better = fresh_masks.bare.mean() > masks.bare.mean() + BETTER_BY * 255
+        # subtle: a long part can explain more of a view than the belt does, but it brings edges with it
+        is_belt = _roughness(fresh) <= AS_ROUGH * _roughness(belt) + SMOOTH
+        is_better = is_belt and fresh_masks.bare.mean() > masks.bare.mean() + BETTER_BY * 255
         return (fresh, fresh_masks) if is_better else (belt, masks)
 
     def _blobs(self, filled: Mask, striking: Mask, outline: cv2.typing.MatLike) -> list[Blob]:
         left, top, width, height = cv2.boundingRect(outline)
         inside = striking[top : top + height, left : left + width]
-        if max(width, height) < SMALLEST * self._part_px or inside.mean() < STRIKING_SHARE * 255:
+        is_small = max(width, height) < SMALLEST * self._part_px
+        is_thin = cv2.contourArea(outline) < THINNEST * self._part_px**2
+        if is_small or is_thin or inside.mean() < STRIKING_SHARE * 255:
             return []
         if max(width, height) > LARGEST * self._part_px:
             cores = _cores(filled[top : top + height, left : left + width])
@@ -113,18 +121,23 @@ class Finder:
 
 
 def _learn(light: Light) -> Light:
-    """The belt's look in a view that parts cover in part: along it the belt is the same, so free columns are alike.
+    """The belt's look in a view that parts cover in part: the median of the columns with the fewest edges.
 
-    The column with the nearest neighbours is free; so are these neighbours, and their median is the belt.
+    A part adds edges to each column that it covers, whatever the belt and its surroundings look like.
     """
-    columns = light.transpose(1, 0, 2).reshape(light.shape[1], -1)
-    squares = np.einsum("ij,ij->i", columns, columns)
-    distances = squares[:, None] + squares[None, :] - 2 * (columns @ columns.T)
-    count = max(3, round(ALIKE_COLUMNS * len(columns)))
-    nearest = np.argsort(distances, axis=1, kind="stable")[:, :count]
-    free = nearest[np.take_along_axis(distances, nearest, axis=1).sum(axis=1).argmin()]
+    edges = _edges(light)
+    free = edges <= AS_FEW_EDGES * np.quantile(edges, FREE_COLUMNS)
     belt = np.median(light[:, free], axis=1)
     return np.ascontiguousarray(np.broadcast_to(belt[:, None], light.shape), dtype=np.float32)
+
+
+def _edges(light: Light) -> Light:
+    """(w,): how much each column changes from top to bottom; by far strides, so that noise counts little."""
+    return np.asarray(np.abs(light[EDGE_STRIDE_PX:] - light[:-EDGE_STRIDE_PX]).sum(axis=(0, 2)))
+
+
+def _roughness(belt: Light) -> float:
+    return float(_edges(belt).sum() / (belt.sum() + 1))
 
 
 def _compare(light: Light, belt: Light) -> Masks:

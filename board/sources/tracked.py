@@ -152,7 +152,7 @@ class TrackedSource:
     def _look(self, view: Frame, image: Image, steps: int) -> None:
         blobs = [blob for blob in self._finder.find(image) if self._has_centre(blob)]
         pairs = self._pair(blobs)
-        self._measure_step([track_blob for track_blob in pairs if not track_blob[1].touching], steps)
+        self._measure_step([(track, blob) for track, blob in pairs if not blob.cut_ends] or pairs, steps)
         for track, blob in pairs:
             track.see(blob, self._sight(view.trigger.part_id, image, blob))
         paired = {id(blob) for _, blob in pairs}

@@ -1,0 +1,137 @@
+"""Triggered mode of the USB camera: a light barrier stamps each part, and the camera's next exposure is its frame."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from dataclasses import replace
+from typing import Protocol
+
+from board.gpio import open_gpio
+from board.sources.camera import CameraFeed, CameraSettings, open_camera
+from protocol.errors import SourceError
+from protocol.messages import Frame, Trigger, clock_id, new_run
+
+POLL_S = 0.001
+CLEAR_POLLS = 3  # the beam counts as clear again after so many in a row: an edge that bounces is one part
+MAX_WAITING = 256  # parts between barrier and line; beyond them, parts come as faults
+
+NS_PER_MS = 1_000_000
+
+
+class InputPin(Protocol):
+    """What the barrier's output is wired to: 1 while a part breaks the beam."""
+
+    def read(self) -> int:
+        """Raises: OSError when the line cannot be read."""
+
+    def release(self) -> None: ...
+
+
+class LightBarrier:
+    """Polls a pin in a thread; each rising edge is a part. What breaks the beam at the start is none."""
+
+    def __init__(self, pin: InputPin) -> None:
+        self._pin = pin
+        self._run_id = new_run()
+        self._clock = clock_id()
+        self._parts = 0
+        self._clear_polls = 0
+        self._triggers: deque[Trigger] = deque()
+        self._trouble = ""
+        self._changed = threading.Condition()
+        self._closing = threading.Event()
+        self._thread = threading.Thread(target=self._poll, name="light barrier", daemon=True)
+        self._thread.start()
+
+    def next(self, timeout_s: float) -> Trigger | None:
+        """The next part in order; ids that are missing before it could not be queued. Raises: SourceError."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._triggers or self._trouble, timeout_s)
+            if self._triggers:
+                return self._triggers.popleft()
+            if self._trouble:
+                raise SourceError(f"light barrier cannot be read ({self._trouble}): check its pin, then start again")
+            return None
+
+    def close(self) -> None:
+        self._closing.set()
+        self._thread.join(timeout=1.0)
+        self._pin.release()
+
+    def _poll(self) -> None:
+        while not self._closing.wait(POLL_S):
+            try:
+                is_broken = self._pin.read() == 1
+            except (OSError, ValueError) as error:  # ValueError: a line that reads as nothing
+                with self._changed:
+                    self._trouble = str(error)
+                    self._changed.notify()
+                return
+            if is_broken and self._clear_polls >= CLEAR_POLLS:
+                self._stamp(time.monotonic_ns())
+            self._clear_polls = 0 if is_broken else self._clear_polls + 1
+
+    def _stamp(self, t_ns: int) -> None:
+        with self._changed:
+            if len(self._triggers) < MAX_WAITING:
+                self._triggers.append(Trigger(self._run_id, self._parts, t_ns, self._clock))
+            self._parts += 1
+            self._changed.notify()
+
+
+class BarrierSource:
+    """One frame a part: the first that the camera exposed after the part broke the beam."""
+
+    def __init__(self, barrier: LightBarrier, feed: CameraFeed, frame_timeout_ms: float) -> None:
+        self._barrier = barrier
+        self._feed = feed
+        self._timeout_ns = int(frame_timeout_ms * NS_PER_MS)
+        self._waiting: deque[Trigger] = deque()  # one part, and before it those that could not be queued
+        self._lost_below = 0  # part ids below this one have no picture
+        self._next_id = 0
+
+    def read(self, timeout_s: float) -> Frame | None:
+        """Raises: SourceError when barrier or camera are gone for good."""
+        deadline_ns = time.monotonic_ns() + int(timeout_s * 1e9)
+        if not self._waiting:
+            self._wait_for_part(timeout_s)
+        if not self._waiting:
+            self._feed.check()
+            return None
+        trigger = self._waiting[0]
+        if trigger.part_id < self._lost_below:
+            return Frame(self._waiting.popleft(), None, "too many parts waited for the line")
+        overdue_ns = trigger.t_ns + self._timeout_ns
+        shot = self._feed.first_after(trigger.t_ns, min(deadline_ns, overdue_ns))
+        if shot is None and time.monotonic_ns() < overdue_ns:
+            return None
+        self._waiting.popleft()
+        if shot is None:
+            return Frame(trigger, None, f"the camera gave no frame within {self._timeout_ns / NS_PER_MS:.0f} ms")
+        return Frame(trigger, shot.image)
+
+    def close(self) -> None:
+        self._barrier.close()
+        self._feed.close()
+
+    def _wait_for_part(self, timeout_s: float) -> None:
+        trigger = self._barrier.next(timeout_s)
+        if trigger is None:
+            return
+        lost = range(self._next_id, trigger.part_id)
+        self._waiting.extend(replace(trigger, part_id=part_id) for part_id in lost)
+        self._waiting.append(trigger)
+        self._lost_below, self._next_id = trigger.part_id, trigger.part_id + 1
+
+
+def open_barrier_source(settings: CameraSettings, barrier_pin: int) -> BarrierSource:
+    """Raises: InputError if the camera or the pin cannot be had."""
+    feed = CameraFeed(lambda: open_camera(settings), settings)
+    try:
+        barrier = LightBarrier(open_gpio(barrier_pin, "in", "camera.barrier_pin"))
+    except BaseException:
+        feed.close()
+        raise
+    return BarrierSource(barrier, feed, settings.frame_timeout_ms)
