@@ -15,6 +15,8 @@ PICTURE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp"})
 MAX_PICTURE_BYTES = 64 << 20
 # JPEG markers that start a frame and carry its size: SOF0..SOF15 without DHT, JPG and DAC (ITU T.81, table B.1)
 _SIZE_MARKERS = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+# Markers that a length follows and that may stand before it: all but RST0..RST7, SOI, EOI and SOS
+_SEGMENT_MARKERS = frozenset(range(0xC0, 0xFF)) - frozenset(range(0xD0, 0xDB))
 
 
 def read_picture(path: Path) -> NDArray[np.uint8]:
@@ -57,6 +59,9 @@ def jpeg_size(data: bytes) -> tuple[int, int] | None:
         marker, length = data[at + 1], int.from_bytes(data[at + 2 : at + 4], "big")
         if marker in _SIZE_MARKERS:
             return int.from_bytes(data[at + 5 : at + 7], "big"), int.from_bytes(data[at + 7 : at + 9], "big")
+        # subtle: past a marker without a length the decoder would find another frame header than this loop
+        if marker not in _SEGMENT_MARKERS or length < 2:
+            return None
         at += 2 + length
     return None
 
