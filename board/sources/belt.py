@@ -74,28 +74,33 @@ class BeltSource:
         except MessageError:
             self.refused_messages += 1
             return
-        if isinstance(message, FrameMessage):
+        if run_of(message) in self._past_runs:
+            self.refused_messages += 1  # its parts have all been judged
+        elif isinstance(message, FrameMessage):
             self._take_frame(message)
         elif isinstance(message, EndOfRun):
             self._take_end(message)
         else:
             self._expect(message)
 
-    def _expect(self, trigger: Trigger) -> bool:
-        """Note a new part; False if its id has been seen. Ids that were skipped become lost parts."""
+    def _expect(self, trigger: Trigger) -> None:
+        """Note a part if it is new. Ids that were skipped become lost parts."""
         if trigger.run != self._run:
-            self._lose_all("the belt started a new run")
-            self._run, self._next_id = trigger.run, trigger.part_id
+            self._begin(trigger.run, trigger.part_id)
         gap = trigger.part_id - self._next_id
         if gap < 0:
-            return False
+            return
         trigger = self._on_our_clock(trigger)
         if gap <= MAX_GAP:
             for part_id in range(self._next_id, trigger.part_id):
                 self._waiting.append(replace(trigger, part_id=part_id))
         self._waiting.append(trigger)
         self._next_id = trigger.part_id + 1
-        return True
+
+    def _begin(self, run: str, first_id: int) -> None:
+        self._lose_all("the belt started a new run")
+        self._past_runs.append(self._run)
+        self._run, self._next_id = run, first_id
 
     def _take_frame(self, message: FrameMessage) -> None:
         """The frame of a waiting trigger; what waited before it has lost its frame."""
@@ -117,18 +122,18 @@ class BeltSource:
         self._ready.append(Frame(trigger, image, "", header.readings, decode_ms=decode_ms))
 
     def _take_end(self, end: EndOfRun) -> None:
-        if end.run != self._run and end.parts:
-            self._run, self._next_id = end.run, 0
-        last = Trigger(end.run, max(end.parts - 1, 0), time.monotonic_ns(), self._clock)
+        if end.run != self._run:
+            self._begin(end.run, 0)
         if end.parts > self._next_id:
-            self._expect(last)
+            self._expect(Trigger(end.run, end.parts - 1, time.monotonic_ns(), self._clock))
         self._lose_all("frame lost")
 
     def _on_our_clock(self, trigger: Trigger) -> Trigger:
-        """Another machine's time says nothing here: its trigger counts from its arrival."""
-        if trigger.clock == self._clock:
+        """Another machine's time says nothing here, nor does one yet to come: the trigger counts from its arrival."""
+        now_ns = time.monotonic_ns()
+        if trigger.clock == self._clock and trigger.t_ns <= now_ns:
             return trigger
-        return replace(trigger, t_ns=time.monotonic_ns(), clock=self._clock)
+        return replace(trigger, t_ns=now_ns, clock=self._clock)
 
     def _give_up_frames(self) -> None:
         now_ns = time.monotonic_ns()
@@ -141,3 +146,7 @@ class BeltSource:
 
     def _lose(self, why: str) -> None:
         self._ready.append(Frame(self._waiting.popleft(), None, why))
+
+
+def run_of(message: Trigger | FrameMessage | EndOfRun) -> str:
+    return message.header.trigger.run if isinstance(message, FrameMessage) else message.run
