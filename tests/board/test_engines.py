@@ -85,11 +85,9 @@ def test_an_image_of_another_size_gives_no_map_of_the_models_shape(runtime: str,
 @pytest.mark.parametrize("content", [b"", b"no model", b"\x08\x0a" + b"\xff" * 100])
 def test_a_file_that_is_no_model_is_an_engine_error(runtime: str, content: bytes, tmp_path: Path) -> None:
     (tmp_path / MODEL_ONNX).write_bytes(content)
+    engine: Callable[[Path, int], Engine] = OnnxRuntimeEngine if runtime == "onnxruntime" else OpenCvEngine
     with pytest.raises(EngineError, match="refuses"):
-        if runtime == "onnxruntime":
-            OnnxRuntimeEngine(tmp_path / MODEL_ONNX, 1)
-        else:
-            OpenCvEngine(tmp_path / MODEL_ONNX, 1)
+        engine(tmp_path / MODEL_ONNX, 1)
 
 
 def six_channel_package(package: Package, folder: Path) -> Package:
@@ -144,7 +142,7 @@ class FakeEngine:
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self.map = GOLDEN.maps[0]
+        self.map: NDArray[np.int8] = GOLDEN.maps[0]
         self.fails = False
         self.opens = True
         self.runs = 0
@@ -154,7 +152,7 @@ class FakeEngine:
         self.runs += 1
         if self.fails:
             raise EngineError(f"{self.name} is broken")
-        return self.map.copy()
+        return np.array(self.map)
 
     def close(self) -> None:
         self.closed += 1

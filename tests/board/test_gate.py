@@ -180,10 +180,10 @@ def test_close_leaves_the_gate_closed_and_lets_nobody_through_any_more(tmp_path:
 
 
 def test_the_board_without_pynq_says_what_to_do() -> None:
-    with pytest.raises(InputError, match="gate.gpio_pin needs the board's pynq package"):
+    with pytest.raises(InputError, match=r"gate\.gpio_pin needs the board's pynq package"):
         open_gate(GateSettings(kind="gpio"), SPEED_MM_S)
 
 
 def test_a_log_that_cannot_be_written_says_what_to_do(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="correct .gate. dry_log"):
+    with pytest.raises(InputError, match=r"correct \[gate\] dry_log"):
         open_gate(GateSettings(dry_log=tmp_path / "none" / "gate.jsonl"), SPEED_MM_S)
