@@ -73,8 +73,8 @@ class RecorderSink:
 
     def _write(self, record: bytes) -> None:
         if self._file.tell() + len(record) > self._settings.file_bytes:
-            self._file.close()
-            self._file = self._open_file()
+            full, self._file = self._file, self._open_file()
+            full.close()
         self._file.write(record)
 
     def _open_file(self) -> BinaryIO:
