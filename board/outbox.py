@@ -32,23 +32,24 @@ class Outbox:
             self._db.execute("PRAGMA journal_mode = WAL")
             self._db.execute("PRAGMA synchronous = NORMAL")
             self._db.execute(SCHEMA)
+            self.count = int(self._db.execute("SELECT COUNT(*) FROM verdict").fetchone()[0])
         except (sqlite3.Error, OSError) as error:
             raise InputError(f"outbox {path}: {error}: make its folder writable, or move the file away") from None
-        self.count = int(self._db.execute("SELECT COUNT(*) FROM verdict").fetchone()[0])
 
     def add(self, payloads: list[bytes]) -> None:
         """Store in order, in one commit. Raises: SinkError; then nothing of it is stored."""
-        self._write("INSERT INTO verdict (payload) VALUES (?)", [(payload,) for payload in payloads])
-        self.count += len(payloads)
+        self.count += self._write("INSERT INTO verdict (payload) VALUES (?)", [(payload,) for payload in payloads])
 
     def remove(self, seqs: Iterable[int]) -> None:
-        rows = [(seq,) for seq in seqs]
-        self._write("DELETE FROM verdict WHERE seq = ?", rows)
-        self.count -= len(rows)
+        """Those that are still there: one may have been dropped before the broker acknowledged it."""
+        self.count -= self._write("DELETE FROM verdict WHERE seq = ?", [(seq,) for seq in seqs])
 
-    def drop_oldest(self, count: int) -> None:
-        self._write("DELETE FROM verdict WHERE seq IN (SELECT seq FROM verdict ORDER BY seq LIMIT ?)", [(count,)])
-        self.count -= count
+    def drop_oldest(self, count: int) -> int:
+        """How many there were to drop."""
+        oldest = "SELECT seq FROM verdict ORDER BY seq LIMIT ?"
+        dropped = self._write(f"DELETE FROM verdict WHERE seq IN ({oldest})", [(count,)])  # noqa: S608 - our own text
+        self.count -= dropped
+        return dropped
 
     def read_after(self, seq: int, limit: int) -> list[Entry]:
         """The oldest entries beyond `seq`, in order."""
@@ -65,11 +66,13 @@ class Outbox:
     def close(self) -> None:
         self._db.close()
 
-    def _write(self, statement: str, rows: Sequence[tuple[object, ...]]) -> None:
+    def _write(self, statement: str, rows: Sequence[tuple[object, ...]]) -> int:
+        """How many entries it changed."""
         try:
             self._db.execute("BEGIN IMMEDIATE")
-            self._db.executemany(statement, rows)
+            changed = self._db.executemany(statement, rows).rowcount
             self._db.execute("COMMIT")
+            return max(changed, 0)  # SQLite says -1 of no rows at all
         except sqlite3.Error as error:
             if self._db.in_transaction:
                 self._db.execute("ROLLBACK")

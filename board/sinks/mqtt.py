@@ -165,7 +165,6 @@ class MqttSink:
         if not payloads:
             return
         try:
-            self._make_room(len(payloads))
             self._outbox.add(payloads)
         except SinkError:
             for payload in payloads:  # kept in order for the next turn; the line rejects meanwhile
@@ -174,12 +173,12 @@ class MqttSink:
         with self._committed:
             self._stored += len(payloads)
             self._committed.notify_all()
+        self._drop_surplus()
 
-    def _make_room(self, count: int) -> None:
-        surplus = self._outbox.count + count - self._settings.max_stored
+    def _drop_surplus(self) -> None:
+        surplus = self._outbox.count - self._settings.max_stored
         if surplus > 0 and self._settings.when_full == "drop-oldest":
-            self._outbox.drop_oldest(surplus)
-            self.dropped += surplus
+            self.dropped += self._outbox.drop_oldest(surplus)
 
     def _remove_acknowledged(self) -> None:
         acknowledged = (self._in_flight.pop(mid, None) for mid in _drain(self._acknowledged))
