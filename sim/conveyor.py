@@ -12,6 +12,7 @@ import contextlib
 import json
 import signal
 import sys
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -37,6 +38,7 @@ from sim.verdicts import Verdicts
 from sim.view import Scenery, View, print_summary
 
 REFRESH_S = 0.1
+INTERRUPTED = 130  # what shells report for a command that Ctrl-C ended
 READY_WITHIN_S = 30.0
 QUIET_S = 5.0  # after the last frame: without a verdict for so long, what is missing is lost
 UNHURRIED_MM = 4000.0  # gate distance when the belt waits for the board: no part races the gate
@@ -46,19 +48,25 @@ def main() -> int:
     options = parse_options()
     console = Console()
     cv2.setNumThreads(1)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())  # a second Ctrl-C does not cut the shutdown short
     try:
-        summary = run_line(options, console)
-    except KeyboardInterrupt:
+        summary = run_line(options, console, stop)
+    except Interrupted:
         console.print("stopped; broker, board and belt are shut down")
-        return 130
+        return INTERRUPTED
     print_summary(console, summary)
     if options.report:
         write_report(options.report, summary, options)
     return 0
 
 
-def run_line(options: argparse.Namespace, console: Console) -> Summary:
+class Interrupted(Exception):  # noqa: N818 - asked for by the user
+    """Ctrl-C, or a request to end."""
+
+
+def run_line(options: argparse.Namespace, console: Console, stop: threading.Event) -> Summary:
     """Start what is not running yet, send all parts, wait for their verdicts, stop what was started."""
     manifest = load_package(options.models / options.model).manifest
     traffic = plan_traffic(options, manifest)
@@ -72,12 +80,18 @@ def run_line(options: argparse.Namespace, console: Console) -> Summary:
         gallery = Gallery(station.tap) if options.picture else None
         if gallery:
             started.callback(gallery.close)
-        verdicts.wait_until_running(station.check, READY_WITHIN_S)
+
+        def check() -> None:
+            station.check()
+            if stop.is_set():
+                raise Interrupted
+
+        verdicts.wait_until_running(check, READY_WITHIN_S)
         began_s = time.monotonic()
         feed.start(traffic.exposures, traffic.frames)
         hint = f"verdicts: mosquitto_sub -h {station.broker.host} -p {station.broker.port} -t 'beltsight/#'"
         with View(console, Scenery(title(options, manifest), hint, traffic.parts)) as view:
-            watch(traffic, feed, verdicts, view, station.check)
+            watch(traffic, feed, verdicts, view, check)
         ended_ns = verdicts.arrived_ns[-1] if verdicts.arrived_ns else time.monotonic_ns()
         if gallery:
             gallery.save(options.picture)
