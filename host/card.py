@@ -30,7 +30,6 @@ COUNTS = {
     "held_out_pictures": "good pictures held out for the threshold",
     "test_good": "good test pictures",
     "test_defective": "defective test pictures",
-    "parity_pictures": "pictures on which all engines gave the same integers",
 }
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import os
 import shlex
 import shutil
 import subprocess
@@ -25,31 +26,27 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from board.score import score_map
 from host.card import CARD_MD, HEATMAPS_PNG, draw_heatmaps, write_card
 from host.checkpoint import Checkpoint
-from host.evaluation import aupro, enlarge, false_reject_rate, image_auroc, pixel_auroc, recall
+from host.dataset import Dataset, load_dataset
 from host.integers import MAP, IntegerNet, costs
+from host.measurement import measure
 from host.package import Graphs, make_golden, publish, write_graphs, write_package
 from host.parity import check_parity, run_numpy, run_onnxruntime, run_opencv, run_qonnx
-from host.pictures import Pictures, choose_preprocess, digest, list_pictures, load_frame, load_images, load_masks
+from host.pictures import Images, Pictures, digest, load_frame
 from host.quantization import extract
 from host.recipe import Recipe, load_recipe
 from host.rendered import REPOSITORY, draw_pictures
 from host.synthetic import add_defects
-from host.thresholds import set_threshold
 from host.training import Trainer, infer
 from protocol.errors import InputError, run_main
-from protocol.manifest import FORMAT, AnomalyMap, Manifest, Preprocess, Threshold
+from protocol.manifest import FORMAT, AnomalyMap, Manifest
 
 RENDERED = "rendered"
 PARITY_PICTURES = 32
 GOLDEN_FRAMES = 3
 HEATMAPS = 8
 INTERRUPTED = 130  # what shells report for a command that Ctrl-C ended
-
-Images = NDArray[np.uint8]
-IntegerMaps = NDArray[np.int8]
 
 
 @dataclass(frozen=True)
@@ -81,19 +78,6 @@ class Trained:
     float_test_maps: NDArray[np.float32]
 
 
-@dataclass(frozen=True)
-class Data:
-    """The order's pictures at the network's size."""
-
-    pictures: Pictures
-    how: Preprocess
-    train: Images
-    held_out: Images
-    test: Images  # empty without labelled test pictures
-    masks: NDArray[np.bool_]
-    defective: NDArray[np.bool_]
-
-
 def main() -> int:
     try:
         with _open_progress() as progress:
@@ -111,105 +95,63 @@ def export(order: Order, progress: Progress) -> Path:
     """The finished package's folder. Raises: InputError for pictures or settings that cannot be used."""
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
-    data = load_data(order, progress)
-    trained = train(order, data, progress)
+    _check_out(order.out)
+    dataset = load_dataset(_find_folder(order, progress), order.recipe.held_out_share, order.recipe.input_px)
+    trained = train(order, dataset, progress)
     graphs = write_graphs(trained.integers)
-    _check_engines(trained.integers, graphs, data.held_out[:PARITY_PICTURES])
-    manifest = measure(order, data, trained, graphs)
+    _check_engines(trained.integers, graphs, dataset.held_out[:PARITY_PICTURES])
+    manifest = describe(order, dataset, trained, graphs)
     package = order.unfinished / "package"
     shutil.rmtree(package, ignore_errors=True)
-    golden = make_golden(_golden_frames(data, order.seed), data.how, trained.integers)
+    golden = make_golden(_golden_frames(dataset, order.seed), dataset.how, trained.integers)
     card = write_card(manifest, order.recipe.description, costs(trained.integers)).encode()
-    heatmaps = _draw_examples(data, graphs, manifest.map.scale)
+    heatmaps = _draw_examples(dataset, graphs, manifest.map.scale)
     write_package(package, manifest, graphs, golden, {CARD_MD: card, HEATMAPS_PNG: heatmaps})
     publish(package, order.target)
     shutil.rmtree(order.unfinished)
     return order.target
 
 
-def load_data(order: Order, progress: Progress) -> Data:
-    """Draw the pictures if they are to be rendered, sort them by use and bring them to the network's size."""
-    recipe = order.recipe
-    pictures = list_pictures(_find_folder(order, progress), recipe.held_out_share)
-    how = choose_preprocess(pictures.train[0], recipe.input_px)
-    nothing = np.zeros((0, *how.input_px, 3), np.uint8)
-    return Data(
-        pictures=pictures,
-        how=how,
-        train=load_images(pictures.train, how),
-        held_out=load_images(pictures.held_out, how),
-        test=load_images([picture.path for picture in pictures.test], how) if pictures.test else nothing,
-        masks=load_masks(pictures.test, how) if pictures.test else np.zeros((0, *how.input_px), np.bool_),
-        defective=np.array([bool(picture.kind) for picture in pictures.test], np.bool_),
-    )
-
-
-def train(order: Order, data: Data, progress: Progress) -> Trained:
+def train(order: Order, dataset: Dataset, progress: Progress) -> Trained:
     """Float training, then finetuning as if quantized; goes on from the last checkpoint of the same order."""
     recipe = order.recipe
-    trainer = Trainer(data.train, recipe, order.seed, Checkpoint(order.unfinished, _fingerprint(order, data)))
+    trainer = Trainer(dataset.train, recipe, order.seed, Checkpoint(order.unfinished, _fingerprint(order, dataset)))
     task = progress.add_task("train", total=recipe.float_steps)
     net = trainer.train_float(lambda step: progress.update(task, completed=step))
     task = progress.add_task("quantize", total=recipe.quantized_steps)
     quantized = trainer.train_quantized(net, lambda step: progress.update(task, completed=step))
-    integers = extract(quantized, data.how.input_px)
-    return Trained(integers, infer(net, data.test))
+    integers = extract(quantized, dataset.how.input_px)
+    return Trained(integers, infer(net, dataset.test))
 
 
-def measure(order: Order, data: Data, trained: Trained, graphs: Graphs) -> Manifest:
-    """Set the threshold on held-out good pictures, then measure on the test pictures; all through ONNX Runtime."""
-    scale = 2.0 ** trained.integers.exponents()[MAP]
-    shape = trained.integers.shapes()[MAP][1:]
-    meaning = AnomalyMap(shape, scale, min(order.recipe.top_pixels, shape[0] * shape[1]))
-    held_out = _scores(run_onnxruntime(graphs.model, data.held_out), meaning)
-    threshold = set_threshold(held_out, order.recipe.threshold, scale / meaning.top_pixels)
+def describe(order: Order, dataset: Dataset, trained: Trained, graphs: Graphs) -> Manifest:
+    """The manifest, but for its files."""
+    exponent, (_, *shape) = trained.integers.exponents()[MAP], trained.integers.shapes()[MAP]
+    meaning = AnomalyMap((shape[0], shape[1]), 2.0**exponent, min(order.recipe.top_pixels, shape[0] * shape[1]))
+    measured = measure(graphs.model, trained.float_test_maps, dataset, meaning, order.recipe.threshold)
     layer_costs = costs(trained.integers)
     return Manifest(
         format=FORMAT,
         id=order.id,
         product=order.product,
-        preprocess=data.how,
+        preprocess=dataset.how,
         map=meaning,
-        threshold=threshold,
+        threshold=measured.threshold,
         files={},
         cost={
             "macs": sum(cost.macs for cost in layer_costs),
             "weight_bytes": sum(cost.weight_bytes for cost in layer_costs),
         },
-        figures=_figures(data, trained, graphs, meaning, threshold),
-        provenance=_provenance(order, data.pictures),
+        figures=measured.figures,
+        provenance=_provenance(order, dataset.pictures),
     )
 
 
-def _figures(
-    data: Data, trained: Trained, graphs: Graphs, meaning: AnomalyMap, threshold: Threshold
-) -> dict[str, float]:
-    figures: dict[str, float] = {
-        "train_pictures": len(data.train),
-        "held_out_pictures": len(data.held_out),
-        "test_good": int((~data.defective).sum()),
-        "test_defective": int(data.defective.sum()),
-        "parity_pictures": min(len(data.held_out), PARITY_PICTURES),
-    }
-    if not figures["test_good"] or not figures["test_defective"]:
-        return figures
-    maps = run_onnxruntime(graphs.model, data.test)
-    scores = _scores(maps, meaning)
-    float_scores = np.sort(trained.float_test_maps.reshape(len(scores), -1))[:, -meaning.top_pixels :].mean(1)
-    figures |= {
-        "image_auroc": image_auroc(scores, data.defective),
-        "float_image_auroc": image_auroc(float_scores.astype(np.float64), data.defective),
-        "recall": recall(scores, data.defective, threshold.value),
-        "false_reject_rate": false_reject_rate(scores, data.defective, threshold.value),
-    }
-    if data.masks.any():
-        large = enlarge(maps.astype(np.float32), data.how.input_px)
-        figures |= {"pixel_auroc": pixel_auroc(large, data.masks), "aupro": aupro(large, data.masks)}
-    return figures
-
-
-def _scores(maps: IntegerMaps, meaning: AnomalyMap) -> NDArray[np.float64]:
-    return np.array([score_map(anomaly, meaning) for anomaly in maps])
+def _check_out(out: Path) -> None:
+    """Better now than after the training."""
+    there = next(path for path in (out, *out.resolve().parents) if path.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK):
+        raise InputError(f"{there} is no folder that can be written: choose another --out")
 
 
 def _check_engines(net: IntegerNet, graphs: Graphs, images: Images) -> None:
@@ -221,26 +163,26 @@ def _check_engines(net: IntegerNet, graphs: Graphs, images: Images) -> None:
     check_parity(run_numpy(net, images), answers)
 
 
-def _golden_frames(data: Data, seed: int) -> Images:
+def _golden_frames(dataset: Dataset, seed: int) -> Images:
     """One good frame, then the same with painted defects, so that the maps have something to say."""
-    frame = load_frame(data.pictures.held_out[0], data.how)
-    top, left, side, _ = data.how.crop_px
+    frame = load_frame(dataset.pictures.held_out[0], dataset.how)
+    top, left, side, _ = dataset.how.crop_px
     frames = [frame]
     for number in range(1, GOLDEN_FRAMES):
         crop = np.asarray(frame[top : top + side, left : left + side] / 255, np.float32)
         middle = np.zeros((side, side), np.uint8)
         middle[side // 3 : -side // 3, side // 3 : -side // 3] = 1
-        changed, _ = add_defects(crop, middle, data.train, np.random.default_rng([seed, number]))
+        changed, _ = add_defects(crop, middle, dataset.train, np.random.default_rng([seed, number]))
         frames.append(frame.copy())
         frames[-1][top : top + side, left : left + side] = np.round(changed * 255).astype(np.uint8)
     return np.stack(frames)
 
 
-def _draw_examples(data: Data, graphs: Graphs, scale: float) -> bytes:
+def _draw_examples(dataset: Dataset, graphs: Graphs, scale: float) -> bytes:
     """Of labelled test pictures evenly, else of held-out good ones."""
-    labelled = bool(len(data.test))
-    images = data.test if labelled else data.held_out
-    masks = data.masks if labelled else np.zeros(images.shape[:3], np.bool_)
+    labelled = dataset.has_test
+    images = dataset.test if labelled else dataset.held_out
+    masks = dataset.masks if labelled else np.zeros(images.shape[:3], np.bool_)
     chosen = np.linspace(0, len(images) - 1, HEATMAPS).astype(int)
     maps = run_onnxruntime(graphs.model, images[chosen]).astype(np.float32) * np.float32(scale)
     return draw_heatmaps(images[chosen], maps, masks[chosen])
@@ -258,8 +200,8 @@ def _find_folder(order: Order, progress: Progress) -> Path:
     return folder
 
 
-def _fingerprint(order: Order, data: Data) -> str:
-    return _digest(asdict(order.recipe), order.seed, digest(data.pictures.train))
+def _fingerprint(order: Order, dataset: Dataset) -> str:
+    return _digest(asdict(order.recipe), order.seed, digest(dataset.pictures.train))
 
 
 def _digest(*values: object) -> str:

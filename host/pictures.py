@@ -91,12 +91,14 @@ def load_frame(path: Path, how: Preprocess) -> Images:
 
 def load_images(paths: Sequence[Path], how: Preprocess) -> Images:
     """The network's images, uint8 (n, h, w, 3)."""
-    return np.stack([preprocess(load_frame(path, how), how) for path in paths])
+    images = [preprocess(load_frame(path, how), how) for path in paths]
+    return np.stack(images) if images else np.zeros((0, *how.input_px, 3), np.uint8)
 
 
 def load_masks(test: Sequence[TestPicture], how: Preprocess) -> NDArray[np.bool_]:
     """True where defective, (n, h, w) at the network's size; all False for a picture without a mask."""
-    return np.stack([_load_mask(picture, how) for picture in test])
+    masks = [_load_mask(picture, how) for picture in test]
+    return np.stack(masks) if masks else np.zeros((0, *how.input_px), np.bool_)
 
 
 def digest(paths: Sequence[Path]) -> str:

@@ -183,7 +183,7 @@ def infer(net: nn.Module, images: Images) -> Floats:
     """Anomaly maps float32 (n, h / 4, w / 4) of images uint8 (n, h, w, 3)."""
     net.eval()
     maps = [net(as_pictures(images[start : start + 32]))[:, 0].numpy() for start in range(0, len(images), 32)]
-    return np.concatenate(maps)
+    return np.concatenate(maps) if maps else np.zeros((0, 0, 0), np.float32)
 
 
 def _blend(average: Tensor, new: Tensor, averaged: Tensor | int) -> Tensor:

@@ -6,9 +6,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import cv2
 import numpy as np
 import onnx
 import pytest
+from numpy.typing import NDArray
 
 from board.preprocess import preprocess
 from host.parity import run_onnxruntime, run_opencv
@@ -50,7 +52,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_package_is_whole(models: Path) -> None:
     package = load_package(models / "bottle-128")
     manifest = package.manifest
-    assert sorted(path.name for path in models.iterdir()) == ["bottle-128", "tiny.toml"]
+    assert not (models / ".bottle-128.unfinished").exists()
     assert manifest.product == "bottle"
     assert manifest.preprocess.frame_px == (256, 256)
     assert manifest.map.shape == (32, 32)
@@ -79,6 +81,20 @@ def test_graphs_are_readable_by_older_runtimes(models: Path) -> None:
         assert model.opset_import[0].version <= 21
 
 
+def test_folder_without_labels(models: Path, rendered: NDArray[np.uint8]) -> None:
+    """A capture of good parts from the line: a package, but no claim about defects."""
+    for number, image in enumerate(rendered[:20]):
+        (models / "flat").mkdir(exist_ok=True)
+        cv2.imwrite(str(models / "flat" / f"{number}.png"), image)
+    recipe, data = str(models / "tiny.toml"), str(models / "flat")
+    done = run_export("--product", "mix", "--data", data, "--recipe", recipe, "--out", str(models / "other"))
+    assert done.returncode == 0, done.stderr
+    assert "has not been measured" in done.stdout
+    manifest = load_package(models / "other" / "mix-128").manifest
+    assert set(manifest.figures) == {"train_pictures", "held_out_pictures", "test_good", "test_defective"}
+    assert manifest.provenance["command"] == "scripts/export.sh --product mix --data flat --seed 0"
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -86,11 +102,12 @@ def test_graphs_are_readable_by_older_runtimes(models: Path) -> None:
         (["--product", "orange", "--data", "nowhere"], "no folder nowhere"),
         (["--product", "orange", "--data", "rendered", "--recipe", "none.toml"], "none.toml cannot be read"),
         (["--product", "orange", "--data", "rendered", "--seed", "-1"], "seed -1 is outside 0..999"),
+        (["--product", "orange", "--data", "tests", "--out", "LICENSE"], "LICENSE is no folder"),
         (["--product", "../orange", "--data", "rendered"], "must be letters, digits"),
     ],
 )
 def test_bad_input_is_one_line(tmp_path: Path, words: list[str], message: str) -> None:
-    done = run_export(*words, "--out", str(tmp_path / "models"))
+    done = run_export("--out", str(tmp_path / "models"), *words)
     assert done.returncode == 2
     lines = [line for line in done.stderr.splitlines() if line.startswith("beltsight:")]
     assert len(lines) == 1
