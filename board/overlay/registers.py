@@ -1,0 +1,72 @@
+"""The registers of the AXI4-Lite port, 32 bits each: the hardware, the driver and the document read this table."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+ID_VALUE = 0x42454C54  # "BELT"
+
+CONTROL_START, CONTROL_RESET, CONTROL_IRQ_ENABLE = 1, 2, 4
+STATUS_BUSY, STATUS_DONE, STATUS_ERROR = 1, 2, 4
+
+
+@dataclass(frozen=True)
+class Register:
+    name: str
+    offset: int
+    access: str  # ro, rw, wo
+    text: str
+
+
+def _table() -> tuple[Register, ...]:
+    rows = [
+        ("ID", "ro", "the letters BELT"),
+        ("VERSION", "ro", "hash of the instruction set and of this table"),
+        ("CONTROL", "rw", "bit 0 start, bit 1 reset the engine (both read as 0), bit 2 enable the interrupt"),
+        ("STATUS", "rw", "bit 0 busy, bit 1 done, bit 2 error; writing 1 to bit 1 or 2 clears it and the interrupt"),
+        ("ERROR", "ro", "code of the first fault since the start"),
+        ("ERROR_PC", "ro", "instructions dispatched when it happened"),
+        ("PROGRAM", "rw", "first byte of the program in segment 0, a multiple of 8"),
+        ("INSTRUCTIONS", "rw", "instructions in the program"),
+        ("WATCHDOG", "rw", "cycles without progress until the fault WATCHDOG; 0 disables it"),
+        ("CYCLES", "ro", "from start to the end of the program"),
+        ("CYCLES_MAC", "ro", "in which the array took a step"),
+        ("CYCLES_PORT", "ro", "in which a step waited for a port of the activation memory"),
+        ("CYCLES_TOKEN", "ro", "in which compute waited for a token or an instruction"),
+        ("BEATS_READ", "ro", "from DDR"),
+        ("BEATS_WRITTEN", "ro", "to DDR"),
+        ("SEGMENT0", "rw", "bus address of segment 0, a multiple of 8"),
+        ("SEGMENT1", "rw", "bus address of segment 1"),
+        ("SEGMENT2", "rw", "bus address of segment 2"),
+        ("SEGMENT3", "rw", "bus address of segment 3"),
+        ("SIZE0", "rw", "bytes of segment 0, a multiple of 8"),
+        ("SIZE1", "rw", "bytes of segment 1"),
+        ("SIZE2", "rw", "bytes of segment 2"),
+        ("SIZE3", "rw", "bytes of segment 3"),
+    ]
+    line = [
+        ("TIME_LOW", "ro", "free-running count of cycles; reading it holds TIME_HIGH"),
+        ("TIME_HIGH", "ro", "upper half of the count at the last read of TIME_LOW"),
+        ("LEDS", "rw", "bits 0..3: the four green LEDs"),
+        ("BUTTONS", "ro", "bits 0..3: the four buttons; bit 4: light barrier after its filter"),
+        ("BARRIER_FILTER", "rw", "cycles that the light barrier must be steady; bit 31 inverts its input"),
+        ("BARRIER_COUNT", "ro", "interruptions since power-up; bits 16..31: those lost because 16 waited unread"),
+        ("BARRIER_LOW", "ro", "time stamp of the oldest unread interruption"),
+        ("BARRIER_HIGH", "ro", "its upper half"),
+        ("BARRIER_NEXT", "rw", "reads the number of unread interruptions; a write drops the oldest"),
+        ("GATE_LOW", "rw", "time at which the gate opens, lower half"),
+        ("GATE_HIGH", "rw", "upper half"),
+        ("GATE_CYCLES", "rw", "length of the pulse; a write queues time and length"),
+        (
+            "GATE_STATUS",
+            "ro",
+            "bits 0..7 pulses queued, bit 8 gate is open, bits 16..31 pulses that came too late or too many",
+        ),
+    ]
+    table = [Register(name, 4 * i, access, text) for i, (name, access, text) in enumerate(rows)]
+    table += [Register(name, 0x100 + 4 * i, access, text) for i, (name, access, text) in enumerate(line)]
+    return tuple(table)
+
+
+REGISTERS = _table()
+OFFSETS = {register.name: register.offset for register in REGISTERS}
