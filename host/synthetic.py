@@ -151,7 +151,7 @@ def _blurred(picture: Floats, _goods: NDArray[np.uint8], rng: Rng) -> Floats:
 
 Shape = Callable[[int, NDArray[np.float64], float, Rng], Floats]
 SHAPES: tuple[Shape, ...] = (_blob, _polygon, _stroke)
-SHAPE_SHARES = (0.5, 0.3, 0.2)
+SHAPE_SHARES = (0.4, 0.25, 0.35)
 Material = Callable[[Floats, NDArray[np.uint8], Rng], Floats]
 # Recolouring stands twice: most real defects keep the part's texture.
 MATERIALS: tuple[Material, ...] = (_foreign_texture, _own_piece, _flat_colour, _recoloured, _recoloured, _blurred)

@@ -26,7 +26,7 @@ from host.quantization import LayerNet, fold, quantize
 from host.recipe import Recipe
 from host.synthetic import Floats, add_defects
 
-DEFECT_SHARE = 0.25  # of a map pixel's 4 × 4 image pixels; from here on the map pixel is a defect
+DEFECT_SHARE = 0.12  # of a map pixel's 4 × 4 image pixels; from here on, two of sixteen, the map pixel is a defect
 WARMUP_STEPS = 100
 AVERAGING = 0.998  # the network that is kept averages about the last 500 steps
 SAVE_EVERY_STEPS = 250

@@ -75,7 +75,7 @@ def test_defects_change_what_they_label(rendered: NDArray[np.uint8]) -> None:
 
 def test_labels_shrink_to_defect_good_or_undecided() -> None:
     label = np.zeros((8, 8), np.float32)
-    label[:2, :2] = 1  # a quarter of the first cell
+    label[0, :2] = 1  # two of the first cell's sixteen
     label[4, 0] = np.nan
     assert np.array_equal(shrink_label(label), np.array([[1, 0], [np.nan, 0]], np.float32), equal_nan=True)
 
