@@ -195,6 +195,7 @@ def test_views_that_are_missing_from_the_count_are_lost_views() -> None:
     views = draw_run([(-90, 240), (-330, 240)], 20, 60)
     frames = track(views[:13] + views[28:])
     assert [frame.fault for frame in frames] == ["part was out of sight in the middle of the view", ""]
+    assert frames[0].trigger.t_ns == pytest.approx(1_000 + VIEW_NS * 20.475, abs=VIEW_NS / 5)
 
 
 def test_a_view_of_another_size_is_a_lost_view() -> None:
