@@ -7,6 +7,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 import cv2
@@ -198,9 +199,12 @@ def open_camera_source(settings: CameraSettings) -> CameraSource:
 def open_camera(settings: CameraSettings) -> V4l2Camera:
     """Raises: InputError if there is no camera or it refuses a setting."""
     height, width = settings.size_px
+    absent = InputError(f"no camera at {settings.device}: plug one in, or correct [camera] device")
+    if not Path(settings.device).exists():  # asked first: OpenCV would add complaints of its own on stderr
+        raise absent
     capture = cv2.VideoCapture(settings.device, cv2.CAP_V4L2)
     if not capture.isOpened():
-        raise InputError(f"no camera at {settings.device}: plug one in, or correct [camera] device")
+        raise absent
     wanted = [(cv2.CAP_PROP_FRAME_WIDTH, width), (cv2.CAP_PROP_FRAME_HEIGHT, height), (cv2.CAP_PROP_FPS, settings.fps)]
     if settings.exposure:
         wanted += [(cv2.CAP_PROP_AUTO_EXPOSURE, V4L2_MANUAL_EXPOSURE), (cv2.CAP_PROP_EXPOSURE, settings.exposure)]
