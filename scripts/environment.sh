@@ -1,10 +1,12 @@
-# Sourced by the other scripts: `need_environment DIR EXTRAS` makes or completes a virtual environment.
+# Sourced by the other scripts: `need_environment FOLDER REQUIREMENT…` makes or completes a virtual environment.
+# Requirements are pip's own words: --editable '.[sim]', 'numpy<2'.
 
 need_environment() {
-    local folder=$1 extras=$2
-    local done_mark="$folder/.beltsight-$extras"
-    # Complete when the mark is newer than what says what belongs in it.
-    if [[ -e $done_mark && $done_mark -nt pyproject.toml ]]; then
+    local folder=$1 log
+    shift
+    # Complete when its mark is newer than what says what belongs in it.
+    local mark="$folder/.has-$(printf '%s ' "$@" | cksum | cut -d ' ' -f 1)"
+    if [[ -e $mark && $mark -nt pyproject.toml ]]; then
         return
     fi
     if [[ ! -x $folder/bin/python ]]; then
@@ -12,13 +14,13 @@ need_environment() {
         echo "making the virtual environment $folder (once) …" >&2
         "$PYTHON" -m venv "$folder" || fail "$PYTHON cannot make a virtual environment: install python3-venv"
     fi
-    echo "installing beltsight[$extras] into it (once) …" >&2
-    local log="$folder/install.log"
-    if ! "$folder/bin/python" -m pip install --disable-pip-version-check --editable ".[$extras]" >"$log" 2>&1; then
+    echo "installing into it (once): $*" >&2
+    log="$folder/install.log"
+    if ! "$folder/bin/python" -m pip install --disable-pip-version-check "$@" >"$log" 2>&1; then
         grep '^ERROR' "$log" >&2 || tail -n 5 "$log" >&2
         fail "the installation failed: see $log"
     fi
-    touch "$done_mark"
+    touch "$mark"
 }
 
 find_python() {

@@ -31,6 +31,7 @@ from protocol.messages import encode_verdict, new_run
 from sim.feed import Feed
 from sim.gallery import Gallery
 from sim.options import parse_options
+from sim.scene import CARD_MM
 from sim.score import Summary, summarize
 from sim.station import LOOPBACK, ROOT, StationSettings, free_port, start_board, start_broker
 from sim.traffic import Traffic, plan_traffic
@@ -41,6 +42,7 @@ REFRESH_S = 0.1
 INTERRUPTED = 130  # what shells report for a command that Ctrl-C ended
 READY_WITHIN_S = 30.0
 QUIET_S = 5.0  # after the last frame: without a verdict for so long, what is missing is lost
+TYPICAL_PART_MM = 76.0  # oranges and bottle mouths as they are rendered
 UNHURRIED_MM = 4000.0  # gate distance when the belt waits for the board: no part races the gate
 
 
@@ -130,6 +132,7 @@ def start_station(options: argparse.Namespace, manifest: Manifest, started: cont
         triggered=not options.free_running,
         belt_speed_mm_s=options.speed,
         gate_distance_mm=UNHURRIED_MM if options.as_fast_as_possible else 300.0,
+        part_mm=TYPICAL_PART_MM if options.source == "rendered" else CARD_MM,
         runtime=options.runtime,
         record=options.record,
         mqtt_port=options.mqtt_port or free_port(),

@@ -23,7 +23,7 @@ _LAYOUT, _TURN, _EXPOSURE, _NOISE = range(20, 24)  # purposes beside those of si
 
 # The largest part with its shadow: 80 mm of orange, out of round by 5 %, and some air.
 PART_MM = 88.0
-_CARD_MM = 62.0  # a replayed picture lies on the belt as a card; its diagonal stays below PART_MM
+CARD_MM = 62.0  # a replayed picture lies on the belt as a card; its diagonal stays below PART_MM
 
 
 class Scene:
@@ -105,7 +105,7 @@ class Scene:
         part = self._parts.part(number)
         scale = self._px_per_mm / RENDER_PX_PER_MM
         if part.alpha.all():
-            part, scale = _card(part, round(_CARD_MM * self._px_per_mm)), 1.0
+            part, scale = _card(part, round(CARD_MM * self._px_per_mm)), 1.0
         turn = jitter(np.random.default_rng([self._seed, number, _TURN]), 1)[0]
         side_px = self._side_px
         within = self._centres_px[number] - np.floor(self._centres_px[number]) + side_px // 2

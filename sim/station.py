@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from protocol.errors import InputError
+from sim.parts import RENDER_PX_PER_MM
 
 ROOT = Path(__file__).resolve().parent.parent
 START_WITHIN_S = 30.0
@@ -29,6 +30,7 @@ class StationSettings:
     triggered: bool
     belt_speed_mm_s: float
     gate_distance_mm: float
+    part_mm: float  # along the belt, for the tracker of a free-running camera
     runtime: str  # of the ARM engine
     record: bool
     mqtt_port: int
@@ -115,6 +117,10 @@ endpoint = "tcp://{LOOPBACK}:{settings.belt_port}"
 
 [engines]
 runtime = "{settings.runtime}"
+
+[tracker]
+px_per_mm = {RENDER_PX_PER_MM}
+part_mm = {settings.part_mm}
 
 [gate]
 distance_mm = {float(settings.gate_distance_mm)}
