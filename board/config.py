@@ -60,7 +60,7 @@ class LineConfig:
         require(self.belt_speed_mm_s > 0, "belt_speed_mm_s", "must be above 0")
         triggered_camera = self.source == "camera" and self.mode == "triggered"
         has_barrier = self.camera.barrier_pin is not None
-        require(has_barrier or not triggered_camera, "camera.barrier_pin", "is needed for mode \"triggered\"")
+        require(has_barrier or not triggered_camera, "camera.barrier_pin", 'is needed for mode "triggered"')
 
 
 def load_config(path: Path) -> LineConfig:

@@ -1,8 +1,8 @@
 """The fake belt: the whole line without hardware.
 
-    sim/conveyor.py --product orange                      broker, board, belt and a live view, 60 parts
-    sim/conveyor.py --product bottle --source DIR --model ID    replay real pictures
-    sim/conveyor.py --connect tcp://HOST:5560 --broker HOST     feed a board that is already running
+sim/conveyor.py --product orange                      broker, board, belt and a live view, 60 parts
+sim/conveyor.py --product bottle --source DIR --model ID    replay real pictures
+sim/conveyor.py --connect tcp://HOST:5560 --broker HOST     feed a board that is already running
 """
 
 from __future__ import annotations

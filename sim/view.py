@@ -51,9 +51,7 @@ class View:
         if self._live:
             self._live.stop()
 
-    def show(
-        self, verdicts: Sequence[Verdict], truth: Mapping[int, str], state: str, *, is_last: bool = False
-    ) -> None:
+    def show(self, verdicts: Sequence[Verdict], truth: Mapping[int, str], state: str, *, is_last: bool = False) -> None:
         """`truth` maps the part ids known so far to their defects, '' for good."""
         if self._live:
             self._live.update(self.draw(verdicts, truth, state), refresh=True)
