@@ -29,6 +29,7 @@ from sim.station import LOOPBACK, free_port
 
 WITHIN_S = 20.0
 MOSQUITTO = shutil.which("mosquitto") or shutil.which("mosquitto", path="/usr/sbin:/usr/local/sbin")
+# amqtt sends new subscribers retained messages of other topics too, and resends across sessions
 needs_mosquitto = pytest.mark.skipif(not MOSQUITTO, reason="mosquitto is not installed")
 
 
@@ -195,6 +196,7 @@ def test_closing_flushes(tmp_path: Path, broker: BrokerSettings, verdict: Verdic
     assert stored(tmp_path) == 0
 
 
+@needs_mosquitto
 def test_the_state_is_retained_and_ends_as_stopped(tmp_path: Path, broker: BrokerSettings) -> None:
     topic = "beltsight/states/line1/state"
 
@@ -229,6 +231,7 @@ time.sleep(60)
 """
 
 
+@needs_mosquitto
 def test_a_killed_station_is_lost(tmp_path: Path, broker: BrokerSettings) -> None:
     with subscribed(broker, "beltsight/will/line1/state") as subscriber:
         command = [sys.executable, "-c", VANISHING_STATION, str(tmp_path / "outbox.sqlite"), str(broker.port)]
@@ -240,6 +243,7 @@ def test_a_killed_station_is_lost(tmp_path: Path, broker: BrokerSettings) -> Non
         assert json.loads(later.next().payload)["state"] == "lost", "the last will is retained"
 
 
+@needs_mosquitto
 def test_health_is_published(tmp_path: Path, broker: BrokerSettings) -> None:
     with (
         subscribed(broker, "beltsight/well/line1/health") as subscriber,
@@ -252,6 +256,7 @@ def test_health_is_published(tmp_path: Path, broker: BrokerSettings) -> None:
 VERDICT_KEYS = set(Verdict.__dataclass_fields__)
 
 
+@needs_mosquitto
 def test_a_client_that_is_not_ours_reads_the_verdict(tmp_path: Path, broker: BrokerSettings, verdict: Verdict) -> None:
     program = shutil.which("mosquitto_sub")
     if not program:
