@@ -41,6 +41,7 @@ from sim.view import Scenery, View, print_summary
 REFRESH_S = 0.1
 INTERRUPTED = 130  # what shells report for a command that Ctrl-C ended
 READY_WITHIN_S = 30.0
+HEALTH_WITHIN_S = 2.5  # the board reports every second
 QUIET_S = 5.0  # after the last frame: without a verdict for so long, what is missing is lost
 TYPICAL_PART_MM = 76.0  # oranges and bottle mouths as they are rendered
 UNHURRIED_MM = 4000.0  # gate distance when the belt waits for the board: no part races the gate
@@ -95,6 +96,7 @@ def run_line(options: argparse.Namespace, console: Console, stop: threading.Even
         with View(console, Scenery(title(options, manifest), hint, traffic.parts)) as view:
             watch(traffic, feed, verdicts, view, check)
         ended_ns = verdicts.arrived_ns[-1] if verdicts.arrived_ns else time.monotonic_ns()
+        verdicts.wait_for_health(HEALTH_WITHIN_S)
         if gallery:
             gallery.save(options.picture)
         matched = traffic.match(verdicts.items)

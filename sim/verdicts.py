@@ -45,6 +45,11 @@ class Verdicts:
             if time.monotonic() > deadline_s:
                 raise InputError(f"no board announced itself within {timeout_s:.0f} s: is board/run.py on this broker?")
 
+    def wait_for_health(self, timeout_s: float) -> None:
+        """Until the board's next report, which covers every verdict that has arrived."""
+        seen = self.health
+        self.wait(lambda: self.health is not seen, timeout_s)
+
     def close(self) -> None:
         close_broker(self._client)
 
