@@ -47,8 +47,8 @@ class Recipe:
     input_px: int = 128
     widths: Widths = field(default_factory=Widths)
     variation: Variation = field(default_factory=Variation)
-    float_steps: int = 3000
-    quantized_steps: int = 500
+    float_steps: int = 6000
+    quantized_steps: int = 800
     pairs: int = 8  # a step sees as many good pictures and as many defective ones
     learning_rate: float = 2e-3
     quantized_learning_rate: float = 2e-4
