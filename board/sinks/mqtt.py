@@ -76,6 +76,7 @@ class MqttSink:
         self._client: mqtt.Client | None = None
         self._connected = Connected()
         self._retry_at_s = 0.0
+        self._attempt: threading.Thread | None = None
         self._state = LineState("running", "", model_id, rfc3339_now())
         self.dropped = 0
         if settings.broker_at_start == "required":
@@ -115,6 +116,8 @@ class MqttSink:
         self._closing = True
         self._wake.set()
         self._thread.join(FLUSH_WITHIN_S)
+        if self._attempt:
+            self._attempt.join(FLUSH_WITHIN_S)
         self.set_state("stopped", "switched off")
         if self._client:
             close_broker(self._client)
@@ -204,13 +207,17 @@ class MqttSink:
     # ---- the broker
 
     def _connect_when_due(self) -> None:
-        if time.monotonic() < self._retry_at_s:
+        """In a thread of its own: an address that never answers must not hold up the outbox."""
+        is_busy = self._attempt is not None and self._attempt.is_alive()
+        if is_busy or self._closing or time.monotonic() < self._retry_at_s:
             return
         self._retry_at_s = time.monotonic() + RECONNECT_EVERY_S
-        try:
+        self._attempt = threading.Thread(target=self._try_to_connect, name="mqtt-connect", daemon=True)
+        self._attempt.start()
+
+    def _try_to_connect(self) -> None:
+        with contextlib.suppress(InputError):  # an outage: the verdicts wait in the outbox
             self._connect()
-        except InputError:
-            return  # an outage: the verdicts wait in the outbox
 
     def _connect(self) -> None:
         lost = LineState("lost", "the station vanished", self._model_id, rfc3339_now())

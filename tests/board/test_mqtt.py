@@ -49,12 +49,12 @@ def open_client(client_id: str) -> mqtt.Client:
 class Subscriber:
     """A plain client; what the broker keeps for it while it is away comes when it is back."""
 
-    def __init__(self, port: int, topic: str, client_id: str) -> None:
+    def __init__(self, port: int, topic: str, client_id: str, qos: int = 1) -> None:
         self.messages: queue.SimpleQueue[mqtt.MQTTMessage] = queue.SimpleQueue()
         self._topic = topic
         self.subscribed = False
         self._client = open_client(client_id)
-        self._client.on_connect = lambda client, *_: client.subscribe(self._topic, qos=1)
+        self._client.on_connect = lambda client, *_: client.subscribe(self._topic, qos=qos)
         self._client.on_subscribe = self._on_subscribe
         self._client.on_message = lambda _client, _data, message: self.messages.put(message)
         self._client.connect(LOOPBACK, port)
@@ -109,6 +109,13 @@ class MortalBroker:
 
     def subscribe(self) -> Subscriber:
         return Subscriber(self.settings.port, self._topic, "subscriber")
+
+    def read_along(self, subscriber: Subscriber) -> Subscriber:
+        """A second reader into the same queue, that acknowledges nothing: what the broker sent before its death is read
+        to the end, where the first reader hangs up as soon as an acknowledgement fails."""
+        reader = Subscriber(self.settings.port, self._topic, "reader", qos=0)
+        reader.messages = subscriber.messages
+        return reader
 
     def _listens(self) -> bool:
         with contextlib.suppress(OSError), socket.create_connection((LOOPBACK, self.settings.port), 1):
@@ -304,7 +311,12 @@ def test_a_broker_that_comes_later_gets_everything_marked_as_late(
 def test_a_broker_killed_while_verdicts_flow_loses_none(tmp_path: Path, mortal: MortalBroker, verdict: Verdict) -> None:
     mortal.start()
     subscriber = mortal.subscribe()
-    with contextlib.closing(subscriber), opened(tmp_path, mortal.settings) as sink:
+    reader = mortal.read_along(subscriber)
+    with (
+        contextlib.closing(subscriber),
+        contextlib.closing(reader),
+        opened(tmp_path, mortal.settings, broker_at_start="required") as sink,
+    ):
         publish(sink, verdict, range(100))
         before = subscriber.verdicts(50)
         publish(sink, verdict, range(100, 200))
@@ -398,3 +410,20 @@ def test_closing_without_a_broker_does_not_wait(tmp_path: Path, port: int, verdi
         publish(sink, verdict, [0])
         started_s = time.monotonic()
     assert time.monotonic() - started_s < 2
+
+
+def test_an_address_that_never_answers_does_not_hold_up_the_outbox(tmp_path: Path, verdict: Verdict) -> None:
+    """A listener that accepts and says nothing: verdicts are stored all the same, within a fraction of the attempt."""
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        settings = MqttSettings(outbox=tmp_path / "outbox.sqlite", commit_every_ms=0, broker_at_start="optional")
+        broker = BrokerSettings(port=silent.getsockname()[1])
+        sink = MqttSink(settings, broker, "plant", "line1", "model")
+        try:
+            time.sleep(0.1)  # the attempt has begun
+            started_s = time.monotonic()
+            sink.publish(FRAME, verdict, None)  # returns once it is stored
+            assert time.monotonic() - started_s < 1.0
+        finally:
+            sink.close()
