@@ -85,7 +85,7 @@ def lay_heat(picture: Picture, anomaly: NDArray[np.floating], threshold: float) 
     span = max(abs(threshold), 1e-6)
     heat = np.clip((smooth - threshold) / span + 0.5, 0, 1)
     colours = cv2.cvtColor(cv2.applyColorMap((heat * 255).astype(np.uint8), cv2.COLORMAP_JET), cv2.COLOR_BGR2RGB)
-    share = (0.55 * np.clip(heat * 2, 0, 1))[..., np.newaxis]
+    share = (0.4 * np.clip(heat * 2, 0, 1))[..., np.newaxis]
     tinted = np.ascontiguousarray(picture * (1 - share) + colours * share, dtype=np.uint8)
     contours, _ = cv2.findContours((smooth >= threshold).astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
     cv2.drawContours(tinted, contours, -1, (255, 255, 255), 1, cv2.LINE_AA)
