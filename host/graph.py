@@ -10,7 +10,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from host.integers import IMAGE, MAP, Conv, IntegerNet, Upsample
+from host.integers import IMAGE, MAP, Conv, DepthwiseConv, Int8, IntegerNet, MaxPool, MeanPool, Upsample
 
 # ONNX Runtime 1.23, the last for Python 3.10, reads IR up to 11.
 IR_VERSION = 8
@@ -35,17 +35,29 @@ class Graph:
         self.nodes.append(helper.make_node(operator, inputs, [output], name=output, domain=domain, **attributes))
         return output
 
-    def conv(self, conv: Conv, source: str, weights: str, bias: str) -> str:
-        """The layer's sums, before requantization."""
-        kernel_px = conv.weights.shape[2]
-        return self.node(
-            "Conv",
-            [source, weights, bias],
-            f"{conv.name}_sum",
-            kernel_shape=[kernel_px] * 2,
-            pads=[kernel_px // 2] * 4,
-            strides=[conv.stride] * 2,
-        )
+    def conv(self, conv: Conv | DepthwiseConv, source: str, weights: str, bias: str) -> str:
+        """The layer's sums, before requantization; `weights` of shape `conv_shape`."""
+        kernel_px = conv.weights.shape[-1]
+        window: dict[str, Any] = {
+            "kernel_shape": [kernel_px] * 2,
+            "pads": [kernel_px // 2] * 4,
+            "strides": [conv.stride] * 2,
+        }
+        if isinstance(conv, DepthwiseConv):
+            window["group"] = len(conv.weights)
+        return self.node("Conv", [source, weights, bias], f"{conv.name}_sum", **window)
+
+    def pool(self, pool: MaxPool | MeanPool, source: str) -> str:
+        """Maximum or mean, before requantization."""
+        before, after = (pool.kernel_px - 1) // 2, pool.kernel_px // 2
+        window: dict[str, Any] = {
+            "kernel_shape": [pool.kernel_px] * 2,
+            "pads": [before, before, after, after],
+            "strides": [pool.stride] * 2,
+        }
+        if isinstance(pool, MaxPool):
+            return self.node("MaxPool", [source], f"{pool.name}_pooled", **window)
+        return self.node("AveragePool", [source], f"{pool.name}_pooled", count_include_pad=1, **window)
 
     def upsample(self, layer: Upsample) -> None:
         region = self.constant("upsample_region", np.zeros(0, np.float32))
@@ -67,6 +79,11 @@ class Graph:
         opsets = [helper.make_opsetid("", opset)]
         model = helper.make_model(graph, ir_version=IR_VERSION, opset_imports=opsets, producer_name=PRODUCER)
         return model
+
+
+def conv_shape(weights: Int8) -> Int8:
+    """(out, in, k, k) as ONNX has it: a depthwise convolution has one input channel each."""
+    return weights if weights.ndim == 4 else weights[:, np.newaxis]
 
 
 FLOAT = TensorProto.FLOAT

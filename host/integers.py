@@ -63,7 +63,50 @@ class Upsample:
     source: str
 
 
-Layer = Conv | Add | Upsample
+@dataclass(frozen=True)
+class DepthwiseConv:
+    """Each channel with a kernel of its own; `weights` int8 (channels, k, k), the rest as in `Conv`."""
+
+    name: str
+    source: str
+    weights: Int8
+    weight_exponents: Int32
+    bias: Int32
+    exponent: int
+    stride: int
+    relu: bool
+
+
+@dataclass(frozen=True)
+class MaxPool:
+    """Largest of k × k pixels; windows start (k - 1) // 2 before the picture, and what lies outside does not count."""
+
+    name: str
+    source: str
+    kernel_px: int
+    stride: int
+
+
+@dataclass(frozen=True)
+class MeanPool:
+    """Mean of k × k pixels, k a power of two; windows as of `MaxPool`, and what lies outside counts as zero."""
+
+    name: str
+    source: str
+    kernel_px: int
+    stride: int
+    exponent: int
+
+
+@dataclass(frozen=True)
+class Concat:
+    """Channels of several tensors of equal exponent, height and width, one tensor after the other."""
+
+    name: str
+    sources: tuple[str, ...]
+
+
+Layer = Conv | Add | Upsample | DepthwiseConv | MaxPool | MeanPool | Concat
 
 
 @dataclass(frozen=True)
@@ -77,7 +120,10 @@ class IntegerNet:
         """Exponent of every tensor by its layer's name."""
         exponents = {IMAGE: IMAGE_EXPONENT}
         for layer in self.layers:
-            exponents[layer.name] = exponents[layer.source] if isinstance(layer, Upsample) else layer.exponent
+            if isinstance(layer, Upsample | MaxPool | Concat):  # these only move integers
+                exponents[layer.name] = exponents[layer_sources(layer)[0]]
+            else:
+                exponents[layer.name] = layer.exponent
         return exponents
 
     def shapes(self) -> dict[str, tuple[int, int, int]]:
@@ -96,7 +142,14 @@ class Cost:
     output: tuple[int, int, int]
 
 
-def conv_shifts(conv: Conv, source_exponent: int) -> Int64:
+def layer_sources(layer: Layer) -> tuple[str, ...]:
+    """Names of the tensors that a layer reads."""
+    if isinstance(layer, Add):
+        return layer.left, layer.right
+    return layer.sources if isinstance(layer, Concat) else (layer.source,)
+
+
+def conv_shifts(conv: Conv | DepthwiseConv, source_exponent: int) -> Int64:
     """Right shift of each output channel's sum, int64 (out,)."""
     return conv.exponent - source_exponent - conv.weight_exponents.astype(np.int64)
 
@@ -105,6 +158,11 @@ def add_shifts(add: Add, left_exponent: int, right_exponent: int) -> tuple[int, 
     """(left shift of the left tensor, left shift of the right tensor, right shift of their sum)."""
     finer = min(left_exponent, right_exponent)
     return left_exponent - finer, right_exponent - finer, add.exponent - finer
+
+
+def mean_shift(pool: MeanPool, source_exponent: int) -> int:
+    """Right shift of the sum of a window."""
+    return pool.exponent - source_exponent + (pool.kernel_px**2).bit_length() - 1
 
 
 def requantize(total: Int64, shift: Int64) -> Int64:
@@ -123,20 +181,29 @@ def requantize(total: Int64, shift: Int64) -> Int64:
 
 def run(net: IntegerNet, image: Int8) -> Int8:
     """Anomaly map int8 (h', w') of one image int8 (3, h, w)."""
+    anomaly: Int8 = run_all(net, image)[MAP][0]
+    return anomaly
+
+
+def run_all(net: IntegerNet, image: Int8) -> dict[str, Int8]:
+    """Every tensor int8 (channels, height, width) by its layer's name."""
     exponents = net.exponents()
     tensors: dict[str, Int64] = {IMAGE: image.astype(np.int64)}
     for layer in net.layers:
         tensors[layer.name] = _execute(layer, tensors, exponents)
-    anomaly: Int8 = tensors[MAP][0].astype(np.int8)
-    return anomaly
+    return {name: tensor.astype(np.int8) for name, tensor in tensors.items()}
 
 
 def check_exact(net: IntegerNet) -> None:
     """Raises: NotExactError if a sum may leave float32's exact integers, or a shift is not a right shift below 32."""
     exponents = net.exponents()
     for layer in net.layers:
-        if isinstance(layer, Conv):
+        if isinstance(layer, Conv | DepthwiseConv):
             _check_conv(layer, exponents[layer.source])
+        elif isinstance(layer, MeanPool):
+            _check_mean(layer, exponents[layer.source])
+        elif isinstance(layer, Concat):
+            _check_concat(layer, exponents)
         elif isinstance(layer, Add):
             _check_add(layer, exponents)
 
@@ -150,6 +217,13 @@ def costs(net: IntegerNet) -> list[Cost]:
 def _execute(layer: Layer, tensors: dict[str, Int64], exponents: dict[str, int]) -> Int64:
     if isinstance(layer, Upsample):
         return tensors[layer.source].repeat(2, axis=1).repeat(2, axis=2)
+    if isinstance(layer, Concat):
+        return np.concatenate([tensors[source] for source in layer.sources])
+    if isinstance(layer, MaxPool):
+        return _largest(tensors[layer.source], layer)
+    if isinstance(layer, MeanPool):
+        total = sum(_taps(tensors[layer.source], layer.kernel_px, layer.stride).values(), np.int64(0))
+        return requantize(total, np.asarray(mean_shift(layer, exponents[layer.source]), np.int64))
     if isinstance(layer, Add):
         left, right, shift = add_shifts(layer, exponents[layer.left], exponents[layer.right])
         total = (tensors[layer.left] << left) + (tensors[layer.right] << right)
@@ -159,33 +233,49 @@ def _execute(layer: Layer, tensors: dict[str, Int64], exponents: dict[str, int])
     return np.maximum(result, 0) if layer.relu else result
 
 
-def _convolve(source: Int64, conv: Conv) -> Int64:
-    """Sum over input channels and kernel, one tap of the kernel at a time."""
-    kernel_px = conv.weights.shape[2]
-    pad = kernel_px // 2
-    padded = np.pad(source, ((0, 0), (pad, pad), (pad, pad)))
-    height, width = (-(-side // conv.stride) for side in source.shape[1:])
-    total = np.zeros((conv.weights.shape[0], height, width), np.int64)
-    for y in range(kernel_px):
-        for x in range(kernel_px):
-            rows = padded[:, y : y + source.shape[1] : conv.stride, x : x + source.shape[2] : conv.stride]
-            # subtle: float64 is exact here (sums stay below 2^53) and multiplies matrices far faster than int64
-            tap = conv.weights[:, :, y, x].astype(np.float64) @ rows.reshape(rows.shape[0], -1).astype(np.float64)
-            total += tap.astype(np.int64).reshape(total.shape)
-    return total
+def _convolve(source: Int64, conv: Conv | DepthwiseConv) -> Int64:
+    """Sum over the kernel and, if dense, the input channels; one tap of the kernel at a time."""
+    total = np.int64(0)
+    for (y, x), tap in _taps(source, conv.weights.shape[-1], conv.stride).items():
+        weights = conv.weights[..., y, x].astype(np.float64)
+        # subtle: float64 is exact here (sums stay below 2^53) and multiplies matrices far faster than int64
+        pixels = tap.reshape(tap.shape[0], -1).astype(np.float64)
+        product = weights @ pixels if isinstance(conv, Conv) else weights[:, np.newaxis] * pixels
+        total = total + product.astype(np.int64).reshape(-1, *tap.shape[1:])
+    return np.asarray(total)
+
+
+def _largest(source: Int64, pool: MaxPool) -> Int64:
+    largest: Int64 = np.max(list(_taps(source, pool.kernel_px, pool.stride, INT8_MIN).values()), axis=0)
+    return largest
+
+
+def _taps(source: Int64, kernel_px: int, stride: int, outside: int = 0) -> dict[tuple[int, int], Int64]:
+    """For each (row, column) of the kernel, the pixels under it (channels, h', w'); `outside` surrounds the picture."""
+    before, after = (kernel_px - 1) // 2, kernel_px // 2
+    padded = np.pad(source, ((0, 0), (before, after), (before, after)), constant_values=outside)
+    height, width = source.shape[1:]
+    places = ((y, x) for y in range(kernel_px) for x in range(kernel_px))
+    return {(y, x): padded[:, y : y + height : stride, x : x + width : stride] for y, x in places}
 
 
 def _output_shape(layer: Layer, shapes: dict[str, tuple[int, int, int]]) -> tuple[int, int, int]:
+    if isinstance(layer, Concat):
+        channels = sum(shapes[source][0] for source in layer.sources)
+        return channels, *shapes[layer.sources[0]][1:]
+    channels, height, width = shapes[layer_sources(layer)[0]]
     if isinstance(layer, Add):
-        return shapes[layer.left]
-    channels, height, width = shapes[layer.source]
+        return channels, height, width
     if isinstance(layer, Upsample):
         return channels, height * 2, width * 2
-    return layer.weights.shape[0], -(-height // layer.stride), -(-width // layer.stride)
+    if isinstance(layer, Conv):
+        channels = layer.weights.shape[0]
+    return channels, -(-height // layer.stride), -(-width // layer.stride)
 
 
-def _check_conv(conv: Conv, source_exponent: int) -> None:
-    largest = np.abs(conv.weights.astype(np.int64)).sum(axis=(1, 2, 3)) * -INT8_MIN + np.abs(conv.bias.astype(np.int64))
+def _check_conv(conv: Conv | DepthwiseConv, source_exponent: int) -> None:
+    magnitudes = np.abs(conv.weights.astype(np.int64)).reshape(len(conv.weights), -1).sum(axis=1)
+    largest = magnitudes * -INT8_MIN + np.abs(conv.bias.astype(np.int64))
     if largest.max() >= EXACT_FLOAT32:
         channel = int(largest.argmax())
         raise NotExactError(
@@ -204,13 +294,24 @@ def _check_add(add: Add, exponents: dict[str, int]) -> None:
     _check_shift(add.name, np.array([shift]))
 
 
+def _check_mean(pool: MeanPool, source_exponent: int) -> None:
+    if pool.kernel_px & (pool.kernel_px - 1):
+        raise NotExactError(f"layer {pool.name}: a mean over {pool.kernel_px}² pixels is no shift: use 2, 4 or 8")
+    _check_shift(pool.name, np.array([mean_shift(pool, source_exponent)]))
+
+
+def _check_concat(concat: Concat, exponents: dict[str, int]) -> None:
+    if len({exponents[source] for source in concat.sources}) != 1:
+        raise NotExactError(f"layer {concat.name}: its tensors have unequal scales: give them one quantizer")
+
+
 def _check_shift(name: str, shift: Int64) -> None:
     if shift.min() < 0 or shift.max() > MAX_SHIFT:
         raise NotExactError(f"layer {name}: shift {shift.min()}..{shift.max()} is outside 0..{MAX_SHIFT}: train again")
 
 
 def _cost(layer: Layer, output: tuple[int, int, int]) -> Cost:
-    if not isinstance(layer, Conv):
+    if not isinstance(layer, Conv | DepthwiseConv):
         return Cost(layer.name, 0, 0, output)
     weights = layer.weights.size
     return Cost(layer.name, weights * output[1] * output[2], weights + 4 * len(layer.bias), output)

@@ -5,8 +5,21 @@ from __future__ import annotations
 import numpy as np
 import onnx
 
-from host.graph import INT8, Array, Graph
-from host.integers import IMAGE, INT8_MAX, Add, Conv, IntegerNet, Layer, Upsample
+from host.graph import INT8, Array, Graph, conv_shape
+from host.integers import (
+    IMAGE,
+    INT8_MAX,
+    Add,
+    Concat,
+    Conv,
+    DepthwiseConv,
+    IntegerNet,
+    Layer,
+    MaxPool,
+    MeanPool,
+    Upsample,
+    layer_sources,
+)
 
 OPSET = 13
 
@@ -37,22 +50,23 @@ class _Writer:
         if isinstance(layer, Upsample):
             self.graph.upsample(layer)
         elif isinstance(layer, Add):
-            values = [self._value(tensor, layer.name) for tensor in (layer.left, layer.right)]
-            self._quantize(layer.name, self.graph.node("Add", values, f"{layer.name}_sum"))
+            self._quantize(layer.name, self.graph.node("Add", self._values(layer), f"{layer.name}_sum"))
+        elif isinstance(layer, Concat):
+            self._quantize(layer.name, self.graph.node("Concat", self._values(layer), f"{layer.name}_joined", axis=1))
+        elif isinstance(layer, MaxPool | MeanPool):
+            self._quantize(layer.name, self.graph.pool(layer, self._value(layer.source, layer.name)))
         else:
             self._quantize(layer.name, self._conv(layer))
 
     def _never_negative(self, layer: Layer) -> bool:
-        if isinstance(layer, Conv):
+        if isinstance(layer, Conv | DepthwiseConv):
             return layer.relu
-        if isinstance(layer, Add):
-            return self.unsigned[layer.left] and self.unsigned[layer.right]
-        return self.unsigned[layer.source]
+        return all(self.unsigned[source] for source in layer_sources(layer))
 
-    def _conv(self, conv: Conv) -> str:
+    def _conv(self, conv: Conv | DepthwiseConv) -> str:
         scales = np.exp2(conv.weight_exponents).astype(np.float32)
         sum_scales = scales * np.float32(2.0 ** self.exponents[conv.source])
-        weights = self._constant_value(f"{conv.name}_weights", conv.weights, scales)
+        weights = self._constant_value(f"{conv.name}_weights", conv_shape(conv.weights), scales)
         bias = self._constant_value(f"{conv.name}_bias", conv.bias, sum_scales)
         return self.graph.conv(conv, self._value(conv.source, conv.name), weights, bias)
 
@@ -63,6 +77,9 @@ class _Writer:
             self.graph.constant(f"{name}_zero", np.zeros(len(scales), integers.dtype)),
         ]
         return self.graph.node("DequantizeLinear", inputs, f"{name}_value", axis=0)
+
+    def _values(self, layer: Layer) -> list[str]:
+        return [self._value(tensor, layer.name) for tensor in layer_sources(layer)]
 
     def _value(self, tensor: str, reader: str) -> str:
         """Each reader gets a DequantizeLinear of its own: the form that ONNX Runtime turns into integer kernels."""

@@ -8,8 +8,20 @@ from onnx import helper
 from qonnx.core.modelwrapper import ModelWrapper
 from qonnx.transformation.infer_shapes import InferShapes
 
-from host.graph import FLOAT, Array, Graph
-from host.integers import IMAGE, IMAGE_EXPONENT, Add, Conv, IntegerNet, Layer, Upsample
+from host.graph import FLOAT, Array, Graph, conv_shape
+from host.integers import (
+    IMAGE,
+    IMAGE_EXPONENT,
+    Add,
+    Concat,
+    Conv,
+    DepthwiseConv,
+    IntegerNet,
+    Layer,
+    MaxPool,
+    MeanPool,
+    Upsample,
+)
 
 OPSET = 13
 DOMAIN = "qonnx.custom_op.general"
@@ -32,18 +44,26 @@ def _write(graph: Graph, layer: Layer, exponents: dict[str, int], image: str) ->
     if isinstance(layer, Upsample):
         graph.upsample(layer)
         return
-    if isinstance(layer, Add):
+    if isinstance(layer, Concat):
+        graph.node("Concat", list(layer.sources), layer.name, axis=1)
+        return
+    if isinstance(layer, MaxPool):
+        graph.node("Identity", [graph.pool(layer, layer.source)], layer.name)
+        return
+    if isinstance(layer, MeanPool):
+        value = graph.pool(layer, layer.source)
+    elif isinstance(layer, Add):
         value = graph.node("Add", [layer.left, layer.right], f"{layer.name}_sum")
     else:
         value = _conv(graph, layer, exponents, image if layer.source == IMAGE else layer.source)
     _quantize(graph, value, layer.name, np.float32(2.0**layer.exponent))
 
 
-def _conv(graph: Graph, conv: Conv, exponents: dict[str, int], source: str) -> str:
+def _conv(graph: Graph, conv: Conv | DepthwiseConv, exponents: dict[str, int], source: str) -> str:
     scales = np.exp2(conv.weight_exponents).astype(np.float32)
     sum_scales = scales * np.float32(2.0 ** exponents[conv.source])
     columns = scales[:, np.newaxis, np.newaxis, np.newaxis]
-    weights = graph.constant(f"{conv.name}_weights", conv.weights * columns)
+    weights = graph.constant(f"{conv.name}_weights", conv_shape(conv.weights) * columns)
     bias = graph.constant(f"{conv.name}_bias", (conv.bias * sum_scales.astype(np.float64)).astype(np.float32))
     weights = _quantize(graph, weights, f"{conv.name}_weights_quantized", columns, narrow=True)
     bias = _quantize(graph, bias, f"{conv.name}_bias_quantized", sum_scales, bits=32)

@@ -227,7 +227,7 @@ def _squared_error(values: Tensor, exponent: int) -> float:
     return float((values - (values / scale).round().clamp(INT8_MIN, INT8_MAX) * scale).square().mean())
 
 
-def _extract_layer(step: Step, module: nn.Module, exponents: dict[str, int]) -> Layer:
+def _extract_layer(step: Step, module: nn.Module, exponents: dict[str, int]) -> Conv | Add | Upsample:
     if isinstance(module, QuantizedConv):
         return _extract_conv(step, module, exponents[step.sources[0]])
     if isinstance(module, QuantizedAdd):
