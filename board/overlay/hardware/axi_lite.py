@@ -1,0 +1,54 @@
+"""An AXI4-Lite slave: every access becomes one strobe on a plain bus of 32-bit registers."""
+
+from __future__ import annotations
+
+from amaranth.hdl import Module, Signal
+
+from board.overlay.hardware.component import Elaboratable
+
+ADDRESS_BITS = 12
+
+
+class AxiLite(Elaboratable):
+    """Writes: `write` with `write_address`, `write_data`. Reads: `read` with `read_address`, answered in that cycle."""
+
+    def __init__(self) -> None:
+        self.awaddr, self.awvalid, self.awready = Signal(ADDRESS_BITS), Signal(), Signal()
+        self.wdata, self.wstrb, self.wvalid, self.wready = Signal(32), Signal(4), Signal(), Signal()
+        self.bresp, self.bvalid, self.bready = Signal(2), Signal(), Signal()
+        self.araddr, self.arvalid, self.arready = Signal(ADDRESS_BITS), Signal(), Signal()
+        self.rdata, self.rresp, self.rvalid, self.rready = Signal(32), Signal(2), Signal(), Signal()
+        self.write = Signal()
+        self.write_address = Signal(ADDRESS_BITS)
+        self.write_data = Signal(32)
+        self.read = Signal()
+        self.read_address = Signal(ADDRESS_BITS)
+        self.read_data = Signal(32)
+
+    def elaborate(self, _platform: object) -> Module:
+        m = Module()
+        have_address, have_data, whole = Signal(), Signal(), Signal()
+        m.d.comb += [
+            self.awready.eq(~have_address),
+            self.wready.eq(~have_data),
+            # a write of less than 32 bits does nothing
+            self.write.eq(have_address & have_data & ~self.bvalid & whole),
+        ]
+        with m.If(self.awvalid & self.awready):
+            m.d.sync += [self.write_address.eq(self.awaddr), have_address.eq(1)]
+        with m.If(self.wvalid & self.wready):
+            m.d.sync += [self.write_data.eq(self.wdata), whole.eq(self.wstrb.all()), have_data.eq(1)]
+        with m.If(self.bvalid & self.bready):
+            m.d.sync += self.bvalid.eq(0)
+        with m.If(have_address & have_data & ~self.bvalid):
+            m.d.sync += [have_address.eq(0), have_data.eq(0), self.bvalid.eq(1)]
+
+        asked = Signal()
+        m.d.comb += [self.arready.eq(~asked & ~self.rvalid), self.read.eq(asked)]
+        with m.If(self.arvalid & self.arready):
+            m.d.sync += [self.read_address.eq(self.araddr), asked.eq(1)]
+        with m.If(asked):
+            m.d.sync += [self.rdata.eq(self.read_data), self.rvalid.eq(1), asked.eq(0)]
+        with m.If(self.rvalid & self.rready):
+            m.d.sync += self.rvalid.eq(0)
+        return m

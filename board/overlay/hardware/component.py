@@ -1,0 +1,38 @@
+"""What the parts of the design have in common: a base that the type checker knows, and streams."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from amaranth.hdl import Signal
+
+if TYPE_CHECKING:
+
+    class Elaboratable:
+        """Amaranth has no types."""
+
+else:
+    from amaranth.hdl import Elaboratable
+
+__all__ = ["Elaboratable", "Stream", "connect", "delayed"]
+
+
+class Stream:
+    """A payload moves in every cycle in which both `valid` and `ready` are 1; `valid` never waits for `ready`."""
+
+    def __init__(self, shape: Any, name: str) -> None:
+        self.valid = Signal(name=f"{name}_valid")
+        self.ready = Signal(name=f"{name}_ready")
+        self.payload = Signal(shape, name=f"{name}_payload")
+
+
+def delayed(m: Any, signal: Any, cycles: int) -> Any:
+    """`signal` as it was `cycles` cycles ago."""
+    for _ in range(cycles):
+        earlier, signal = signal, Signal(signal.shape())
+        m.d.sync += signal.eq(earlier)
+    return signal
+
+
+def connect(m: Any, source: Stream, sink: Stream) -> None:
+    m.d.comb += [sink.valid.eq(source.valid), sink.payload.eq(source.payload), source.ready.eq(sink.ready)]

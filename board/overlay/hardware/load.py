@@ -1,0 +1,160 @@
+"""The load unit: tiles and images into the activation memory, weights into the weight memory."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from amaranth.hdl import Cat, Module, Mux, Signal
+
+from board.overlay.hardware.activation import ADDRESS_BITS
+from board.overlay.hardware.component import Elaboratable, Stream
+from board.overlay.hardware.decode import split_fields
+from board.overlay.hardware.fold import Fold
+from board.overlay.hardware.tile import TileRows, TileWords
+from board.overlay.hardware.weights import ROW_BITS
+from board.overlay.isa import (
+    CHANNELS_OUT,
+    INSTRUCTION_BYTES,
+    OPCODE_BITS,
+    WEIGHT_WORDS,
+    WORD_BYTES,
+    LoadImage,
+    LoadTile,
+    LoadWeights,
+    WeightFormat,
+)
+
+
+class LoadUnit(Elaboratable):
+    """`instruction` is taken when the unit is free; `finished` for one cycle when its last word is written."""
+
+    def __init__(self) -> None:
+        self.instruction = Stream(8 * INSTRUCTION_BYTES, "load_instruction")
+        self.finished = Signal()
+        self.idle = Signal()
+        self.moved = Signal()
+        self.rows = TileRows()
+        self.beats = Stream(64, "load_beats")
+        self.write = Signal()
+        self.write_address = Signal(ADDRESS_BITS)
+        self.write_data = Signal(8 * WORD_BYTES)
+        self.weight_write = Signal()
+        self.weight_word = Signal(range(WEIGHT_WORDS))
+        self.weight_row = Signal(range(CHANNELS_OUT))
+        self.weight_data = Signal(ROW_BITS)
+
+    def elaborate(self, _platform: object) -> Module:
+        m = Module()
+        current = Signal(8 * INSTRUCTION_BYTES)
+        tile, image, weights = (split_fields(current, kind) for kind in (LoadTile, LoadImage, LoadWeights))
+        opcode = current[:OPCODE_BITS]
+        fields = (tile, image, weights)
+        is_image, is_weights = opcode == LoadImage.OPCODE, opcode == LoadWeights.OPCODE
+        m.submodules.rows = rows = self.rows
+        m.submodules.words = words = TileWords()
+        m.submodules.fold = fold = Fold()
+        start, busy = Signal(), Signal()
+        self._ask(m, fields, is_image, is_weights)
+
+        for to, of_tile, of_image in (
+            (words.base, tile.base, image.base),
+            (words.base_row, tile.base_row, image.base_row),
+            (words.base_col, tile.base_col, image.base_col),
+            (words.rows_last, tile.rows, image.rows),
+            (words.cols_last, tile.cols, image.words),
+            (words.words_last, tile.words, 0),
+        ):
+            m.d.comb += to.eq(Mux(is_image, of_image, of_tile))
+        m.d.comb += [
+            fold.rows_last.eq(image.rows),
+            fold.cols_last.eq(image.cols),
+            fold.words_last.eq(image.words),
+            fold.stride_last.eq(image.stride),
+            fold.lead.eq(image.lead),
+        ]
+
+        narrow = is_weights & (weights.format == WeightFormat.INT4)
+        pair = self._pair_beats(m, busy & ~is_image, narrow)
+        writes_weights = self._write_weights(m, weights, start & is_weights, pair)
+        m.d.comb += [
+            words.next.eq(self.write),
+            fold.beats.valid.eq(self.beats.valid & is_image & busy),
+            fold.beats.payload.eq(self.beats.payload),
+            self.write.eq(Mux(is_image, fold.word_valid, pair.valid & ~is_weights)),
+            self.write_address.eq(words.address),
+            self.write_data.eq(Mux(is_image, fold.word, pair.payload)),
+            self.moved.eq((self.beats.valid & self.beats.ready) | fold.moved),
+        ]
+        with m.If(is_image & busy):
+            m.d.comb += self.beats.ready.eq(fold.beats.ready)
+        with m.Elif(busy):
+            m.d.comb += self.beats.ready.eq(1)
+
+        with m.FSM():
+            with m.State("IDLE"):
+                m.d.comb += [self.idle.eq(1), self.instruction.ready.eq(1)]
+                m.d.sync += current.eq(self.instruction.payload)
+                with m.If(self.instruction.valid):
+                    m.next = "START"
+            with m.State("START"):  # a cycle for the product in the number of beats
+                m.next = "GO"
+            with m.State("GO"):
+                m.d.comb += [start.eq(1), rows.start.eq(1), words.start.eq(~is_weights), fold.start.eq(is_image)]
+                m.d.sync += busy.eq(1)
+                m.next = "RUN"
+            with m.State("RUN"), m.If(Mux(is_weights, ~writes_weights, ~words.valid & ~fold.running)):
+                m.d.sync += busy.eq(0)
+                m.next = "DONE"
+            with m.State("DONE"):
+                m.d.comb += self.finished.eq(1)
+                m.next = "IDLE"
+        return m
+
+    def _ask(self, m: Module, fields: Any, is_image: Any, is_weights: Any) -> None:
+        (tile, image, weights), rows = fields, self.rows
+        tile_words, image_bytes = Signal(18), Signal(13)
+        m.d.sync += [tile_words.eq((tile.cols + 1) * (tile.words + 1)), image_bytes.eq((image.cols + 1) * 3)]
+        weight_rows = (weights.words + 1) * CHANNELS_OUT
+        wide = weights.format == WeightFormat.INT8
+        m.d.comb += [
+            rows.segment.eq(tile.segment),  # segment and address lie at the same place in all three
+            rows.address.eq(tile.address),
+            rows.pitch.eq(tile.pitch),
+            rows.rows_last.eq(Mux(is_weights, 0, Mux(is_image, image.rows, tile.rows))),
+            rows.beats.eq(tile_words << 1),
+        ]
+        with m.If(is_image):
+            m.d.comb += rows.beats.eq((image_bytes + 7) >> 3)
+        with m.If(is_weights):
+            m.d.comb += rows.beats.eq(Mux(wide, weight_rows << 1, weight_rows))
+
+    def _pair_beats(self, m: Module, active: Any, narrow: Any) -> Stream:
+        """Two beats, or one of 16 nibbles, as 16 bytes; always taken."""
+        pair = Stream(8 * WORD_BYTES, "pair")
+        low, half = Signal(64), Signal()
+        beat = self.beats.payload
+        nibbles = [beat[4 * i : 4 * i + 4] for i in range(WORD_BYTES)]
+        m.d.comb += pair.payload.eq(Mux(narrow, Cat(Cat(n, n[3].replicate(4)) for n in nibbles), Cat(low, beat)))
+        with m.If(~active):
+            m.d.sync += half.eq(0)
+        with m.Elif(self.beats.valid & ~narrow):
+            m.d.sync += [half.eq(~half), low.eq(beat)]
+        m.d.comb += pair.valid.eq(active & self.beats.valid & (half | narrow))
+        return pair
+
+    def _write_weights(self, m: Module, weights: Any, start: Any, pair: Stream) -> Any:
+        running, left = Signal(), Signal(10)
+        m.d.comb += [self.weight_write.eq(pair.valid & running), self.weight_data.eq(pair.payload)]
+        with m.If(start):
+            m.d.sync += [
+                running.eq(1),
+                left.eq(weights.words),
+                self.weight_word.eq(weights.base),
+                self.weight_row.eq(0),
+            ]
+        with m.Elif(self.weight_write):
+            m.d.sync += self.weight_row.eq(self.weight_row + 1)
+            with m.If(self.weight_row == CHANNELS_OUT - 1):
+                m.d.sync += [self.weight_row.eq(0), self.weight_word.eq(self.weight_word + 1), left.eq(left - 1)]
+                m.d.sync += running.eq(left != 0)
+        return running

@@ -1,0 +1,154 @@
+"""The whole overlay: registers, engine and line I/O behind one AXI4-Lite slave and one AXI4 master; its Verilog."""
+
+from __future__ import annotations
+
+import re
+import sys
+from typing import Any
+
+from amaranth.back import verilog
+from amaranth.hdl import Cat, Const, Module, Signal
+
+from board.overlay import isa
+from board.overlay.hardware.axi_lite import AxiLite
+from board.overlay.hardware.component import Elaboratable
+from board.overlay.hardware.engine import Engine
+from board.overlay.hardware.line import LineIO
+from board.overlay.registers import ID_VALUE, OFFSETS
+
+NAME = "beltsight_overlay"
+# of every burst: 8 bytes a beat, rising addresses, bufferable, data
+BURST = (("size", 3, 3), ("burst", 2, 1), ("cache", 4, 3), ("prot", 3, 0))
+AXI_LITE = (
+    *("awaddr", "awvalid", "awready", "wdata", "wstrb", "wvalid", "wready", "bresp", "bvalid", "bready"),
+    *("araddr", "arvalid", "arready", "rdata", "rresp", "rvalid", "rready"),
+)
+
+
+class Overlay(Elaboratable):
+    def __init__(self) -> None:
+        self.axi_lite = AxiLite()
+        self.engine = Engine()
+        self.line = LineIO()
+        self.irq = Signal()
+        self.constants = {f"{c}{name}": Signal(width) for c in ("ar", "aw") for name, width, _ in BURST}
+
+    def elaborate(self, _platform: object) -> Module:
+        m = Module()
+        m.submodules.axi_lite, m.submodules.engine, m.submodules.line = self.axi_lite, self.engine, self.line
+        done, failed, enabled = Signal(), Signal(), Signal()
+        for name, _, value in BURST:
+            m.d.comb += [self.constants[f"{channel}{name}"].eq(value) for channel in ("ar", "aw")]
+        m.d.comb += self.irq.eq(enabled & (done | failed))
+        self._run(m, done, failed, enabled)
+        self._reads(m, done, failed, enabled)
+        return m
+
+    def _written(self, m: Module, name: str) -> Any:
+        strobe = Signal(name=f"write_{name.lower()}")
+        bus = self.axi_lite
+        m.d.comb += strobe.eq(bus.write & (bus.write_address == OFFSETS[name]))
+        return strobe
+
+    def _run(self, m: Module, done: Signal, failed: Signal, enabled: Signal) -> None:
+        engine, line, data = self.engine, self.line, self.axi_lite.write_data
+        with m.If(self._written(m, "CONTROL")):
+            m.d.comb += [engine.start.eq(data[0] & ~data[1]), engine.reset.eq(data[1])]
+            m.d.sync += enabled.eq(data[2])
+        with m.If(self._written(m, "STATUS")):
+            m.d.sync += [done.eq(done & ~data[1]), failed.eq(failed & ~data[2])]
+        with m.If(engine.start & ~engine.busy):
+            m.d.sync += [done.eq(0), failed.eq(0)]
+        with m.If(engine.done):
+            m.d.sync += done.eq(1)
+        with m.If(engine.failed):
+            m.d.sync += failed.eq(1)
+        beats = {"PROGRAM": engine.program}
+        beats |= {f"SEGMENT{i}": engine.segments.base[i] for i in isa.Segment}
+        beats |= {f"SIZE{i}": engine.segments.size[i] for i in isa.Segment}
+        for name, register in beats.items():
+            with m.If(self._written(m, name)):
+                m.d.sync += register.eq(data >> 3)
+        plain = {
+            "INSTRUCTIONS": engine.instructions,
+            "WATCHDOG": engine.watchdog,
+            "LEDS": self.leds,
+            "BARRIER_FILTER": Cat(line.filter_cycles, line.invert),
+            "GATE_LOW": line.gate_time[:32],
+            "GATE_HIGH": line.gate_time[32:],
+            "GATE_CYCLES": line.gate_cycles,
+        }
+        for name, register in plain.items():
+            with m.If(self._written(m, name)):
+                m.d.sync += register.eq(data)
+                if name == "GATE_CYCLES":
+                    m.d.sync += line.gate_add.eq(1)
+        with m.If(line.gate_add):
+            m.d.sync += line.gate_add.eq(0)
+        m.d.comb += line.drop.eq(self._written(m, "BARRIER_NEXT"))
+
+    def _reads(self, m: Module, done: Signal, failed: Signal, enabled: Signal) -> None:
+        engine, line, bus = self.engine, self.line, self.axi_lite
+        held = Signal(32)  # upper half of the time when the lower one was read
+        values: dict[str, Any] = {
+            "ID": Const(ID_VALUE, 32),
+            "VERSION": Const(isa.version(), 32),
+            "CONTROL": enabled << 2,
+            "STATUS": Cat(engine.busy, done, failed),
+            "ERROR": engine.fault,
+            "ERROR_PC": engine.fault_count,
+            "PROGRAM": engine.program << 3,
+            "INSTRUCTIONS": engine.instructions,
+            "WATCHDOG": engine.watchdog,
+            **engine.counters,
+            **{f"SEGMENT{i}": engine.segments.base[i] << 3 for i in isa.Segment},
+            **{f"SIZE{i}": engine.segments.size[i] << 3 for i in isa.Segment},
+            "TIME_LOW": line.time[:32],
+            "TIME_HIGH": held,
+            "LEDS": self.leds,
+            "BUTTONS": Cat(line.buttons, line.barrier),
+            "BARRIER_FILTER": Cat(line.filter_cycles, line.invert),
+            "BARRIER_COUNT": Cat(line.count, line.lost),
+            "BARRIER_LOW": line.stamp[:32],
+            "BARRIER_HIGH": line.stamp[32:],
+            "BARRIER_NEXT": line.stamps,
+            "GATE_LOW": line.gate_time[:32],
+            "GATE_HIGH": line.gate_time[32:],
+            "GATE_CYCLES": line.gate_cycles,
+            "GATE_STATUS": Cat(
+                line.gate_queued, Const(0, 8 - len(line.gate_queued)), line.gate_pin, Const(0, 7), line.gate_missed
+            ),
+        }
+        with m.Switch(bus.read_address):
+            for name, offset in OFFSETS.items():
+                with m.Case(offset):
+                    m.d.comb += bus.read_data.eq(values[name])
+        with m.If(bus.read & (bus.read_address == OFFSETS["TIME_LOW"])):
+            m.d.sync += held.eq(line.time[32:])
+
+    def ports(self) -> dict[str, tuple[Signal, None]]:
+        """Ports of the Verilog module by name, named so that Vivado finds the interfaces by itself."""
+        signals = {
+            **{f"s_axi_{name}": getattr(self.axi_lite, name) for name in AXI_LITE},
+            **{f"m_axi_{name}": signal for name, signal in vars(self.engine.reader.port).items()},
+            **{f"m_axi_{name}": signal for name, signal in vars(self.engine.writer.port).items()},
+            **{f"m_axi_{name}": signal for name, signal in self.constants.items()},
+            "irq": self.irq,
+            "leds": self.leds,
+            "buttons": self.line.buttons_pin,
+            "barrier": self.line.barrier_pin,
+            "gate": self.line.gate_pin,
+        }
+        return {name: (signal, None) for name, signal in signals.items()}
+
+
+def emit_verilog() -> str:
+    """The design as Verilog. What the memories hold after power-up is left open: no program reads it."""
+    overlay = Overlay()
+    text: str = verilog.convert(overlay, name=NAME, ports=overlay.ports(), strip_internal_attrs=True)
+    # subtle: Amaranth writes a line for every word of a memory, two thirds of the file and of the time of its readers
+    return re.sub(r"^ *\S+ ?\[\d+\] = \d+'[dh]0+;\n", "", text, flags=re.MULTILINE)
+
+
+if __name__ == "__main__":
+    sys.stdout.write(emit_verilog())

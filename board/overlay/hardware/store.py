@@ -1,0 +1,88 @@
+"""The store unit: tiles of the activation memory into DDR."""
+
+from __future__ import annotations
+
+from amaranth.hdl import Module, Signal
+from amaranth.lib.fifo import SyncFIFOBuffered
+
+from board.overlay.hardware.activation import ADDRESS_BITS, ActivationMemory
+from board.overlay.hardware.component import Elaboratable, Stream, delayed
+from board.overlay.hardware.decode import split_fields
+from board.overlay.hardware.tile import TileRows, TileWords
+from board.overlay.isa import INSTRUCTION_BYTES, WORD_BYTES, StoreTile
+
+
+class StoreUnit(Elaboratable):
+    """`finished` for one cycle when the memory has answered the instruction's last burst."""
+
+    ROOM = 8  # words read and not yet handed on
+
+    def __init__(self) -> None:
+        self.instruction = Stream(8 * INSTRUCTION_BYTES, "store_instruction")
+        self.finished = Signal()
+        self.idle = Signal()
+        self.rows = TileRows()
+        self.beats = Stream(64, "store_beats")
+        self.written = Signal()  # in: nothing is left to be written or answered behind this unit
+        self.read = Signal()
+        self.read_grant = Signal()
+        self.read_address = Signal(ADDRESS_BITS)
+        self.read_data = Signal(8 * WORD_BYTES)
+
+    def elaborate(self, _platform: object) -> Module:
+        m = Module()
+        current = Signal(8 * INSTRUCTION_BYTES)
+        f = split_fields(current, StoreTile)
+        m.submodules.rows = rows = self.rows
+        m.submodules.words = words = TileWords()
+        m.submodules.buffer = buffer = SyncFIFOBuffered(width=8 * WORD_BYTES, depth=self.ROOM)
+        tile_words = Signal(18)
+        m.d.sync += tile_words.eq((f.cols + 1) * (f.words + 1))
+        m.d.comb += [
+            rows.segment.eq(f.segment),
+            rows.address.eq(f.address),
+            rows.pitch.eq(f.pitch),
+            rows.rows_last.eq(f.rows),
+            rows.beats.eq(tile_words << 1),
+            words.base.eq(f.base),
+            words.base_row.eq(f.base_row),
+            words.base_col.eq(f.base_col),
+            words.rows_last.eq(f.rows),
+            words.cols_last.eq(f.cols),
+            words.words_last.eq(f.words),
+        ]
+
+        taken, leaves, half = Signal(), Signal(), Signal()
+        free = Signal(range(self.ROOM + 1), init=self.ROOM)
+        m.d.sync += free.eq(free - taken + leaves)
+        m.d.comb += [
+            self.read.eq(words.valid & (free != 0)),
+            self.read_address.eq(words.address),
+            taken.eq(self.read & self.read_grant),
+            words.next.eq(taken),
+            buffer.w_en.eq(delayed(m, taken, ActivationMemory.READ_CYCLES)),
+            buffer.w_data.eq(self.read_data),
+            self.beats.valid.eq(buffer.r_rdy),
+            self.beats.payload.eq(buffer.r_data.word_select(half, 64)),
+            leaves.eq(self.beats.valid & self.beats.ready & half),
+            buffer.r_en.eq(leaves),
+        ]
+        with m.If(self.beats.valid & self.beats.ready):
+            m.d.sync += half.eq(~half)
+
+        with m.FSM():
+            with m.State("IDLE"):
+                m.d.comb += [self.idle.eq(1), self.instruction.ready.eq(1)]
+                m.d.sync += current.eq(self.instruction.payload)
+                with m.If(self.instruction.valid):
+                    m.next = "START"
+            with m.State("START"):
+                m.next = "GO"
+            with m.State("GO"):
+                m.d.comb += [rows.start.eq(1), words.start.eq(1)]
+                m.next = "RUN"
+            finished = ~words.valid & (free == self.ROOM) & ~rows.access.valid & self.written
+            with m.State("RUN"), m.If(finished):
+                m.d.comb += self.finished.eq(1)
+                m.next = "IDLE"
+        return m
