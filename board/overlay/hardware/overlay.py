@@ -31,6 +31,7 @@ class Overlay(Elaboratable):
         self.engine = Engine()
         self.line = LineIO()
         self.irq = Signal()
+        self.leds = Signal(4)
         self.constants = {f"{c}{name}": Signal(width) for c in ("ar", "aw") for name, width, _ in BURST}
 
     def elaborate(self, _platform: object) -> Module:
