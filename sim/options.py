@@ -12,30 +12,61 @@ from sim.station import LOOPBACK, ROOT
 
 def parse_options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
+        prog="sim/conveyor.py",
         description="A fake conveyor belt that brings up the whole inspection line without hardware.",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     add = parser.add_argument
-    add("--product", choices=("orange", "bottle"), default="orange", help="what lies on the belt")
-    add("--source", default="rendered", help="'rendered', or a folder of real pictures (MVTec layout, or fresh/rotten)")
+    add(
+        "--product", choices=("orange", "bottle"), default="orange", help="what lies on the belt (default: %(default)s)"
+    )
+    add(
+        "--source",
+        default="rendered",
+        help="'rendered' (default), or a folder of real pictures (MVTec layout, or fresh/rotten)",
+    )
     add("--model", help="id of the model package (default: PRODUCT-128)")
-    add("--models", type=Path, default=ROOT / "models", help="folder of model packages")
-    add("--parts", type=int, default=60, help="how many parts go by")
-    add("--rate", type=float, default=5.0, help="parts a second")
-    add("--speed", type=float, default=600.0, help="belt speed in mm/s")
+    add("--models", type=Path, default=ROOT / "models", help="folder of model packages (default: models)")
+    add("--parts", type=int, default=60, help="how many parts go by (default: %(default)s)")
+    add("--rate", type=float, default=5.0, help="parts a second (default: %(default)s)")
+    add("--speed", type=float, default=600.0, help="belt speed in mm/s (default: %(default)s)")
     add("--defect-share", type=float, help="share of defective parts (default: 0.2; a replay's own share)")
-    add("--seed", type=int, default=1, help="the same seed brings the same parts")
+    add("--seed", type=int, default=1, help="the same seed brings the same parts (default: %(default)s)")
+    effects = "the camera's doing: motion blur, noise, exposure, jitter (default: for rendered parts only)"
+    add("--effects", action=argparse.BooleanOptionalAction, help=effects)
     add("--free-running", action="store_true", help="a scrolling view, no light barrier; the board finds the parts")
-    add("--fps", type=float, default=30.0, choices=(30.0, 60.0), help="of the free-running camera")
+    add(
+        "--fps",
+        type=float,
+        default=30.0,
+        choices=(30.0, 60.0),
+        help="of the free-running camera (default: %(default)s)",
+    )
     pace = parser.add_mutually_exclusive_group()
-    pace.add_argument("--realtime", action="store_true", default=True, help="the belt does not wait for the board")
+    pace.add_argument(
+        "--realtime", action="store_true", default=True, help="the belt does not wait for the board (default)"
+    )
     pace.add_argument("--as-fast-as-possible", action="store_true", help="the belt waits for the board")
     add("--distinct", type=int, help="draw only so many parts and repeat them")
-    add("--runtime", choices=("auto", "onnxruntime", "opencv"), default="auto", help="of the board's ARM engine")
+    add(
+        "--runtime",
+        choices=("auto", "onnxruntime", "opencv"),
+        default="auto",
+        help="of the board's ARM engine (default: %(default)s)",
+    )
     add("--connect", metavar="ENDPOINT", help="feed this board instead of starting one, e.g. tcp://127.0.0.1:5560")
-    add("--broker", metavar="HOST[:PORT]", default=f"{LOOPBACK}:1883", help="where that board's verdicts go")
-    add("--tap", metavar="ENDPOINT", default=f"tcp://{LOOPBACK}:5561", help="where that board shows its parts")
-    add("--mqtt-port", type=int, default=0, help="port of the broker that is started; 0: any free one")
+    add(
+        "--broker",
+        metavar="HOST[:PORT]",
+        default=f"{LOOPBACK}:1883",
+        help="where that board's verdicts go (default: %(default)s)",
+    )
+    add(
+        "--tap",
+        metavar="ENDPOINT",
+        default=f"tcp://{LOOPBACK}:5561",
+        help="where that board shows its parts (default: %(default)s)",
+    )
+    add("--mqtt-port", type=int, default=0, help="port of the broker that is started (default: any free one)")
     add("--record", action="store_true", help="have the board record every frame and verdict in the run's folder")
     add("--verdicts", type=Path, metavar="FILE.jsonl", help="write every verdict there, one JSON line each")
     add("--report", type=Path, metavar="FILE.json", help="write the summary there")
@@ -59,6 +90,8 @@ def check_options(options: argparse.Namespace) -> None:
     for name, path in (("--report", options.report), ("--verdicts", options.verdicts), ("--picture", options.picture)):
         if path and not path.resolve().parent.is_dir():
             raise InputError(f"{name}: there is no folder {path.parent}: make it first")
+    if options.effects is None:
+        options.effects = options.source == "rendered"
     options.broker = parse_broker(options.broker)
     options.model = options.model or f"{options.product}-128"
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from protocol.errors import InputError
 from protocol.manifest import Manifest
@@ -49,9 +49,7 @@ def plan_traffic(options: argparse.Namespace, manifest: Manifest) -> Traffic:
 
 
 def plan_triggered(options: argparse.Namespace, manifest: Manifest, parts: RememberedParts) -> Traffic:
-    rendered = options.source == "rendered"
-    settings = CameraSettings(belt_speed_mm_s=options.speed) if rendered else CameraSettings.off()
-    camera = Camera(settings, options.seed)
+    camera = Camera(choose_camera(options), options.seed)
     spacing_mm = options.speed / options.rate
 
     def expose(number: int) -> Exposure:
@@ -68,10 +66,17 @@ def plan_triggered(options: argparse.Namespace, manifest: Manifest, parts: Remem
     return Traffic(repeat(expose, options.distinct), options.parts, options.parts, rate_hz, truth, match=list)
 
 
+def choose_camera(options: argparse.Namespace) -> CameraSettings:
+    """A rendered part needs the camera's frame size around it; a replayed picture is a frame already."""
+    is_rendered = options.source == "rendered"
+    settings = CameraSettings(belt_speed_mm_s=options.speed) if options.effects else CameraSettings.off()
+    return replace(settings, frame_px=CameraSettings().frame_px if is_rendered else None)
+
+
 def plan_free_running(options: argparse.Namespace, parts: RememberedParts) -> Traffic:
     scene = Scene(
         parts,
-        CameraSettings(),
+        CameraSettings() if options.effects else CameraSettings.off(),
         belt_speed_mm_s=options.speed,
         spacing_mm=options.speed / options.rate,
         count=options.parts,

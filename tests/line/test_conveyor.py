@@ -105,6 +105,20 @@ def test_pictures_of_a_folder_are_replayed(models: Path, tmp_path: Path) -> None
     assert (report["ok"], report["reject"], report["auroc"], report["recall"]) == (8, 8, 1.0, 1.0)
 
 
+def test_a_replay_can_be_seen_through_the_belts_camera(models: Path, tmp_path: Path) -> None:
+    """With the camera's effects the same pictures give other scores."""
+    (tmp_path / "pictures" / "good").mkdir(parents=True)
+    ramp = np.broadcast_to(np.linspace(0, 255, 256).astype(np.uint8)[:, np.newaxis, np.newaxis], (256, 256, 3))
+    cv2.imwrite(str(tmp_path / "pictures" / "good" / "ramp.png"), ramp)
+    scores = []
+    for effects in ("--no-effects", "--effects"):
+        options = ("--source", str(tmp_path / "pictures"), effects, "--parts", "4", "--as-fast-as-possible")
+        assert convey(models, tmp_path, *options).returncode == 0
+        scores.append({verdict["score"] for verdict in read_verdicts(tmp_path)})
+    assert len(scores[0]) == 1
+    assert len(scores[1]) > 1
+
+
 @pytest.mark.parametrize(
     ("folder", "product", "frame_px"), [("mvtec-bottle", "bottle", 512), ("orange-web", "orange", 416)]
 )
