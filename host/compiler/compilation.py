@@ -25,10 +25,12 @@ class Compiled:
     owners: tuple[Operation, ...]
 
 
-def compile_net(net: IntegerNet) -> Compiled:
-    """Raises: UnsupportedError or NotExactError naming the layer, the reason and what would be accepted."""
+def compile_net(net: IntegerNet, activation_words: int = isa.ACTIVATION_WORDS) -> Compiled:
+    """Fewer `activation_words` than the overlay has send more tensors through DDR.
+
+    Raises: UnsupportedError or NotExactError naming the layer, the reason and what would be accepted."""
     check_limits(net)
-    emission = Emission(plan_memory(lower(net)))
+    emission = Emission(plan_memory(lower(net), activation_words))
     count = len(emission.lines) + 1
     code_bytes = align(count * INSTRUCTION_BYTES // BEAT_BYTES) * BEAT_BYTES
     lines = [move_weights(line, code_bytes // BEAT_BYTES) for line in emission.lines]

@@ -57,14 +57,14 @@ class _DoesNotFitError(Exception):
     """Nothing that the user sees: another tensor must pass through DDR."""
 
 
-def plan_memory(operations: list[Operation]) -> list[OperationPlan]:
-    """Tensors go to DDR, the largest first, until the others fit.
+def plan_memory(operations: list[Operation], words: int) -> list[OperationPlan]:
+    """Tensors go to DDR, the largest first, until the others fit into that many words.
 
     Raises: UnsupportedError if one row of an operation does not fit.
     """
     passing = {IMAGE, operations[-1].output.tensor.name}
     while True:
-        attempt = _Attempt(operations, frozenset(passing))
+        attempt = _Attempt(operations, frozenset(passing), words)
         try:
             for step in range(len(operations)):
                 attempt.place(step)
@@ -79,7 +79,7 @@ def _choose_passing(operation: Operation, attempt: _Attempt) -> str:
     if not sizes:
         row = max(source.tensor.row_words for source in operation.sources)
         raise UnsupportedError(
-            f"layer {operation.name}: a strip of one row does not fit into {isa.ACTIVATION_WORDS} words (a source row "
+            f"layer {operation.name}: a strip of one row does not fit into {attempt.words} words (a source row "
             f"has {row}): make the picture narrower or give it fewer channels"
         )
     return max(sizes, key=lambda name: sizes[name])
@@ -91,6 +91,7 @@ class _Attempt:
 
     operations: list[Operation]
     passing: frozenset[str]
+    words: int
     plans: list[OperationPlan] = field(default_factory=list)
     live: dict[str, tuple[Tensor, Region]] = field(default_factory=dict)
 
@@ -123,7 +124,7 @@ class _Attempt:
                 height //= 2
 
     def _try(self, operation: Operation, strip_rows: int, buffers: int) -> OperationPlan:
-        space = _Space([region for _, region in self.live.values()])
+        space = _Space(self.words, [region for _, region in self.live.values()])
         read = [self.live[view.tensor.name][1] for view in operation.sources if view.tensor.name in self.live]
         written = self._place_kept_output(operation.output, space, read)
         sources = self._place_sources(operation, strip_rows, buffers, space, [*read, *written])
@@ -162,7 +163,8 @@ class _Attempt:
 class _Space:
     """What is taken of the activation memory."""
 
-    def __init__(self, taken: list[Region]) -> None:
+    def __init__(self, words: int, taken: list[Region]) -> None:
+        self._words = words
         self._taken = list(taken)
 
     def take(self, words: int, avoid: list[Region]) -> Region:
@@ -183,7 +185,7 @@ class _Space:
         edges = {bank * isa.BANK_WORDS for bank in range(isa.BANKS + 1)}
         edges |= {edge for region in self._taken for edge in (region.start, region.end)}
         starts = {start for edge in edges for start in (edge, edge - words)}
-        return [Region(start, words) for start in starts if 0 <= start <= isa.ACTIVATION_WORDS - words]
+        return [Region(start, words) for start in starts if 0 <= start <= self._words - words]
 
 
 def _strips(operation: Operation, strip_rows: int) -> list[tuple[int, int]]:

@@ -18,6 +18,9 @@ from board.overlay.isa import Instruction, Unit
 from host.compiler.footprints import ACTIVATIONS, WEIGHTS, Access, find_accesses
 
 NEVER = -1
+# An instruction this far back among those of its unit is over when fetch gets here, since a queue holds 8. Waiting for
+# it instead of for an older one costs nothing and keeps few tokens under way: the counters end at 63.
+FAR_BACK = 10
 
 Clock = dict[Unit, int]  # position of the last instruction of each unit that is known to be over
 
@@ -36,6 +39,7 @@ class _Synchronizer:
         self.touched = {name: _Touched(*np.full((2, len(Unit), size), NEVER)) for name, size in sizes.items()}
         self.known: dict[Unit, Clock] = {unit: dict.fromkeys(Unit, NEVER) for unit in Unit}
         self.known_after: dict[int, Clock] = {}
+        self.order: dict[Unit, list[int]] = {unit: [] for unit in Unit}  # positions of each unit's instructions
 
     def run(self) -> list[Instruction]:
         for position, instruction in enumerate(self.instructions):
@@ -48,10 +52,12 @@ class _Synchronizer:
         known = self.known[unit]
         for giver in sorted((other for other in Unit if other != unit), key=lambda other: -needed[other]):
             if needed[giver] > known[giver]:
-                self._add(giver, needed[giver], unit, position)
-                for other, over in self.known_after[needed[giver]].items():
+                signal = max(needed[giver], *self.order[giver][-FAR_BACK:][:1])
+                self._add(giver, signal, unit, position)
+                for other, over in self.known_after[signal].items():
                     known[other] = max(known[other], over)
         known[unit] = position
+        self.order[unit].append(position)
         self.known_after[position] = dict(known)
         for access in accesses:
             touched = self.touched[access.memory]
