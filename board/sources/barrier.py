@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections import deque
@@ -128,10 +129,9 @@ class BarrierSource:
 
 def open_barrier_source(settings: CameraSettings, barrier_pin: int) -> BarrierSource:
     """Raises: InputError if the camera or the pin cannot be had."""
-    feed = CameraFeed(lambda: open_camera(settings), settings)
-    try:
+    with contextlib.ExitStack() as undo:
+        feed = CameraFeed(lambda: open_camera(settings), settings)
+        undo.callback(feed.close)
         barrier = LightBarrier(open_gpio(barrier_pin, "in", "camera.barrier_pin"))
-    except BaseException:
-        feed.close()
-        raise
+        undo.pop_all()
     return BarrierSource(barrier, feed, settings.frame_timeout_ms)
