@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from board.overlay import isa
 from board.overlay.errors import ProgramError
 
+PROGRAM_BIN = "program.bin"  # its name in a model package
 MAGIC = b"BELTPROG"
 FORMAT = 1
 MAX_MODEL_BYTES = 64 << 20

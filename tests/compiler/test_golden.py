@@ -125,7 +125,9 @@ def test_compute_is_its_definition(mode: Mode) -> None:
         if mode == Mode.LANES:
             even = machine.weights.reshape(1024, 12, 16)[:, :6]
             even[:, 0::2, 1::2] = even[:, 1::2, 0::2] = 0
-        bias = [int(n) for n in rng.integers(-(2**31) if case == 0 else -9999, 2**31 if case == 0 else 9999, 16)]
+        bias = [int(n) for n in rng.integers(-9999, 9999, 16)]
+        if case < 4:  # sums that leave 32 bits
+            bias = [int(n) for n in rng.choice([-(2**31), 2**31 - 1], 16)]
         set_parameters(machine, compute.weights, bias, [int(n) for n in rng.integers(0, 32 if case < 4 else 12, 16)])
         before = machine.activations.copy()
         expected = {

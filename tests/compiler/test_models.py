@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from itertools import pairwise
 from pathlib import Path
 
@@ -9,11 +11,12 @@ import numpy as np
 import pytest
 
 from board.overlay.golden import run_program
-from board.overlay.program import decode_file, encode_file
+from board.overlay.program import PROGRAM_BIN, decode_file, encode_file
 from host.compiler.compilation import Compiled, compile_net, disassemble
 from host.compiler.reader import load_qdq
 from host.compiler.timing import CLOCK_HZ, Row, dense_utilisation, make_table, predict
 from host.integers import IMAGE, IMAGE_EXPONENT, MAP, Add, IntegerNet, Layer, Upsample, costs
+from protocol.errors import EXIT_BAD_INPUT
 from protocol.manifest import MODEL_ONNX, load_package
 from tests.compiler.ordering import Ordering, most_tokens
 from tests.compiler.random_layers import EXPONENT, random_conv
@@ -78,6 +81,27 @@ def check_sum(rows: list[Row], total: int) -> None:
     """The layers' cycles are the frame's, but for what the last store takes."""
     assert 0.98 * total <= sum(row.cycles for row in rows) <= total
     assert all(row.computing <= row.cycles for row in rows)
+
+
+def command(*words: str) -> subprocess.CompletedProcess[str]:
+    line = [sys.executable, "-m", "host.compiler", *words]
+    return subprocess.run(line, cwd=MODELS.parent, capture_output=True, text=True, timeout=60, check=False)
+
+
+def test_the_command_prints_tables_and_programs_and_writes_a_file(tmp_path: Path) -> None:
+    folder, file = str(MODELS / SHIPPED[0]), tmp_path / PROGRAM_BIN
+    done = command(folder, "--disassemble", "--table", "--out", str(file))
+    assert done.returncode == 0, done.stderr
+    assert "stem:\n     0  LoadImage" in done.stdout
+    assert "frames/s at 100 MHz" in done.stdout
+    assert decode_file(file.read_bytes()) == compile_net(load_qdq(MODELS / SHIPPED[0] / MODEL_ONNX)).program
+
+
+def test_the_command_says_what_it_cannot_read(tmp_path: Path) -> None:
+    done = command(str(tmp_path))
+    assert done.returncode == EXIT_BAD_INPUT
+    assert done.stderr.startswith("beltsight: ")
+    assert done.stderr.count("\n") == 1
 
 
 def test_the_disassembly_has_a_line_for_each_instruction() -> None:
