@@ -22,10 +22,11 @@ def simulate(part: Elaboratable, *testbenches: Callable[[Any], Awaitable[None]])
     simulator.run()
 
 
-async def tick_until(ctx: Any, signal: Any, cycles: int = 1000) -> int:
-    """Clock until the signal is 1; how many cycles that took."""
-    for waited in range(cycles):
-        if ctx.get(signal):
-            return waited
+async def tick_until(ctx: Any, signal: Any, cycles: int = 10_000) -> None:
+    """Clock up to and including the first cycle in which the signal is 1."""
+    for _ in range(cycles):
+        reached = ctx.get(signal)
         await ctx.tick()
+        if reached:
+            return
     raise AssertionError(f"{signal.name} stayed 0 for {cycles} cycles")
