@@ -196,6 +196,9 @@ def test_small_weights_travel_as_int4() -> None:
     compiled = check_net((8, 8), [random_conv(rng, "source", IMAGE, (3, 20, 1)), small], rng)
     formats = {item.format for item in compiled.instructions if isinstance(item, LoadWeights)}
     assert formats == {WeightFormat.INT8, WeightFormat.INT4}
+    check_net(
+        (8, 8), [random_conv(rng, "source", IMAGE, (3, 20, 1)), replace(small, weights=small.weights + np.int8(1))], rng
+    )
 
 
 def test_a_convolution_without_headroom_saturates() -> None:
