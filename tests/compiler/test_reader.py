@@ -85,6 +85,11 @@ def node(model: onnx.ModelProto, operator: str) -> onnx.NodeProto:
     return found
 
 
+def reader_of(model: onnx.ModelProto, tensor: str) -> onnx.NodeProto:
+    found: onnx.NodeProto = next(item for item in model.graph.node if item.input[0] == tensor)
+    return found
+
+
 def set_constant(model: onnx.ModelProto, name: str, value: NDArray[np.generic]) -> None:
     next(item for item in model.graph.initializer if item.name == name).CopyFrom(numpy_helper.from_array(value, name))
 
@@ -110,6 +115,10 @@ REFUSED: dict[str, tuple[Change, str]] = {
     "clip": (lambda m: set_constant(m, "highest", np.array(200, np.uint8)), "limits are not those of int8"),
     "resize": (lambda m: set_attribute(node(m, "Resize"), "mode", "linear"), "node up .Resize.*no repetition"),
     "zoom": (lambda m: set_constant(m, "upsample_scales", np.array([1, 1, 4, 4], np.float32)), "scales 1, 1, 2, 2"),
+    "read scale": (
+        lambda m: reader_of(m, "stem").input.__setitem__(1, "scale_2^-4"),
+        "stem_for_.*not that of its tensor",
+    ),
     "no bias": (lambda m: node(m, "Conv").input.pop(), "it has no bias"),
     "other output": (lambda m: setattr(m.graph.output[0], "name", "score"), "does not lead"),
     "float input": (lambda m: node(m, "Conv").input.__setitem__(0, "image"), "stem_sum.*nothing makes 'image'"),
