@@ -15,7 +15,10 @@ def totals_and_shifts() -> tuple[Any, Any]:
     """Halves and their neighbours at every shift, the ends of int8 and int32, and anything."""
     rng = np.random.default_rng(0)
     near = [
-        (n * (1 << s) + (1 << s >> 1) + d, s) for s in range(32) for n in (-129, -3, -2, 0, 1, 127) for d in (-1, 0, 1)
+        (n * (1 << s) + (1 << s >> 1) + d, s)
+        for s in range(32)
+        for n in (-129, -128, -3, -2, 0, 1, 126, 127)
+        for d in (-1, 0, 1)
     ]
     ends = [(total, s) for s in range(32) for total in (-(1 << 31), (1 << 31) - 1, 0, -1)]
     some = [
