@@ -124,6 +124,8 @@ def test_a_broker_of_3_1_1_publishes_the_last_will(old_broker: BrokerSettings) -
 
 
 def test_who_closes_in_order_leaves_no_will(broker: BrokerSettings) -> None:
+    if not shutil.which("mosquitto", path="/usr/sbin:/usr/local/sbin:/usr/bin"):
+        pytest.skip("mosquitto is not installed")  # amqtt sends new subscribers retained messages of other topics
     with listening(broker, "orderly") as listener:
         leaving = Listener(broker, "leaving", "orderly", will=Will("orderly", b"lost"))
         leaving.close()
