@@ -95,7 +95,7 @@ def run_line(options: argparse.Namespace, console: Console, stop: threading.Even
         hint = f"verdicts: mosquitto_sub -h {station.broker.host} -p {station.broker.port} -t 'beltsight/#'"
         with View(console, Scenery(title(options, manifest), hint, traffic.parts)) as view:
             watch(traffic, feed, verdicts, view, check)
-        ended_ns = verdicts.arrived_ns[-1] if verdicts.arrived_ns else time.monotonic_ns()
+        ended_ns = verdicts.latest_ns or time.monotonic_ns()
         verdicts.wait_for_health(HEALTH_WITHIN_S)
         if gallery:
             gallery.save(options.picture)

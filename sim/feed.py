@@ -36,8 +36,6 @@ class Feed:
     def __init__(self, endpoint: str, run: str, *, triggered: bool, rate_hz: float | None) -> None:
         """`rate_hz` None: as fast as possible, waiting for the board. Raises: InputError for a malformed endpoint."""
         self.run = run
-        self.sent = 0
-        self.dropped = 0
         self.started_ns = 0
         self.finished = threading.Event()
         self.error: BeltsightError | None = None  # why it finished early
@@ -75,7 +73,6 @@ class Feed:
                 if self._stopping.is_set():
                     return
                 self._send_exposure(prepared)
-                self.sent += 1
                 if index + 1 < count:
                     prepared = next(exposures)  # drawn while the belt moves on
             if self.triggered:
@@ -95,20 +92,17 @@ class Feed:
         patient = self._rate_hz is None
         if self.triggered:
             self._send(encode_message(trigger), patient=True)
-        if not self._send(encode_raw_frame(trigger, exposure.image, exposure.readings), patient=patient):
-            self.dropped += 1
+        self._send(encode_raw_frame(trigger, exposure.image, exposure.readings), patient=patient)
 
-    def _send(self, parts: list[bytes | bytearray | memoryview], *, patient: bool) -> bool:
-        """False if the board did not take it: at once in real time, at the end of the run when patient."""
+    def _send(self, parts: list[bytes | bytearray | memoryview], *, patient: bool) -> None:
+        """What the board does not take is dropped: at once, or, when patient, at the end of the run."""
         while not self._stopping.is_set():
             try:
                 self._socket.send_multipart(parts, 0 if patient else zmq.NOBLOCK, copy=True)
+                return
             except zmq.Again:
                 if not patient:
-                    return False
-            else:
-                return True
-        return False
+                    return
 
 
 def repeat(make: Callable[[int], Exposure], distinct: int | None) -> Iterator[Exposure]:
