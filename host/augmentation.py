@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from host.synthetic import Floats, Mask, Rng
+from host.textures import Floats, Mask, Rng
 from protocol.strict import require
 
 
@@ -19,9 +19,9 @@ class Variation:
     rotation_deg: float = 15.0
     shift: float = 0.04
     zoom: float = 0.08
-    illumination: float = 0.10
-    tint: float = 0.03
-    saturation: float = 0.10
+    illumination: float = 0.12
+    tint: float = 0.04
+    saturation: float = 0.12
 
     def __post_init__(self) -> None:
         for key in ("rotation_deg", "shift", "zoom", "illumination", "tint", "saturation"):
@@ -58,6 +58,7 @@ def _light(picture: Floats, variation: Variation, rng: Rng) -> Floats:
     grey = picture.mean(2, keepdims=True)
     saturation = np.float32(1 + rng.uniform(-1, 1) * variation.saturation)
     lit = (grey + saturation * (picture - grey)) * gain.astype(np.float32) * field
+    lit = lit + np.float32(rng.uniform(-0.25, 0.25) * variation.illumination)
     if rng.random() < 0.3:
         lit = lit + np.float32(rng.uniform(0, 0.015)) * rng.standard_normal(lit.shape, np.float32)
     if rng.random() < 0.2:

@@ -37,7 +37,8 @@ from host.pictures import Images, Pictures, digest, load_frame
 from host.quantization import extract
 from host.recipe import Recipe, load_recipe
 from host.rendered import REPOSITORY, draw_pictures
-from host.synthetic import add_defects
+from host.synthetic import Sources, add_defects
+from host.textures import make_bank
 from host.training import Trainer, infer
 from protocol.errors import InputError, run_main
 from protocol.manifest import FORMAT, AnomalyMap, Manifest
@@ -166,13 +167,14 @@ def _check_engines(net: IntegerNet, graphs: Graphs, images: Images) -> None:
 def _golden_frames(dataset: Dataset, seed: int) -> Images:
     """One good frame, then the same with painted defects, so that the maps have something to say."""
     frame = load_frame(dataset.pictures.held_out[0], dataset.how)
+    sources = Sources(make_bank(np.random.default_rng(seed)), dataset.train)
     top, left, side, _ = dataset.how.crop_px
     frames = [frame]
     for number in range(1, GOLDEN_FRAMES):
         crop = np.asarray(frame[top : top + side, left : left + side] / 255, np.float32)
         middle = np.zeros((side, side), np.uint8)
         middle[side // 3 : -side // 3, side // 3 : -side // 3] = 1
-        changed, _ = add_defects(crop, middle, dataset.train, np.random.default_rng([seed, number]))
+        changed, _ = add_defects(crop, middle, sources, np.random.default_rng([seed, number]))
         frames.append(frame.copy())
         frames[-1][top : top + side, left : left + side] = np.round(changed * 255).astype(np.uint8)
     return np.stack(frames)

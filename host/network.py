@@ -6,21 +6,26 @@ residual add and nearest upsampling. Batch normalisation is there for training a
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from torch import Tensor, nn
 
 STEM_KERNEL_PX = 5
 MAP_STRIDE_PX = 4  # one pixel of the map covers 4 × 4 of the image
-INPUT_MULTIPLE_PX = 16
+INPUT_MULTIPLE_PX = 32
 
 
 @dataclass(frozen=True)
 class Widths:
-    """Channels of the encoder at strides 2, 4, 8, 16 and of the decoder. Multiples of 16 fill the overlay's array."""
+    """Channels of the encoder at strides 2, 4, 8, 16, 32, of the decoder, and before the logits.
 
-    encoder: tuple[int, int, int, int] = (32, 48, 64, 64)
-    decoder: int = 32
+    Multiples of 16 fill the overlay's array.
+    """
+
+    encoder: tuple[int, int, int, int, int] = (32, 48, 96, 128, 128)
+    decoder: int = 48
+    head: int = 32
 
 
 class ConvUnit(nn.Sequential):
@@ -49,8 +54,9 @@ class DetectorNet(nn.Module):
         self.downs = nn.ModuleList(ConvUnit(low, high, stride=2) for low, high in pairs)
         self.refines = nn.ModuleList(ConvUnit(high, high) for _, high in pairs)
         self.laterals = nn.ModuleList(ConvUnit(high, widths.decoder, 1) for high in deeper)
-        self.merges = nn.ModuleList(ConvUnit(widths.decoder, widths.decoder) for _ in deeper[1:])
-        self.logits = nn.Conv2d(widths.decoder, 1, 1)
+        self.merges = nn.ModuleList(ConvUnit(widths.decoder, widths.decoder) for _ in deeper[1:-1])
+        self.head = ConvUnit(widths.decoder, widths.head)
+        self.logits = nn.Conv2d(widths.head, 1, 1)
         self.up = nn.Upsample(scale_factor=2, mode="nearest")
 
     def forward(self, pictures: Tensor) -> Tensor:
@@ -60,8 +66,12 @@ class DetectorNet(nn.Module):
             level = down(level)
             level = level + refine(level)
             levels.append(level)
+        return self._decode(levels)
+
+    def _decode(self, levels: Sequence[Tensor]) -> Tensor:
+        """From the coarsest level up: project, upsample, add the finer level, convolve."""
         merged = self.laterals[-1](levels[-1])
-        for index in range(len(levels) - 2, -1, -1):
-            merged = self.merges[index](self.up(merged) + self.laterals[index](levels[index]))
-        logits: Tensor = self.logits(merged)
+        for index in range(len(levels) - 2, 0, -1):
+            merged = self.merges[index - 1](self.up(merged) + self.laterals[index](levels[index]))
+        logits: Tensor = self.logits(self.head(self.up(merged) + self.laterals[0](levels[0])))
         return logits

@@ -3,7 +3,7 @@
 description = "bottle, wider"
 float_steps = 6000
 [widths]
-encoder = [32, 48, 96, 128]
+encoder = [32, 64, 96, 128, 160]
 [threshold]
 method = "k-sigma"
 value = 3.0
@@ -43,17 +43,18 @@ class Rendered:
 
 @dataclass(frozen=True)
 class Recipe:
-    description: str = "first small network"
+    description: str = "feature-pyramid network"
     input_px: int = 128
     widths: Widths = field(default_factory=Widths)
     variation: Variation = field(default_factory=Variation)
-    float_steps: int = 6000
+    float_steps: int = 3500
     quantized_steps: int = 800
-    pairs: int = 8  # a step sees as many good pictures and as many defective ones
-    learning_rate: float = 2e-3
-    quantized_learning_rate: float = 2e-4
-    weight_decay: float = 1e-2
-    top_pixels: int = 5
+    pairs: int = 12  # a step sees as many good pictures and as many defective ones
+    muon_rate: float = 0.02  # of the convolutions' weights
+    learning_rate: float = 2e-3  # of the rest: biases, norms, the last layer
+    quantized_learning_rate: float = 1e-4
+    weight_decay: float = 1e-2  # of the convolutions' weights
+    top_pixels: int = 10
     held_out_share: float = 0.25  # of the good pictures; they set the threshold and train nothing
     threshold: ThresholdRule = field(default_factory=ThresholdRule)
     rendered: Rendered = field(default_factory=Rendered)
@@ -63,7 +64,7 @@ class Recipe:
         require(whole, "input_px", f"must be a multiple of {INPUT_MULTIPLE_PX}")
         for key in ("float_steps", "quantized_steps", "pairs", "top_pixels"):
             require(getattr(self, key) >= 1, key, "must be at least 1")
-        for key in ("learning_rate", "quantized_learning_rate"):
+        for key in ("muon_rate", "learning_rate", "quantized_learning_rate"):
             require(0 < getattr(self, key) < 1, key, "must lie between 0 and 1")
         require(self.weight_decay >= 0, "weight_decay", "must not be negative")
         require(0 < self.held_out_share < 1, "held_out_share", "must lie between 0 and 1")

@@ -1,48 +1,45 @@
-"""Train on good pictures alone: every step shows good parts and the same parts with synthetic defects.
+"""Train on good pictures alone: in float with Muon and averaged weights, then finetuned as if quantized.
 
-Each step draws its pictures from a generator of its own (seed and step), so that a training that was interrupted and
-goes on gives the same network as one that was not.
+Interrupted and continued gives the same network as uninterrupted: state is saved, pictures depend on the step alone.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.optim.swa_utils import AveragedModel
 
-from board.preprocess import as_input
-from host.augmentation import vary
 from host.checkpoint import Checkpoint
-from host.network import MAP_STRIDE_PX, DetectorNet
-from host.objectmask import find_object
+from host.muon import Muon
+from host.network import DetectorNet
+from host.pairs import Batch, Images, Pairs, as_pictures
 from host.quantization import LayerNet, fold, quantize
 from host.recipe import Recipe
-from host.synthetic import Floats, add_defects
+from host.textures import Floats
 
-DEFECT_SHARE = 0.12  # of a map pixel's 4 × 4 image pixels; from here on, two of sixteen, the map pixel is a defect
 WARMUP_STEPS = 100
 AVERAGING = 0.998  # the network that is kept averages about the last 500 steps
 SAVE_EVERY_STEPS = 250
 CALIBRATION_BATCHES = 16
 GRADIENT_LIMIT = 5.0
+GOOD_PIXELS_WEIGHT = 8.0
+SCORE_WEIGHT = 0.5
+SMALLEST_DEFECT = 2  # map pixels; the score of a picture with less is not asked to rise
 
-Images = NDArray[np.uint8]
 Advance = Callable[[int], None]  # told the number of steps done
-Batch = tuple[Tensor, Tensor]
+Optimizers = Sequence[torch.optim.Optimizer]
 
 
 @dataclass(frozen=True)
 class Phase:
     name: str
     steps: int
-    learning_rate: float  # at its peak
     in_bfloat16: bool = False  # twice as fast where the processor has it; never where integers are learned
 
 
@@ -58,9 +55,9 @@ class Trainer:
         *,
         save_every_steps: int = SAVE_EVERY_STEPS,
     ) -> None:
-        self.goods, self.recipe, self.seed, self.checkpoint = goods, recipe, seed, checkpoint
+        self.recipe, self.seed, self.checkpoint = recipe, seed, checkpoint
         self.save_every_steps = save_every_steps
-        self.parts = [find_object(image) for image in goods]
+        self.pairs = Pairs(goods, recipe.variation, recipe.pairs, seed)
 
     def train_float(self, advance: Advance) -> nn.Module:
         """The trained DetectorNet in eval mode."""
@@ -68,64 +65,50 @@ class Trainer:
         net = DetectorNet(self.recipe.widths)
         net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         average = AveragedModel(net, avg_fn=_blend, use_buffers=True)
-        phase = Phase("float", self.recipe.float_steps, self.recipe.learning_rate, has_fast_bfloat16())
-        self._fit(phase, net, average, advance)
+        phase = Phase("float", self.recipe.float_steps, has_fast_bfloat16())
+        self._fit(phase, net, average, _make_optimizers(net, self.recipe), advance)
         return average.module.eval()
 
     def train_quantized(self, net: nn.Module, advance: Advance) -> LayerNet:
         """The network quantized and finetuned, in eval mode."""
-        quantized = quantize(fold(net), (self.draw_batch(-1 - i)[0] for i in range(CALIBRATION_BATCHES)))
-        phase = Phase("quantized", self.recipe.quantized_steps, self.recipe.quantized_learning_rate)
-        self._fit(phase, quantized, None, advance)
+        quantized = quantize(fold(net), (self.pairs.draw(-1 - i)[0] for i in range(CALIBRATION_BATCHES)))
+        optimizer = torch.optim.Adam(quantized.parameters(), self.recipe.quantized_learning_rate)
+        self._fit(Phase("quantized", self.recipe.quantized_steps), quantized, None, [optimizer], advance)
         return quantized.eval()
 
-    def draw_batch(self, step: int) -> Batch:
-        """Pictures (2 · pairs, 3, h, w), good ones first, and labels (pairs, h / 4, w / 4) of the defective ones.
-
-        Labels: 1 defect, 0 good, NaN undecided. Negative steps are for calibration.
-        """
-        rng = np.random.default_rng([self.seed, step % (1 << 32)])
-        chosen = rng.integers(0, len(self.goods), self.recipe.pairs)
-        goods, defects, labels = zip(*(self._draw_pair(int(index), rng) for index in chosen), strict=True)
-        return as_pictures([*goods, *defects]), torch.from_numpy(np.stack(labels))
-
-    def _draw_pair(self, index: int, rng: np.random.Generator) -> tuple[Images, Images, Floats]:
-        picture = self.goods[index].astype(np.float32) / 255
-        picture, part = vary(picture, self.parts[index], self.recipe.variation, rng)
-        changed, label = add_defects(picture, part if part.any() else np.ones_like(part), self.goods, rng)
-        return _as_image(picture), _as_image(changed), shrink_label(label)
-
-    def _fit(self, phase: Phase, net: nn.Module, average: AveragedModel | None, advance: Advance) -> None:
-        optimizer = torch.optim.AdamW(net.parameters(), phase.learning_rate, weight_decay=self.recipe.weight_decay)
-        done = self._load(phase, net, average, optimizer)
+    def _fit(
+        self, phase: Phase, net: nn.Module, average: AveragedModel | None, optimizers: Optimizers, advance: Advance
+    ) -> None:
+        done = self._load(phase, net, average, optimizers)
         net.train()
         for step in range(done, phase.steps):
-            optimizer.param_groups[0]["lr"] = phase.learning_rate * learning_rate_share(step, phase.steps)
-            batch = self.draw_batch(step)
-            _learn(net, optimizer, batch, self.recipe.top_pixels, in_bfloat16=phase.in_bfloat16)
+            for optimizer in optimizers:
+                optimizer.param_groups[0]["lr"] = optimizer.defaults["lr"] * learning_rate_share(step, phase.steps)
+            batch = self.pairs.draw(step)
+            _learn(net, optimizers, batch, self.recipe.top_pixels, in_bfloat16=phase.in_bfloat16)
             if average is not None:
                 average.update_parameters(net)
             if (step + 1) % self.save_every_steps == 0 or step + 1 == phase.steps:
-                self._save(phase, step + 1, net, average, optimizer)
+                self._save(phase, step + 1, net, average, optimizers)
             advance(step + 1)
 
-    def _load(
-        self, phase: Phase, net: nn.Module, average: AveragedModel | None, optimizer: torch.optim.Optimizer
-    ) -> int:
+    def _load(self, phase: Phase, net: nn.Module, average: AveragedModel | None, optimizers: Optimizers) -> int:
         """Steps already done in an earlier run."""
         state = self.checkpoint.load(phase.name)
         if state is None:
             return 0
         net.load_state_dict(state["net"])
-        optimizer.load_state_dict(state["optimizer"])
+        for optimizer, its_state in zip(optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(its_state)
         if average is not None:
             average.load_state_dict(state["average"])
         return int(state["step"])
 
     def _save(
-        self, phase: Phase, step: int, net: nn.Module, average: AveragedModel | None, optimizer: torch.optim.Optimizer
+        self, phase: Phase, step: int, net: nn.Module, average: AveragedModel | None, optimizers: Optimizers
     ) -> None:
-        state = {"step": step, "net": net.state_dict(), "optimizer": optimizer.state_dict()}
+        states = [optimizer.state_dict() for optimizer in optimizers]
+        state = {"step": step, "net": net.state_dict(), "optimizers": states}
         if average is not None:
             state["average"] = average.state_dict()
         self.checkpoint.save(phase.name, state)
@@ -136,25 +119,9 @@ def has_fast_bfloat16() -> bool:
     return bool(is_there and torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
-def as_pictures(images: list[Images] | Images) -> Tensor:
-    """The network's input in float: what the integers stand for, float32 (n, 3, h, w) in -1..1."""
-    integers = np.concatenate([as_input(image) for image in images])
-    return torch.from_numpy(integers).float().div_(128).contiguous(memory_format=torch.channels_last)
-
-
-def shrink_label(label: Floats) -> Floats:
-    """To the map's resolution; a cell with a few defective or undecided pixels is undecided."""
-    cells = label.reshape(label.shape[0] // MAP_STRIDE_PX, MAP_STRIDE_PX, -1, MAP_STRIDE_PX)
-    defect = (cells == 1).mean((1, 3))
-    clean = (cells == 0).all((1, 3))
-    return np.where(defect >= DEFECT_SHARE, 1, np.where(clean, 0, np.nan)).astype(np.float32)
-
-
 def learning_rate_share(step: int, steps: int) -> float:
-    """Linear warm-up, then half a cosine down to a hundredth."""
-    if step < WARMUP_STEPS:
-        return (step + 1) / WARMUP_STEPS
-    return 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * step / steps))
+    """Linear warm-up, then half a cosine down to nothing."""
+    return min(1.0, (step + 1) / WARMUP_STEPS) * 0.5 * (1 + math.cos(math.pi * step / steps))
 
 
 def detection_loss(logits: Tensor, labels: Tensor, top_pixels: int) -> Tensor:
@@ -167,15 +134,17 @@ def detection_loss(logits: Tensor, labels: Tensor, top_pixels: int) -> Tensor:
     pixels = functional.binary_cross_entropy_with_logits(logits[:, 0], targets, reduction="none")
     pixels = pixels * (1 - torch.exp(-pixels.detach()))  # focus on the hard ones (Lin et al. 2017, gamma 1)
     positive, negative = labels == 1, labels == 0
-    areas = positive.sum((1, 2))
-    defective = areas > 0
-    # Every defect weighs the same, a puncture as much as a rotten half.
-    defect_loss = ((pixels * positive).sum((1, 2)) / areas.clamp(min=1)).sum() / defective.sum().clamp(min=1)
+    defect_loss = pixels[positive].sum() / positive.sum().clamp(min=1)
     scores = logits.flatten(1).topk(top_pixels, dim=1).values.mean(1)
-    signs = torch.where(defective, -1.0, 1.0)
-    undecided = labels.isnan().any(2).any(1) & ~defective
-    score_loss = (functional.softplus(signs * scores) * ~undecided).sum() / (~undecided).sum()
-    return defect_loss + 8 * pixels[negative].mean() + score_loss
+    return defect_loss + GOOD_PIXELS_WEIGHT * pixels[negative].mean() + SCORE_WEIGHT * _score_loss(scores, positive)
+
+
+def _score_loss(scores: Tensor, positive: Tensor) -> Tensor:
+    """scores (2n,), good pictures first; positive (2n, h, w) tells defects' pixels."""
+    good, bad = scores.chunk(2)
+    defective = positive[len(good) :].sum((1, 2)) >= SMALLEST_DEFECT
+    bad_loss = (functional.softplus(-bad) * defective).sum() / defective.sum().clamp(min=1)
+    return functional.softplus(good).mean() + bad_loss
 
 
 @torch.no_grad()
@@ -186,24 +155,32 @@ def infer(net: nn.Module, images: Images) -> Floats:
     return np.concatenate(maps) if maps else np.zeros((0, 0, 0), np.float32)
 
 
+def _make_optimizers(net: nn.Module, recipe: Recipe) -> Optimizers:
+    """Muon for matrices, Adam for the rest: biases, norms and the last layer, whose matrix is one row."""
+    matrices: list[nn.Parameter] = []
+    others: list[nn.Parameter] = []
+    for weight in net.parameters():
+        (matrices if weight.ndim == 4 and weight.shape[0] > 1 else others).append(weight)
+    precision = torch.bfloat16 if has_fast_bfloat16() else torch.float32
+    return [
+        Muon(matrices, recipe.muon_rate, weight_decay=recipe.weight_decay, precision=precision),
+        torch.optim.Adam(others, recipe.learning_rate),
+    ]
+
+
 def _blend(average: Tensor, new: Tensor, averaged: Tensor | int) -> Tensor:
     """Exponential average that forgets its first steps quickly."""
     weight = 1 - min(AVERAGING, (1 + int(averaged)) / (10 + int(averaged)))
     return average + weight * (new - average)
 
 
-def _learn(
-    net: nn.Module, optimizer: torch.optim.Optimizer, batch: Batch, top_pixels: int, *, in_bfloat16: bool
-) -> None:
+def _learn(net: nn.Module, optimizers: Optimizers, batch: Batch, top_pixels: int, *, in_bfloat16: bool) -> None:
     pictures, labels = batch
     with torch.autocast("cpu", torch.bfloat16, enabled=in_bfloat16):
         logits = net(pictures)
     loss = detection_loss(logits.float(), labels, top_pixels)
-    optimizer.zero_grad(set_to_none=True)
+    net.zero_grad(set_to_none=True)
     loss.backward()  # type: ignore[no-untyped-call]
     nn.utils.clip_grad_norm_(net.parameters(), GRADIENT_LIMIT)
-    optimizer.step()
-
-
-def _as_image(picture: Floats) -> Images:
-    return np.round(picture * 255).astype(np.uint8)
+    for optimizer in optimizers:
+        optimizer.step()

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from board.preprocess import preprocess
 from host.checkpoint import Checkpoint
 from host.integers import IntegerNet
+from host.network import Widths
 from host.quantization import LayerNet, extract
 from host.recipe import Recipe
 from host.training import Trainer
@@ -22,7 +23,7 @@ from sim.parts import RenderedParts
 
 HOW = Preprocess(frame_px=(256, 256), crop_px=(0, 0, 256, 256), input_px=(128, 128))
 RENDERED_IMAGES, RANDOM_IMAGES = 120, 90
-QUICK = Recipe(float_steps=40, quantized_steps=12, pairs=4)
+QUICK = Recipe(float_steps=40, quantized_steps=12, pairs=4, widths=Widths((16, 32, 48, 48, 48), 32, 16))
 
 
 @dataclass(frozen=True)

@@ -24,8 +24,9 @@ float_steps = 4
 quantized_steps = 2
 pairs = 2
 [widths]
-encoder = [16, 16, 16, 16]
+encoder = [16, 16, 16, 16, 16]
 decoder = 16
+head = 16
 [rendered]
 train_parts = 24
 test_parts = 12

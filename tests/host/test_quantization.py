@@ -72,7 +72,7 @@ def test_operators_that_the_overlay_lacks_are_refused() -> None:
 def warmed_up() -> DetectorNet:
     """Batch normalisation that has seen pictures."""
     torch.manual_seed(1)
-    net = DetectorNet(Widths((16, 16, 32, 32), 16))
+    net = DetectorNet(Widths((16, 16, 32, 32, 32), 16, 16))
     with torch.no_grad():
         for _ in range(10):
             net(torch.rand(4, 3, 64, 64) * 2 - 1)

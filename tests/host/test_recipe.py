@@ -12,10 +12,10 @@ from protocol.errors import ConfigError
 
 def test_nested_tables(tmp_path: Path) -> None:
     path = tmp_path / "wide.toml"
-    path.write_text('pairs = 4\n[widths]\nencoder = [16, 32, 32, 32]\n[threshold]\nmethod = "k-sigma"\nvalue = 3\n')
+    path.write_text('pairs = 4\n[widths]\nencoder = [16, 32, 32, 32, 32]\n[threshold]\nmethod = "k-sigma"\nvalue = 3\n')
     recipe = load_recipe(path)
     assert recipe.pairs == 4
-    assert recipe.widths.encoder == (16, 32, 32, 32)
+    assert recipe.widths.encoder == (16, 32, 32, 32, 32)
     assert recipe.threshold.method == "k-sigma"
     assert recipe.float_steps == Recipe().float_steps
 
@@ -26,7 +26,7 @@ def test_nested_tables(tmp_path: Path) -> None:
         ("steps = 3", "steps: unknown key"),
         ('pairs = "many"', "pairs: must be a whole number"),
         ("pairs = 0", "pairs: must be at least 1"),
-        ("input_px = 100", "input_px: must be a multiple of 16"),
+        ("input_px = 100", "input_px: must be a multiple of 32"),
         ("[threshold]\nmethod = 'best'", "threshold.method: must be one of"),
         ("pairs = ", "is not TOML"),
     ],

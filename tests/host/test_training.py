@@ -7,18 +7,23 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
+from torch import nn
 
 from host.checkpoint import Checkpoint
 from host.integers import Conv, IntegerNet
+from host.muon import Muon, orthogonalise
 from host.network import Widths
+from host.pairs import Pairs, shrink_label
 from host.quantization import extract
 from host.recipe import Recipe
-from host.synthetic import add_defects
-from host.training import Trainer, shrink_label
+from host.synthetic import MATERIALS, Sources, add_defects
+from host.textures import make_bank
+from host.training import Trainer, detection_loss
 from tests.host.conftest import train
 
-SMALL = Recipe(float_steps=6, quantized_steps=4, pairs=2, widths=Widths((16, 16, 16, 16), 16))
+SMALL = Recipe(float_steps=6, quantized_steps=4, pairs=2, widths=Widths((16, 16, 16, 16, 16), 16, 16))
 
 
 class StoppedError(Exception):
@@ -55,19 +60,22 @@ def test_state_of_another_order_is_not_used(tmp_path: Path) -> None:
     assert Checkpoint(tmp_path, "other").load("float") is None
 
 
-def test_batches_do_not_depend_on_those_before(rendered: NDArray[np.uint8], tmp_path: Path) -> None:
-    first, second = (Trainer(rendered[:16], SMALL, 4, Checkpoint(tmp_path, "test")) for _ in range(2))
-    first.draw_batch(0)
-    assert first.draw_batch(7)[0].equal(second.draw_batch(7)[0])
+def test_batches_do_not_depend_on_those_before(rendered: NDArray[np.uint8]) -> None:
+    first, second = (Pairs(rendered[:16], SMALL.variation, 2, seed=4) for _ in range(2))
+    first.draw(0)
+    assert first.draw(7)[0].equal(second.draw(7)[0])
+    assert not first.draw(7)[0].equal(first.draw(8)[0])
 
 
 def test_defects_change_what_they_label(rendered: NDArray[np.uint8]) -> None:
     picture = rendered[0].astype(np.float32) / 255
     part = np.ones((128, 128), np.uint8)
-    for seed in range(30):
-        changed, label = add_defects(picture, part, rendered, np.random.default_rng(seed))
+    sources = Sources(make_bank(np.random.default_rng(0)), rendered)
+    for seed in range(60):
+        changed, label = add_defects(picture, part, sources, np.random.default_rng(seed))
+        assert changed.dtype == label.dtype == np.float32
         untouched = np.abs(changed - picture).max(axis=2) == 0
-        far = cv2.erode(untouched.astype(np.uint8), np.ones((5, 5))) == 1  # nothing changed within two pixels
+        far = cv2.erode(untouched.astype(np.uint8), np.ones((15, 15))) == 1  # nothing changed within seven pixels
         assert (label[far] == 0).all()
         assert changed.min() >= 0
         assert changed.max() <= 1
@@ -75,9 +83,55 @@ def test_defects_change_what_they_label(rendered: NDArray[np.uint8]) -> None:
 
 def test_labels_shrink_to_defect_good_or_undecided() -> None:
     label = np.zeros((8, 8), np.float32)
-    label[0, :2] = 1  # two of the first cell's sixteen
+    label[0, :4] = 1  # four of the first cell's sixteen
+    label[0, 4:7] = 1  # three of the second's
     label[4, 0] = np.nan
-    assert np.array_equal(shrink_label(label), np.array([[1, 0], [np.nan, 0]], np.float32), equal_nan=True)
+    assert np.array_equal(shrink_label(label), np.array([[1, np.nan], [np.nan, 0]], np.float32), equal_nan=True)
+
+
+def test_every_material_gives_a_picture(rendered: NDArray[np.uint8]) -> None:
+    picture = rendered[0].astype(np.float32) / 255
+    sources = Sources(make_bank(np.random.default_rng(0)), rendered)
+    for material in MATERIALS:
+        painted = [material(picture, sources, np.random.default_rng(seed)) for seed in range(5)]
+        assert all(one.shape == picture.shape and one.dtype == np.float32 for one in painted)
+        assert all(np.isfinite(one).all() for one in painted)
+        assert max(float(np.abs(one - picture).mean()) for one in painted) > 0.005
+
+
+@pytest.mark.parametrize("shape", [(8, 40), (40, 8), (16, 16)])
+def test_orthogonalised_matrix_has_singular_values_near_one(shape: tuple[int, int]) -> None:
+    matrix = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    values = torch.linalg.svdvals(orthogonalise(matrix))
+    assert values.min() > 0.5
+    assert values.max() < 1.3
+
+
+def test_muon_follows_the_gradient() -> None:
+    """Least squares: the weight goes to the only solution."""
+    target = torch.randn((4, 6, 1, 1), generator=torch.Generator().manual_seed(0))
+    weight = nn.Parameter(torch.zeros_like(target))
+    optimizer = Muon([weight], 0.2)
+    for step in range(200):
+        optimizer.param_groups[0]["lr"] = 0.2 * (1 - step / 200)
+        optimizer.zero_grad()
+        (weight - target).square().sum().backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+    assert (weight - target).abs().max() < 0.05
+
+
+def test_loss_is_low_where_maps_agree_with_labels() -> None:
+    labels = torch.zeros(1, 8, 8)
+    labels[0, :2, :2] = 1
+    labels[0, 2, 2] = torch.nan
+    right = torch.full((2, 1, 8, 8), -8.0)
+    right[1, 0, :2, :2] = 8
+    doubtful = right.clone()
+    doubtful[1, 0, 2, 2] = 8
+    assert detection_loss(right, labels, 4) < 0.01
+    assert detection_loss(doubtful, labels, 4) == detection_loss(right, labels, 4)
+    assert detection_loss(-right, labels, 4) > 10
+    assert detection_loss(torch.full_like(right, -8.0), labels, 4) > 8
 
 
 def same_integers(one: IntegerNet, other: IntegerNet) -> bool:
