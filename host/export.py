@@ -28,6 +28,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from host.card import CARD_MD, HEATMAPS_PNG, draw_heatmaps, write_card
 from host.checkpoint import Checkpoint
+from host.compiler.compilation import compile_net
 from host.dataset import Dataset, load_dataset
 from host.integers import MAP, IntegerNet, costs
 from host.measurement import measure
@@ -40,6 +41,7 @@ from host.rendered import REPOSITORY, draw_pictures
 from host.synthetic import Sources, add_defects
 from host.textures import make_bank
 from host.training import Trainer, infer
+from host.untrained import make_untrained
 from protocol.errors import InputError, run_main
 from protocol.manifest import FORMAT, AnomalyMap, Manifest
 
@@ -97,6 +99,7 @@ def export(order: Order, progress: Progress) -> Path:
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
     _check_out(order.out)
+    _check_program(order.recipe)
     dataset = load_dataset(_find_folder(order, progress), order.recipe.held_out_share, order.recipe.input_px)
     trained = train(order, dataset, progress)
     graphs = write_graphs(trained.integers)
@@ -153,6 +156,11 @@ def _check_out(out: Path) -> None:
     there = next(path for path in (out, *out.resolve().parents) if path.exists())
     if not there.is_dir() or not os.access(there, os.W_OK):
         raise InputError(f"{there} is no folder that can be written: choose another --out")
+
+
+def _check_program(recipe: Recipe) -> None:
+    """Raises: UnsupportedError if the overlay cannot run a network of this shape: also better now."""
+    compile_net(make_untrained(recipe.widths, (recipe.input_px, recipe.input_px)))
 
 
 def _check_engines(net: IntegerNet, graphs: Graphs, images: Images) -> None:

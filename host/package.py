@@ -11,8 +11,10 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
+from board.overlay.program import PROGRAM_BIN, encode_file
 from board.preprocess import preprocess
 from host.carried import write_carried
+from host.compiler.compilation import compile_net
 from host.integers import IntegerNet
 from host.parity import run_numpy
 from host.qdq import write_qdq
@@ -34,15 +36,17 @@ MODEL_QONNX = "model.qonnx"
 
 @dataclass(frozen=True)
 class Graphs:
-    """One network in the three forms that the package carries."""
+    """One network in the forms that the package carries: three graphs, and the overlay's program as a file."""
 
     model: onnx.ModelProto
     carried: onnx.ModelProto
     qonnx: onnx.ModelProto
+    program: bytes
 
 
 def write_graphs(net: IntegerNet) -> Graphs:
-    return Graphs(write_qdq(net), write_carried(net), write_qonnx(net))
+    """Raises: UnsupportedError if the overlay cannot run the network."""
+    return Graphs(write_qdq(net), write_carried(net), write_qonnx(net), encode_file(compile_net(net).program))
 
 
 def make_golden(frames: NDArray[np.uint8], how: Preprocess, net: IntegerNet) -> Golden:
@@ -56,6 +60,7 @@ def write_package(folder: Path, manifest: Manifest, graphs: Graphs, golden: Gold
     folder.mkdir(parents=True)
     for name, graph in ((MODEL_ONNX, graphs.model), (CARRIED_ONNX, graphs.carried), (MODEL_QONNX, graphs.qonnx)):
         (folder / name).write_bytes(graph.SerializeToString(deterministic=True))
+    (folder / PROGRAM_BIN).write_bytes(graphs.program)
     np.savez_compressed(folder / GOLDEN_NPZ, frames=golden.frames, images=golden.images, maps=golden.maps)
     for name, content in extra.items():
         (folder / name).write_bytes(content)

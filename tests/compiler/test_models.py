@@ -57,6 +57,14 @@ def test_whole_frames_of_the_shipped_models(model: str) -> None:
 
 
 @pytest.mark.parametrize("model", SHIPPED)
+def test_the_shipped_programs_give_the_golden_maps(model: str) -> None:
+    package = load_package(MODELS / model)
+    program, golden = decode_file(package.path(PROGRAM_BIN).read_bytes()), package.load_golden()
+    for image, expected in zip(golden.images, golden.maps, strict=True):
+        assert np.array_equal(run_program(program, image)[0], expected)
+
+
+@pytest.mark.parametrize("model", SHIPPED)
 def test_shipped_models_reach_their_goals(model: str) -> None:
     compiled = compile_net(load_qdq(load_package(MODELS / model).path(MODEL_ONNX)))
     check_goals(compiled, frames_per_s=150)

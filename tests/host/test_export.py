@@ -12,6 +12,8 @@ import onnx
 import pytest
 from numpy.typing import NDArray
 
+from board.overlay.golden import run_program
+from board.overlay.program import PROGRAM_BIN, decode_file
 from board.preprocess import preprocess
 from host.parity import run_onnxruntime, run_opencv
 from protocol.manifest import CARRIED_ONNX, MODEL_ONNX, load_package
@@ -73,6 +75,23 @@ def test_golden_vectors_are_what_the_graphs_answer(models: Path) -> None:
     assert not np.array_equal(golden.images[0], golden.images[1])
     assert np.array_equal(run_onnxruntime(onnx.load(str(package.path(MODEL_ONNX))), images), golden.maps)
     assert np.array_equal(run_opencv(onnx.load(str(package.path(CARRIED_ONNX))), images), golden.maps)
+
+
+def test_the_overlays_program_gives_the_golden_maps(models: Path) -> None:
+    package = load_package(models / "bottle-128")
+    program, golden = decode_file(package.path(PROGRAM_BIN).read_bytes()), package.load_golden()
+    for image, expected in zip(golden.images, golden.maps, strict=True):
+        assert np.array_equal(run_program(program, image)[0], expected)
+
+
+def test_a_shape_that_the_overlay_cannot_run_is_refused_before_anything_is_drawn(tmp_path: Path) -> None:
+    (tmp_path / "wide.toml").write_text("input_px = 1024\n[widths]\nencoder = [144, 16, 16, 16, 16]\ndecoder = 16\n")
+    recipe, out = str(tmp_path / "wide.toml"), tmp_path / "models"
+    done = run_export("--product", "bottle", "--data", "rendered", "--recipe", recipe, "--out", str(out))
+    assert done.returncode == 2
+    (line,) = [line for line in done.stderr.splitlines() if line.startswith("beltsight:")]
+    assert "layer stem: 144 channels of 512 columns; the overlay takes" in line
+    assert not out.exists()
 
 
 def test_graphs_are_readable_by_older_runtimes(models: Path) -> None:
