@@ -24,6 +24,7 @@ def test_a_step_reads_two_words_while_others_use_other_banks() -> None:
             ctx.set(memory.port_write_data, word(place))
             await ctx.tick()
         ctx.set(memory.port, 0)
+        await ctx.tick()
         ctx.set(memory.step, 3)
         for left in places:
             for right in places:
@@ -50,9 +51,9 @@ def test_a_step_waits_for_a_port_that_is_taken_and_only_for_that() -> None:
                     ctx.set(memory.write_address[2], write_bank * BANK_WORDS)
                     ctx.set(memory.port, 1)
                     ctx.set(memory.port_address, port_bank * BANK_WORDS)
+                    await ctx.tick()
                     taken = (needs & 1 and write_bank == 1) or (needs & 2 and port_bank == 2)
                     assert ctx.get(memory.step_grant) == (not taken)
-                    await ctx.tick()
 
     simulate(memory, bench)
 
@@ -71,7 +72,7 @@ def test_results_are_written_by_quads_with_addresses_of_their_own() -> None:
         for address, want in ((9, quads[0]), (8, quads[1] << 32), (8 + BANK_WORDS, quads[3] << 96)):
             ctx.set(memory.port, 1)
             ctx.set(memory.port_address, address)
-            await ctx.tick().repeat(memory.READ_CYCLES)
+            await ctx.tick().repeat(memory.PORT_CYCLES)
             assert ctx.get(memory.port_data) == want
 
     simulate(memory, bench)

@@ -6,9 +6,9 @@ and stores are always served; a step is granted only when neither of its banks' 
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
-from amaranth.hdl import Array, Cat, Module, Signal
+from amaranth.hdl import Array, Cat, Module, Mux, Signal
 from amaranth.lib.memory import Memory
 
 from board.overlay.hardware.component import Elaboratable, delayed
@@ -22,6 +22,7 @@ INDEX_BITS = (BANK_WORDS - 1).bit_length()
 
 class ActivationMemory(Elaboratable):
     READ_CYCLES = 3  # from a granted address to its word
+    PORT_CYCLES = 4  # from the port's address to its word
 
     def __init__(self, bank_words: int = BANK_WORDS) -> None:
         self.bank_words = bank_words
@@ -40,41 +41,44 @@ class ActivationMemory(Elaboratable):
 
     def elaborate(self, _platform: object) -> Module:
         m = Module()
+        # Results, loads and stores come a cycle ahead, so that a grant depends on registers alone.
+        port_bank = self.port_address[INDEX_BITS:]
         written = Signal(BANKS)  # banks whose port A a result takes
         used = Signal(BANKS)  # banks whose port B a load or store takes
-        words: list[tuple[Any, Any]] = [self._bank(m, bank, written[bank], used[bank]) for bank in range(BANKS)]
+        hits = [Signal(LANES, name=f"bank{bank}_hits") for bank in range(BANKS)]
+        for bank in range(BANKS):
+            hit = [self.write[lane] & (self.write_address[lane][INDEX_BITS:] == bank) for lane in range(LANES)]
+            m.d.sync += [hits[bank].eq(Cat(hit)), written[bank].eq(Cat(hit).any())]
+            m.d.sync += used[bank].eq(self.port & (port_bank == bank))
+        late = _Late(
+            [delayed(m, address[:INDEX_BITS], 1) for address in self.write_address],
+            delayed(m, self.write_data, 1),
+            delayed(m, self.port_write, 1),
+            delayed(m, self.port_address[:INDEX_BITS], 1),
+            delayed(m, self.port_write_data, 1),
+        )
+        words: list[tuple[Any, Any]] = [self._bank(m, bank, hits[bank], used[bank], late) for bank in range(BANKS)]
         bank0, bank1 = (address[INDEX_BITS:] for address in self.step_address)
         taken = Cat(written.bit_select(bank0, 1), used.bit_select(bank1, 1))
         m.d.comb += self.step_grant.eq(~(self.step & taken).any())
-        selects = (bank0, bank1, self.port_address[INDEX_BITS:])
+        selects = (bank0, bank1, delayed(m, port_bank, self.PORT_CYCLES - self.READ_CYCLES))
         for data, select, port in zip((*self.step_data, self.port_data), selects, (0, 1, 1), strict=True):
-            chosen = Signal(BANKS.bit_length() - 1)
-            m.d.comb += chosen.eq(select)
-            m.d.sync += data.eq(Array(word[port] for word in words)[delayed(m, chosen, self.READ_CYCLES - 1)])
+            chosen = delayed(m, select, self.READ_CYCLES - 1)
+            m.d.sync += data.eq(Array(word[port] for word in words)[chosen])
         return m
 
-    def _bank(self, m: Module, bank: int, written: Any, used: Any) -> tuple[Any, Any]:
+    def _bank(self, m: Module, bank: int, hits: Any, used: Any, late: _Late) -> tuple[Any, Any]:
         """The words that ports A and B read two cycles ago."""
         words = (Signal(8 * WORD_BYTES, name=f"bank{bank}_a"), Signal(8 * WORD_BYTES, name=f"bank{bank}_b"))
-        hits = Signal(LANES, name=f"bank{bank}_hits")
-        hit_port = self.port & (self.port_address[INDEX_BITS:] == bank)
-        m.d.comb += [written.eq(hits.any()), used.eq(hit_port)]
         for lane in range(LANES):
             quad = slice(lane * QUAD_BITS, (lane + 1) * QUAD_BITS)
             m.submodules[f"bank{bank}_{lane}"] = memory = Memory(shape=QUAD_BITS, depth=self.bank_words, init=[])
             address_a, address_b = Signal(INDEX_BITS), Signal(INDEX_BITS)
-            m.d.comb += [
-                hits[lane].eq(self.write[lane] & (self.write_address[lane][INDEX_BITS:] == bank)),
-                address_a.eq(self.step_address[0]),
-                address_b.eq(self.step_address[1]),
-            ]
-            with m.If(hits[lane]):
-                m.d.comb += address_a.eq(self.write_address[lane])
-            with m.If(hit_port):
-                m.d.comb += address_b.eq(self.port_address)
+            m.d.comb += address_a.eq(Mux(hits[lane], late.write_index[lane], self.step_address[0]))
+            m.d.comb += address_b.eq(Mux(used, late.port_index, self.step_address[1]))
             sides = (
-                (address_a, hits[lane], self.write_data, words[0]),
-                (address_b, hit_port & self.port_write, self.port_write_data, words[1]),
+                (address_a, hits[lane], late.write_data, words[0]),
+                (address_b, used & late.port_write, late.port_write_data, words[1]),
             )
             for address, enable, data, word in sides:
                 write, read = memory.write_port(), memory.read_port()
@@ -83,3 +87,13 @@ class ActivationMemory(Elaboratable):
                 m.d.comb += [read.addr.eq(address), read.en.eq(~enable)]
                 m.d.sync += word[quad].eq(read.data)
         return words
+
+
+class _Late(NamedTuple):
+    """What results, loads and stores asked for in the cycle before."""
+
+    write_index: list[Any]
+    write_data: Any
+    port_write: Any
+    port_index: Any
+    port_write_data: Any

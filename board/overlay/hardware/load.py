@@ -49,7 +49,9 @@ class LoadUnit(Elaboratable):
         tile, image, weights = (split_fields(current, kind) for kind in (LoadTile, LoadImage, LoadWeights))
         opcode = current[:OPCODE_BITS]
         fields = (tile, image, weights)
-        is_image, is_weights = opcode == LoadImage.OPCODE, opcode == LoadWeights.OPCODE
+        is_image, is_weights, narrow = Signal(), Signal(), Signal()  # true from the state GO on
+        m.d.sync += [is_image.eq(opcode == LoadImage.OPCODE), is_weights.eq(opcode == LoadWeights.OPCODE)]
+        m.d.sync += narrow.eq((opcode == LoadWeights.OPCODE) & (weights.format == WeightFormat.INT4))
         m.submodules.rows = rows = self.rows
         m.submodules.words = words = TileWords()
         m.submodules.fold = fold = Fold()
@@ -73,17 +75,18 @@ class LoadUnit(Elaboratable):
             fold.lead.eq(image.lead),
         ]
 
-        narrow = is_weights & (weights.format == WeightFormat.INT4)
         pair = self._pair_beats(m, busy & ~is_image, narrow)
         writes_weights = self._write_weights(m, weights, start & is_weights, pair)
         m.d.comb += [
-            words.next.eq(self.write),
+            words.next.eq(Mux(is_image, fold.word_valid, pair.valid & ~is_weights)),
             fold.beats.valid.eq(self.beats.valid & is_image & busy),
             fold.beats.payload.eq(self.beats.payload),
-            self.write.eq(Mux(is_image, fold.word_valid, pair.valid & ~is_weights)),
+            self.moved.eq((self.beats.valid & self.beats.ready) | fold.moved),
+        ]
+        m.d.sync += [
+            self.write.eq(words.next),
             self.write_address.eq(words.address),
             self.write_data.eq(Mux(is_image, fold.word, pair.payload)),
-            self.moved.eq((self.beats.valid & self.beats.ready) | fold.moved),
         ]
         with m.If(is_image & busy):
             m.d.comb += self.beats.ready.eq(fold.beats.ready)

@@ -60,7 +60,7 @@ class StoreUnit(Elaboratable):
             self.read_address.eq(words.address),
             taken.eq(self.read & self.read_grant),
             words.next.eq(taken),
-            buffer.w_en.eq(delayed(m, taken, ActivationMemory.READ_CYCLES)),
+            buffer.w_en.eq(delayed(m, taken, ActivationMemory.PORT_CYCLES)),
             buffer.w_data.eq(self.read_data),
             self.beats.valid.eq(buffer.r_rdy),
             self.beats.payload.eq(buffer.r_data.word_select(half, 64)),
