@@ -9,6 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from board.engines.fpga import load_program
+from board.engines.fpga_pynq import open_fpga
+from board.engines.fpga_sim import open_fpga_sim
 from board.engines.settings import EngineName, EngineSettings
 from board.seams import Engine
 from protocol.errors import BeltsightError, EngineError
@@ -128,10 +131,11 @@ class EngineChain:
 
 
 def open_engine(name: EngineName, package: Package, settings: EngineSettings) -> Engine:
-    """Raises: EngineError or ManifestError."""
+    """Raises: EngineError, ManifestError or ProgramError."""
     if name == "arm":
         return open_arm(package, settings)
-    raise EngineError(f"unknown engine {name!r}")
+    program = load_program(package)
+    return open_fpga(program, settings.fpga) if name == "fpga" else open_fpga_sim(program, settings.fpga_sim)
 
 
 def open_arm(package: Package, settings: EngineSettings) -> Engine:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,31 +19,39 @@ class OnnxRuntimeEngine:
         """Raises: EngineError if the model does not load; ImportError without ONNX Runtime."""
         import onnxruntime  # noqa: PLC0415 - the vendor package of this driver alone
 
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.inter_op_num_threads = 1
-        options.log_severity_level = 3
-        # subtle: without this, x86 without VNNI saturates sums of u8·s8 pairs and leaves the integer truth
-        options.add_session_config_entry("session.x64quantprecision", "1")
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        self._errors = _error_types()
+        options = session_options(threads)
+        self._errors = error_types()
         try:
             self._session = onnxruntime.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
         except self._errors as error:
-            raise EngineError(f"ONNX Runtime refuses {model}: {_first_line(error)}") from None
+            raise EngineError(f"ONNX Runtime refuses {model}: {first_line(error)}") from None
 
     def infer(self, image: NDArray[np.uint8]) -> NDArray[np.int8]:
         try:
             (anomaly,) = self._session.run(None, {"image": as_input(image)})
             return np.array(anomaly.reshape(anomaly.shape[-2:]), np.int8)
         except self._errors as error:
-            raise EngineError(f"ONNX Runtime gives no map: {_first_line(error)}") from None
+            raise EngineError(f"ONNX Runtime gives no map: {first_line(error)}") from None
 
     def close(self) -> None:
         del self._session
 
 
-def _error_types() -> tuple[type[Exception], ...]:
+def session_options(threads: int) -> Any:
+    """Options under which ONNX Runtime keeps to the integer truth."""
+    import onnxruntime  # noqa: PLC0415
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    # subtle: without this, x86 without VNNI saturates sums of u8·s8 pairs and leaves the integer truth
+    options.add_session_config_entry("session.x64quantprecision", "1")
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    return options
+
+
+def error_types() -> tuple[type[Exception], ...]:
     """ONNX Runtime has no common base of its errors."""
     from onnxruntime.capi import onnxruntime_pybind11_state as state  # noqa: PLC0415
 
@@ -50,5 +59,5 @@ def _error_types() -> tuple[type[Exception], ...]:
     return (*own, ValueError, RuntimeError)
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
     return (str(error).splitlines() or [""])[0][:200]

@@ -1,13 +1,15 @@
-"""Which engines may speak, in which order."""
+"""Which engines may speak, in which order, and how."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
+from board.engines.fpga_pynq import FpgaSettings
+from board.engines.fpga_sim import FpgaSimSettings
 from protocol.strict import require
 
-EngineName = Literal["arm"]
+EngineName = Literal["fpga", "fpga-sim", "arm"]
 
 
 @dataclass(frozen=True)
@@ -17,6 +19,8 @@ class EngineSettings:
     threads: int = 1
     self_test_every: int = 1000  # parts between two golden self-tests; 0: only at start
     retry_s: float = 5.0  # how long a failed engine is left alone before its self-test is tried again
+    fpga: FpgaSettings = field(default_factory=FpgaSettings)
+    fpga_sim: FpgaSimSettings = field(default_factory=FpgaSimSettings)
 
     def __post_init__(self) -> None:
         require(bool(self.order), "order", "must name at least one engine")

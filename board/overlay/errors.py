@@ -26,3 +26,22 @@ class Fault(IntEnum):
     WRITE = 5  # the memory port answered a write with an error
     TOKENS = 6  # more tokens between two units than the counter holds
     WATCHDOG = 7  # no unit moved for WATCHDOG cycles: a wait without its signal, or a memory that does not answer
+
+
+EXPLANATIONS = {
+    Fault.OPCODE: "there is no such instruction: export the model again",
+    Fault.PROGRAM_END: "the program has no end: export the model again",
+    Fault.SEGMENT: "an access outside the program's memory: export the model again",
+    Fault.READ: "the memory refused a read: check the design's memory port, restart the board",
+    Fault.WRITE: "the memory refused a write: check the design's memory port, restart the board",
+    Fault.TOKENS: "units signal each other too often: export the model again",
+    Fault.WATCHDOG: "nothing moved any more: export the model again, or restart the board if that does not help",
+}
+
+
+def explain(code: int, instruction: int) -> str:
+    """The registers ERROR and ERROR_PC in words."""
+    if code not in list(Fault) or code == Fault.NONE:
+        return f"the overlay stopped with the unknown code {code}: rebuild it with scripts/build_overlay"
+    fault = Fault(code)
+    return f"the overlay stopped with {fault.name} near instruction {instruction}: {EXPLANATIONS[fault]}"

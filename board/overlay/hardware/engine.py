@@ -12,7 +12,7 @@ from amaranth.hdl import Cat, Module, Mux, ResetInserter, Signal
 
 from board.overlay.errors import Fault
 from board.overlay.hardware.activation import ActivationMemory
-from board.overlay.hardware.component import Elaboratable, connect
+from board.overlay.hardware.component import Elaboratable, connect, delayed
 from board.overlay.hardware.compute import ComputeUnit
 from board.overlay.hardware.fetch import Fetch
 from board.overlay.hardware.load import LoadUnit
@@ -23,9 +23,9 @@ from board.overlay.hardware.tokens import Tokens
 from board.overlay.hardware.weights import WeightMemory
 from board.overlay.hardware.writer import Writer
 from board.overlay.isa import Unit
+from board.overlay.registers import COUNTERS
 
 FETCH_ROOM, LOAD_ROOM = 32, 128
-COUNTERS = ("CYCLES", "CYCLES_MAC", "CYCLES_PORT", "CYCLES_TOKEN", "BEATS_READ", "BEATS_WRITTEN")
 
 
 class Engine(Elaboratable):
@@ -76,11 +76,12 @@ class Engine(Elaboratable):
         ]
 
         moved = Signal()
-        m.d.comb += moved.eq(self.reader.beat | self.writer.beat | compute.stepped | load.moved | fetch.moved)
+        m.d.sync += moved.eq(self.reader.beat | self.writer.beat | compute.stepped | load.moved | fetch.moved)
         outside = translators[0].fault | translators[1].fault | translators[2].fault
         quiet = Cat(unit.idle for unit in units).all() & fetch.empty
         fault = self._find_fault(m, fetch, tokens, outside, moved)
-        counted = (1, compute.stepped, compute.blocked, compute.idle, self.reader.beat, self.writer.beat)
+        events = Cat(compute.stepped, compute.blocked, compute.idle, self.reader.beat, self.writer.beat)
+        counted = (1, *delayed(m, events, 1))
         self._run(m, fault, _Run(stop, clear, fetch, quiet, counted))
         return m
 

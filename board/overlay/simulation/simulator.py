@@ -22,13 +22,12 @@ from numpy.typing import NDArray
 
 from board.overlay.errors import Fault, OverlayError
 from board.overlay.isa import Segment
-from board.overlay.registers import CONTROL_IRQ_ENABLE, CONTROL_RESET, CONTROL_START, OFFSETS, STATUS_DONE
+from board.overlay.registers import CONTROL_IRQ_ENABLE, CONTROL_RESET, CONTROL_START, COUNTERS, OFFSETS, STATUS_DONE
 
 HERE = Path(__file__).resolve().parent
 BASE = 0x10000000  # bus address of the buffer, as in harness.cpp
 NAME = "beltsight_overlay"
 COMPILERS = 2  # at once
-COUNTERS = ("CYCLES", "CYCLES_MAC", "CYCLES_PORT", "CYCLES_TOKEN", "BEATS_READ", "BEATS_WRITTEN")
 
 
 @dataclass(frozen=True)
@@ -54,9 +53,9 @@ class Simulator:
     def __init__(self, library: Path, memory_bytes: int = 1 << 24, port: MemoryPort | None = None) -> None:
         self.memory = np.zeros(memory_bytes, np.uint8)
         self._library = _open_library(library)
-        address = self.memory.ctypes.data_as(ctypes.c_void_p)
-        self._handle = ctypes.c_void_p(self._library.overlay_open(address, memory_bytes))
-        self.set_port(port or MemoryPort())
+        self._handle = ctypes.c_void_p()
+        self._port = port or MemoryPort()
+        self.power_up()
 
     def __enter__(self) -> Simulator:
         return self
@@ -68,6 +67,13 @@ class Simulator:
         if self._handle:
             self._library.overlay_close(self._handle)
             self._handle = ctypes.c_void_p()
+
+    def power_up(self) -> None:
+        """As a freshly loaded overlay; the memory keeps what it holds."""
+        self.close()
+        address = self.memory.ctypes.data_as(ctypes.c_void_p)
+        self._handle = ctypes.c_void_p(self._library.overlay_open(address, self.memory.size))
+        self.set_port(self._port)
 
     def set_port(self, port: MemoryPort) -> None:
         self._library.overlay_set_port(self._handle, port.latency_cycles, port.efficiency, port.stall, port.seed)

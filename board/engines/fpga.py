@@ -1,0 +1,182 @@
+"""The overlay as an engine: a program in contiguous memory, one start a frame, a deadline on every wait.
+
+The driver is the same on the board and in simulation. What differs is the `Fabric`: how registers are reached and where
+memory comes from (`fpga_pynq.py`, `fpga_sim.py`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from board.overlay import isa
+from board.overlay.errors import explain
+from board.overlay.isa import Segment
+from board.overlay.program import PROGRAM_BIN, Program, decode_file, pack_image, unpack_output
+from board.overlay.registers import (
+    CONTROL_IRQ_ENABLE,
+    CONTROL_RESET,
+    CONTROL_START,
+    COUNTERS,
+    ID_VALUE,
+    STATUS_BUSY,
+    STATUS_DONE,
+    STATUS_ERROR,
+)
+from protocol.errors import BeltsightError, EngineError
+from protocol.manifest import Package
+
+WATCHDOG_CYCLES = 1_000_000  # without any progress: 10 ms at 100 MHz, far more than a busy memory ever takes
+LOST_INTERRUPT_S = 0.02  # STATUS is looked at so often, whether or not an interrupt comes
+RESET_WITHIN_S = 0.2  # bursts that are under way take microseconds
+REBUILD = "rebuild the overlay: scripts/build_overlay"
+
+
+@dataclass(frozen=True)
+class Buffer:
+    """Physically contiguous memory that processor and overlay share."""
+
+    content: NDArray[np.uint8]  # as the processor sees it
+    address: int  # as the overlay sees it
+
+
+class Fabric(Protocol):
+    """The programmable logic with the overlay in it. Every method raises EngineError when it cannot do its work."""
+
+    def read(self, register: str) -> int: ...
+
+    def write(self, register: str, value: int) -> None: ...
+
+    def allocate(self, size_bytes: int) -> Buffer: ...
+
+    def flush(self, buffer: Buffer) -> None:
+        """Make visible to the overlay what the processor has written."""
+
+    def invalidate(self, buffer: Buffer) -> None:
+        """Make visible to the processor what the overlay has written."""
+
+    def wait(self, timeout_s: float) -> None:
+        """Until the overlay's interrupt; may return earlier, and returns after `timeout_s` at the latest."""
+
+    def reload(self) -> None:
+        """Put the overlay in afresh: whatever it was doing ends."""
+
+    def close(self) -> None:
+        """Give the buffers back."""
+
+
+def load_program(package: Package) -> Program:
+    """Raises: ManifestError without a program in the package, ProgramError if it is for another overlay."""
+    return decode_file(package.path(PROGRAM_BIN).read_bytes())
+
+
+def open_on(fabric: Fabric, name: str, program: Program, deadline_s: float) -> FpgaEngine:
+    """Takes the fabric over, and closes it if there is no engine. Raises: EngineError."""
+    try:
+        return FpgaEngine(fabric, name, program, deadline_s)
+    except BeltsightError:
+        fabric.close()
+        raise
+
+
+class FpgaEngine:
+    def __init__(self, fabric: Fabric, name: str, program: Program, deadline_s: float) -> None:
+        self.name = name
+        self._fabric, self._program, self._deadline_s = fabric, program, deadline_s
+        _check_version(fabric)
+        sizes = dict(zip(Segment, program.segment_bytes(), strict=True))
+        # subtle: a buffer of no bytes cannot be had; an unused segment has size 0 and no buffer
+        self._buffers = {segment: fabric.allocate(size) for segment, size in sizes.items() if size}
+        self._buffers[Segment.MODEL].content[:] = np.frombuffer(program.model, np.uint8)
+        for buffer in self._buffers.values():
+            fabric.flush(buffer)  # also of what is only written by the overlay: no old line may be written back over it
+        self._arm()
+
+    def infer(self, image: NDArray[np.uint8]) -> NDArray[np.int8]:
+        if image.dtype != np.uint8 or image.shape != (*self._program.input_px, 3):
+            raise EngineError(
+                f"{self.name} takes uint8 {(*self._program.input_px, 3)}, not {image.dtype} {image.shape}"
+            )
+        picture = self._buffers[Segment.INPUT]
+        picture.content[:] = np.frombuffer(pack_image(image), np.uint8)
+        self._fabric.flush(picture)
+        self._run()
+        output = self._buffers[Segment.OUTPUT]
+        self._fabric.invalidate(output)
+        anomaly: NDArray[np.int8] = unpack_output(self._program, output.content.tobytes())[0]
+        return anomaly
+
+    def counters(self) -> dict[str, int]:
+        """Cycles and beats of the last frame, by the names of their registers."""
+        return {name: self._fabric.read(name) for name in COUNTERS}
+
+    def close(self) -> None:
+        with contextlib.suppress(EngineError):  # when not even that helps, nothing does
+            if not self._stop():
+                self._fabric.reload()  # memory that the overlay may still write must not become somebody else's
+        self._fabric.close()
+
+    def _arm(self) -> None:
+        """Tell the registers where everything lies; a reset or a new overlay has forgotten it."""
+        for segment in Segment:
+            buffer = self._buffers.get(segment)
+            self._fabric.write(f"SEGMENT{segment}", buffer.address if buffer else 0)
+            self._fabric.write(f"SIZE{segment}", buffer.content.size if buffer else 0)
+        self._fabric.write("PROGRAM", 0)
+        self._fabric.write("INSTRUCTIONS", self._program.instruction_count)
+        self._fabric.write("WATCHDOG", WATCHDOG_CYCLES)
+        self._acknowledge()
+
+    def _run(self) -> None:
+        """One frame from start to end. Raises: EngineError, and then the overlay is ready for the next one."""
+        self._fabric.write("CONTROL", CONTROL_START | CONTROL_IRQ_ENABLE)
+        status = self._wait()
+        if status & STATUS_DONE:
+            self._acknowledge()
+            return
+        if status & STATUS_ERROR:
+            trouble = explain(self._fabric.read("ERROR"), self._fabric.read("ERROR_PC"))
+        else:
+            trouble = (
+                f"no result within {self._deadline_s:g} s: see whether the memory or the clock of the logic stands"
+            )
+        if not self._stop():
+            self._fabric.reload()
+        self._arm()
+        raise EngineError(f"{self.name}: {trouble}")
+
+    def _wait(self) -> int:
+        """STATUS at the end of the frame, or at the deadline."""
+        end_s = time.monotonic() + self._deadline_s
+        while True:
+            status = self._fabric.read("STATUS")
+            left_s = end_s - time.monotonic()
+            if status & (STATUS_DONE | STATUS_ERROR) or left_s <= 0:
+                return status
+            self._fabric.wait(min(left_s, LOST_INTERRUPT_S))
+
+    def _stop(self) -> bool:
+        """Reset; whether the overlay has come to rest, so that nothing late can reach the memory any more."""
+        self._fabric.write("CONTROL", CONTROL_RESET)
+        end_s = time.monotonic() + RESET_WITHIN_S
+        while self._fabric.read("STATUS") & STATUS_BUSY:
+            if time.monotonic() > end_s:
+                return False
+        return True
+
+    def _acknowledge(self) -> None:
+        self._fabric.write("STATUS", STATUS_DONE | STATUS_ERROR)
+
+
+def _check_version(fabric: Fabric) -> None:
+    """Raises: EngineError if another design answers, or an overlay that was built from other sources."""
+    identity, version = fabric.read("ID"), fabric.read("VERSION")
+    if identity != ID_VALUE:
+        raise EngineError(f"no overlay of Beltsight answers, but {identity:08x}: {REBUILD}")
+    if version != isa.version():
+        raise EngineError(f"overlay {version:08x}, this program needs {isa.version():08x}: {REBUILD}")

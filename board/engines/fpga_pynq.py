@@ -1,0 +1,144 @@
+"""The board's programmable logic through `pynq`: the overlay is loaded, registers are mapped, memory is allocated."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from board.engines.fpga import Buffer, FpgaEngine, open_on
+from board.overlay.program import Program
+from board.overlay.registers import OFFSETS
+from protocol.errors import EngineError
+from protocol.strict import require
+
+IP_NAME = "beltsight_overlay"  # in the type of its block, as the .hwh tells it
+REGISTER_BYTES = 4096
+POLL_S = 0.0002  # without an interrupt: a hundredth of a frame
+UNMASK = (1).to_bytes(4, "little")  # what a UIO device takes to let its interrupt through once more
+
+
+@dataclass(frozen=True)
+class FpgaSettings:
+    bitstream: Path = Path("../build/overlay/beltsight.bit")  # with its .hwh beside it, where there is one
+    deadline_s: float = 0.2  # of a frame; the largest networks take 0.02
+    address: int = 0x43C0_0000  # of the registers, where no .hwh tells it
+    clock_mhz: float = 100.0  # of the logic, where no .hwh tells it
+    interrupt: int = 61  # of the processor, IRQ_F2P[0]; without a UIO device for it, STATUS is polled
+
+    def __post_init__(self) -> None:
+        require(0 < self.deadline_s <= 60, "deadline_s", "must be above 0 and at most 60")
+        require(
+            0 < self.clock_mhz <= 125, "clock_mhz", "must be above 0 and at most 125, for which the overlay is made"
+        )
+        require(self.address >= 0 and self.address % REGISTER_BYTES == 0, "address", "must be a multiple of 4096")
+
+
+def open_fpga(program: Program, settings: FpgaSettings) -> FpgaEngine:
+    """Raises: EngineError."""
+    return open_on(PynqFabric(settings), "fpga", program, settings.deadline_s)
+
+
+class PynqFabric:
+    def __init__(self, settings: FpgaSettings) -> None:
+        """Raises: EngineError without pynq, without the bitstream, or if it cannot be loaded."""
+        try:
+            import pynq  # noqa: PLC0415 - the vendor package of this driver alone
+            from pynq.interrupt import get_uio_irq  # noqa: PLC0415
+        except ImportError as error:
+            raise EngineError(f"fpga needs the board's pynq package ({error}): run it on the board") from None
+        if not settings.bitstream.is_file():
+            raise EngineError(f"no overlay at {settings.bitstream}: make it with scripts/build_overlay")
+        self._pynq = pynq
+        self._buffers: list[Buffer] = []
+        self._interrupt: int | None = None
+        with _translated(f"cannot load {settings.bitstream}", "run as root on the board"):
+            self._bitstream, address = _load(pynq, settings)
+            self._registers = pynq.MMIO(address, REGISTER_BYTES)
+        with _translated(f"cannot open interrupt {settings.interrupt}", "run as root on the board"):
+            self._interrupt = _open_interrupt(get_uio_irq, settings.interrupt)
+
+    def read(self, register: str) -> int:
+        return int(self._registers.read(OFFSETS[register]))
+
+    def write(self, register: str, value: int) -> None:
+        self._registers.write(OFFSETS[register], value)
+
+    def allocate(self, size_bytes: int) -> Buffer:
+        with _translated(f"cannot allocate {size_bytes} contiguous bytes", "stop what else uses the logic"):
+            content = self._pynq.allocate((size_bytes,), "u1")
+            buffer = Buffer(content, int(content.device_address))
+        self._buffers.append(buffer)
+        return buffer
+
+    def flush(self, buffer: Buffer) -> None:
+        with _translated("cannot flush a buffer", "restart the board"):
+            vendor: Any = buffer.content
+            vendor.flush()
+
+    def invalidate(self, buffer: Buffer) -> None:
+        with _translated("cannot invalidate a buffer", "restart the board"):
+            vendor: Any = buffer.content
+            vendor.invalidate()
+
+    def wait(self, timeout_s: float) -> None:
+        if self._interrupt is None:
+            time.sleep(min(timeout_s, POLL_S))
+            return
+        with _translated("cannot wait for the interrupt", "restart the board"):
+            os.write(self._interrupt, UNMASK)
+            if select.select([self._interrupt], [], [], timeout_s)[0]:
+                os.read(self._interrupt, 4)
+
+    def reload(self) -> None:
+        with _translated("cannot load the overlay again", "restart the board"):
+            self._bitstream.download()
+
+    def close(self) -> None:
+        for buffer in self._buffers:
+            vendor: Any = buffer.content
+            vendor.freebuffer()
+        self._buffers.clear()
+        if self._interrupt is not None:
+            os.close(self._interrupt)
+            self._interrupt = None
+
+
+def _load(pynq: Any, settings: FpgaSettings) -> tuple[Any, int]:
+    """The loaded bitstream and the address of its registers."""
+    path = str(settings.bitstream)
+    if not settings.bitstream.with_suffix(".hwh").is_file():
+        bitstream = pynq.Bitstream(path)
+        bitstream.download()
+        pynq.Clocks.fclk0_mhz = settings.clock_mhz
+        return bitstream, settings.address
+    overlay = pynq.Overlay(path)  # loads it and sets its clocks
+    addresses = [block["phys_addr"] for block in overlay.ip_dict.values() if IP_NAME in block["type"]]
+    if len(addresses) != 1:
+        raise EngineError(
+            f"{path} has {len(addresses)} blocks {IP_NAME}, not one: use the one of scripts/build_overlay"
+        )
+    return overlay, int(addresses[0])
+
+
+def _open_interrupt(get_uio_irq: Any, number: int) -> int | None:
+    """File descriptor of the UIO device of an interrupt of the processor, or None where there is none."""
+    try:
+        path = get_uio_irq(number)
+    except FileNotFoundError:  # no /sys/class/uio: the kernel was started without UIO devices
+        return None
+    return os.open(path, os.O_RDWR) if path else None
+
+
+@contextlib.contextmanager
+def _translated(what: str, advice: str) -> Iterator[None]:
+    """pynq has no errors of its own: what its drivers, its parsers and the kernel raise becomes an EngineError."""
+    try:
+        yield
+    except (OSError, RuntimeError, ValueError, KeyError, AttributeError, TypeError, SyntaxError) as error:
+        raise EngineError(f"{what} ({error}): {advice}") from None

@@ -1,0 +1,106 @@
+"""The overlay's own hardware, simulated: exact to the bit and to the cycle, a thousand times slower than the board."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from board.engines.fpga import Buffer, FpgaEngine, open_on
+from board.overlay.errors import OverlayError
+from board.overlay.program import Program
+from board.overlay.simulation.simulator import BASE, Simulator, build_library
+from protocol.errors import EngineError
+from protocol.strict import require
+
+OVERLAY = Path(__file__).resolve().parent.parent / "overlay"
+BUILD = OVERLAY.parent.parent / "build" / "overlay"
+MEMORY_BYTES = 1 << 28
+ALIGNMENT_BYTES = 4096
+CYCLES_PER_WAIT = 2000  # about 20 ms of simulation
+
+
+@dataclass(frozen=True)
+class FpgaSimSettings:
+    deadline_s: float = 60.0  # of a frame; 150 million products take about 3
+
+    def __post_init__(self) -> None:
+        require(0 < self.deadline_s <= 3600, "deadline_s", "must be above 0 and at most 3600")
+
+
+def open_fpga_sim(program: Program, settings: FpgaSimSettings) -> FpgaEngine:
+    """Compiles the simulation when the design is new, which takes minutes. Raises: EngineError."""
+    return open_on(SimulatedFabric(find_library()), "fpga-sim", program, settings.deadline_s)
+
+
+class SimulatedFabric:
+    """Time passes in it only while somebody waits or reaches for a register."""
+
+    def __init__(self, library: Path) -> None:
+        self._simulator = Simulator(library, MEMORY_BYTES)
+        self._used_bytes = 0
+
+    def read(self, register: str) -> int:
+        return self._simulator.read(register)
+
+    def write(self, register: str, value: int) -> None:
+        self._simulator.write(register, value)
+
+    def allocate(self, size_bytes: int) -> Buffer:
+        start = self._used_bytes
+        self._used_bytes += -(-size_bytes // ALIGNMENT_BYTES) * ALIGNMENT_BYTES
+        if self._used_bytes > MEMORY_BYTES:
+            raise EngineError(
+                f"the model needs more than the {MEMORY_BYTES} bytes of simulated memory: use a smaller one"
+            )
+        return Buffer(self._simulator.memory[start : start + size_bytes], BASE + start)
+
+    def flush(self, buffer: Buffer) -> None:
+        """Simulated memory has no cache."""
+
+    def invalidate(self, buffer: Buffer) -> None:
+        """Simulated memory has no cache."""
+
+    def wait(self, timeout_s: float) -> None:  # noqa: ARG002 - the seam's; simulated time passes in cycles
+        try:
+            self._simulator.wait(CYCLES_PER_WAIT)
+            self._simulator.check()
+        except OverlayError as error:
+            raise EngineError(str(error)) from None
+
+    def reload(self) -> None:
+        self._simulator.power_up()
+
+    def close(self) -> None:
+        self._simulator.close()
+
+
+def find_library() -> Path:
+    """The compiled simulation of the design as it is. Raises: EngineError naming what is not installed."""
+    named = BUILD / f"design-{_digest_design()}"
+    if named.exists():
+        return named
+    try:
+        from board.overlay.hardware.overlay import emit_verilog  # noqa: PLC0415 - needs Amaranth, the board does not
+    except ImportError as error:
+        raise EngineError(f"fpga-sim needs Amaranth ({error}): pip install 'beltsight[overlay]'") from None
+    if not shutil.which("g++"):
+        raise EngineError("fpga-sim is compiled with g++, which is not installed: install g++")
+    try:
+        library = build_library(emit_verilog(), BUILD)
+    except OverlayError as error:
+        raise EngineError(str(error)) from None
+    made = named.with_name(f"{named.name}.{os.getpid()}")
+    made.symlink_to(library.name)
+    made.replace(named)  # in one step: somebody else may do the same
+    return named
+
+
+def _digest_design() -> str:
+    """Of the sources that the simulation is made from: to emit the design only to compare it takes long."""
+    digest = hashlib.sha256()
+    for path in sorted(path for path in OVERLAY.rglob("*") if path.suffix in (".py", ".cpp")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:16]
