@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from protocol.errors import InputError, MessageError
-from protocol.wire import MAX_SIDE_PX, FrameMessage, view_raw
+from protocol.wire import MAX_SIDE_PX, Buffer, Encoding, FrameMessage, view_pixels
 
 PICTURE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp"})
 MAX_PICTURE_BYTES = 64 << 20
@@ -35,14 +35,19 @@ def read_picture(path: Path) -> NDArray[np.uint8]:
 
 def decode_frame(message: FrameMessage) -> NDArray[np.uint8]:
     """uint8 (h, w, 3) RGB of a raw or JPEG frame. Raises: MessageError if the pixels are not what the header says."""
-    if message.header.encoding == "raw":
-        return view_raw(message)
-    data = bytes(message.pixels)
+    return decode_pixels(message.header.encoding, message.header.shape, message.pixels)
+
+
+def decode_pixels(encoding: Encoding, shape: tuple[int, int], pixels: Buffer) -> NDArray[np.uint8]:
+    """uint8 (h, w, 3) RGB; a raw picture is a read-only view of `pixels`. Raises: MessageError."""
+    if encoding == "raw":
+        return view_pixels(shape, pixels)
+    data = bytes(pixels)
     # subtle: the size is read from the bytes before decoding, so that a small file cannot ask for a huge picture
-    if jpeg_size(data) != message.header.shape:
-        raise MessageError(f"JPEG frame is {jpeg_size(data)}, its header says {message.header.shape}")
+    if jpeg_size(data) != shape:
+        raise MessageError(f"JPEG frame is {jpeg_size(data)}, its header says {shape}")
     image = _decode(data)
-    if image is None or image.shape[:2] != message.header.shape:
+    if image is None or image.shape[:2] != shape:
         raise MessageError("JPEG frame does not decode")
     return image
 
@@ -52,7 +57,7 @@ def rgb(bgr: cv2.typing.MatLike) -> NDArray[np.uint8]:
     return np.ascontiguousarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB), dtype=np.uint8)
 
 
-def jpeg_size(data: bytes) -> tuple[int, int] | None:
+def jpeg_size(data: bytes | memoryview) -> tuple[int, int] | None:
     """(height, width) from a JPEG's frame header, None if there is none."""
     at = 2
     while at + 9 <= len(data) and data[:2] == b"\xff\xd8" and data[at] == 0xFF:

@@ -2,19 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, Literal
 
 import zmq
 
 from protocol.errors import InputError
 
-Kind = Literal["PUSH", "PULL", "PUB", "SUB"]
+Kind = Literal["PUSH", "PULL", "PUB", "SUB", "DEALER", "ROUTER"]
 Socket = zmq.Socket[Any]
+Options = Mapping[int, int | bytes]  # ZeroMQ's own socket options, such as keys (protocol/keys.py)
+NO_OPTIONS: Options = MappingProxyType({})
 MAX_MESSAGE_BYTES = 64 << 20
 
 
 def open_socket(
-    kind: Kind, endpoint: str, *, bind: bool, high_water_mark: int, linger_ms: int = 0, timeout_ms: int = 0
+    kind: Kind,
+    endpoint: str,
+    *,
+    bind: bool,
+    high_water_mark: int,
+    linger_ms: int = 0,
+    timeout_ms: int = 0,
+    options: Options = NO_OPTIONS,
 ) -> Socket:
     """A socket on the process-wide context. `timeout_ms` bounds every send and receive.
 
@@ -33,6 +44,8 @@ def open_socket(
     socket.setsockopt(zmq.RCVTIMEO, timeout_ms)
     if kind == "SUB":
         socket.setsockopt(zmq.SUBSCRIBE, b"")
+    for option, value in options.items():
+        socket.setsockopt(option, value)
     try:
         socket.bind(endpoint) if bind else socket.connect(endpoint)
     except zmq.ZMQError as error:

@@ -8,9 +8,9 @@ Headers and pixels are bounded before anything is parsed or allocated; a header 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Literal
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +25,7 @@ MAX_HEADER_BYTES = 4096
 MAX_SIDE_PX = 4096
 MAX_PIXEL_BYTES = MAX_SIDE_PX * MAX_SIDE_PX * 3
 
+_T = TypeVar("_T")
 Encoding = Literal["raw", "jpeg"]
 Buffer = bytes | bytearray | memoryview
 
@@ -38,10 +39,6 @@ class FrameHeader:
 
     def __post_init__(self) -> None:
         require(all(1 <= side <= MAX_SIDE_PX for side in self.shape), "shape", f"sides must be 1..{MAX_SIDE_PX}")
-
-    @property
-    def raw_bytes(self) -> int:
-        return self.shape[0] * self.shape[1] * 3
 
 
 @dataclass(frozen=True)
@@ -63,14 +60,15 @@ class EndOfRun:
 
 
 Message = Trigger | FrameMessage | EndOfRun
+# One numbering for all messages: protocol/detection.py has 16 and up
 _KINDS: dict[int, type[Trigger] | type[FrameHeader] | type[EndOfRun]] = {1: Trigger, 2: FrameHeader, 3: EndOfRun}
 _CODES = {cls: code for code, cls in _KINDS.items()}
 
 
 def encode_message(message: Message) -> list[Buffer]:
     if isinstance(message, FrameMessage):
-        return [_encode_header(message.header), message.pixels]
-    return [_encode_header(message)]
+        return [encode_header(_CODES[FrameHeader], message.header), message.pixels]
+    return [encode_header(_CODES[type(message)], message)]
 
 
 def encode_raw_frame(trigger: Trigger, image: NDArray[np.uint8], readings: dict[str, float]) -> list[Buffer]:
@@ -83,7 +81,7 @@ def decode_message(parts: Sequence[Buffer]) -> Message:
     """Raises: MessageError for bytes that are no message of this protocol."""
     if not 1 <= len(parts) <= 2:
         raise MessageError(f"message of {len(parts)} parts")
-    header = _decode_header(parts[0])
+    header = decode_header(_KINDS, parts[0])
     if not isinstance(header, FrameHeader):
         if len(parts) == 2:
             raise MessageError("pixels after a message that has none")
@@ -93,22 +91,23 @@ def decode_message(parts: Sequence[Buffer]) -> Message:
     return FrameMessage(header, parts[1])
 
 
-def view_raw(message: FrameMessage) -> NDArray[np.uint8]:
-    """The pixels of a raw frame as uint8 (h, w, 3) RGB, read-only, without a copy. Raises: MessageError."""
-    header = message.header
-    if len(message.pixels) != header.raw_bytes:
-        raise MessageError(f"frame of {header.shape} has {len(message.pixels)} bytes of pixels, not {header.raw_bytes}")
-    image = np.frombuffer(message.pixels, np.uint8).reshape(*header.shape, 3)
+def view_pixels(shape: tuple[int, int], pixels: Buffer) -> NDArray[np.uint8]:
+    """Bytes as uint8 (h, w, 3) RGB, read-only, without a copy. Raises: MessageError."""
+    if len(pixels) != shape[0] * shape[1] * 3:
+        raise MessageError(f"frame of {shape} has {len(pixels)} bytes of pixels, not {shape[0] * shape[1] * 3}")
+    image = np.frombuffer(pixels, np.uint8).reshape(*shape, 3)
     image.flags.writeable = False
     return image
 
 
-def _encode_header(header: Trigger | FrameHeader | EndOfRun) -> bytes:
+def encode_header(code: int, header: Any) -> bytes:
+    """`header` is a dataclass."""
     body = json.dumps(asdict(header), separators=(",", ":"), allow_nan=False).encode()
-    return MAGIC + bytes((VERSION, _CODES[type(header)])) + body
+    return MAGIC + bytes((VERSION, code)) + body
 
 
-def _decode_header(data: Buffer) -> Trigger | FrameHeader | EndOfRun:
+def decode_header(kinds: Mapping[int, type[_T]], data: Buffer) -> _T:
+    """Raises: MessageError for what is no header of one of these kinds."""
     if len(data) > MAX_HEADER_BYTES:
         raise MessageError(f"header of {len(data)} bytes; at most {MAX_HEADER_BYTES} are read")
     data = bytes(data)
@@ -116,6 +115,6 @@ def _decode_header(data: Buffer) -> Trigger | FrameHeader | EndOfRun:
         raise MessageError("not a Beltsight message")
     if data[2] != VERSION:
         raise MessageError(f"message version {data[2]}, this program speaks {VERSION}: update the older side")
-    if data[3] not in _KINDS:
+    if data[3] not in kinds:
         raise MessageError(f"unknown kind of message {data[3]}")
-    return decode_json(_KINDS[data[3]], data[4:])
+    return decode_json(kinds[data[3]], data[4:])
