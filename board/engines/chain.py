@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from board.engines.fpga import load_program
 from board.engines.fpga_pynq import open_fpga
 from board.engines.fpga_sim import open_fpga_sim
+from board.engines.remote import START_WITHIN_S, RemoteServer
 from board.engines.settings import EngineName, EngineSettings
 from board.seams import Engine
 from protocol.errors import BeltsightError, EngineError
@@ -130,12 +131,30 @@ class EngineChain:
         slot.retry_at_s = time.monotonic() + self._settings.retry_s
 
 
-def open_engine(name: EngineName, package: Package, settings: EngineSettings) -> Engine:
+def open_engine(
+    name: EngineName, package: Package, settings: EngineSettings, remote: RemoteServer | None = None
+) -> Engine:
     """Raises: EngineError, ManifestError or ProgramError."""
     if name == "arm":
         return open_arm(package, settings)
+    if name == "remote":
+        if remote is None:
+            raise EngineError("no connection to a server was opened")
+        return remote.open_engine()
     program = load_program(package)
     return open_fpga(program, settings.fpga) if name == "fpga" else open_fpga_sim(program, settings.fpga_sim)
+
+
+def connect_remote(package: Package, settings: EngineSettings) -> RemoteServer | None:
+    """The server's connection if an engine of the order needs it. Blocks for at most `START_WITHIN_S`.
+
+    Raises: InputError for keys or an endpoint that cannot be used.
+    """
+    if "remote" not in settings.order:
+        return None
+    remote = RemoteServer(settings.remote, package)
+    remote.reach(START_WITHIN_S)
+    return remote
 
 
 def open_arm(package: Package, settings: EngineSettings) -> Engine:

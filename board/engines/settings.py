@@ -7,9 +7,10 @@ from typing import Literal
 
 from board.engines.fpga_pynq import FpgaSettings
 from board.engines.fpga_sim import FpgaSimSettings
+from board.engines.remote import RemoteSettings
 from protocol.strict import require
 
-EngineName = Literal["fpga", "fpga-sim", "arm"]
+EngineName = Literal["fpga", "fpga-sim", "arm", "remote"]
 
 
 @dataclass(frozen=True)
@@ -21,6 +22,7 @@ class EngineSettings:
     retry_s: float = 5.0  # how long a failed engine is left alone before its self-test is tried again
     fpga: FpgaSettings = field(default_factory=FpgaSettings)
     fpga_sim: FpgaSimSettings = field(default_factory=FpgaSimSettings)
+    remote: RemoteSettings = field(default_factory=RemoteSettings)
 
     def __post_init__(self) -> None:
         require(bool(self.order), "order", "must name at least one engine")

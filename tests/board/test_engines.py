@@ -165,7 +165,7 @@ class Bench:
         self.better, self.worse = FakeEngine("better"), FakeEngine("worse")
         vars(self.better).update(better)
         # the names of the settings are those of real engines; what opens behind them is ours
-        order: tuple[EngineName, ...] = ("arm", "remote")  # type: ignore[assignment]
+        order: tuple[EngineName, ...] = ("arm", "remote")
         settings = replace(EngineSettings(retry_s=RETRY_S, self_test_every=self_test_every), order=order)
         self.chain = EngineChain(settings, GOLDEN, self._open)
 
