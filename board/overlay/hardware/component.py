@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from amaranth.hdl import Signal
+from amaranth.hdl import Mux, Signal
 
 if TYPE_CHECKING:
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 else:
     from amaranth.hdl import Elaboratable
 
-__all__ = ["Elaboratable", "Stream", "connect", "delayed"]
+__all__ = ["Elaboratable", "Loop", "Stream", "connect", "delayed"]
 
 
 class Stream:
@@ -24,6 +24,25 @@ class Stream:
         self.valid = Signal(name=f"{name}_valid")
         self.ready = Signal(name=f"{name}_ready")
         self.payload = Signal(shape, name=f"{name}_payload")
+
+
+class Loop:
+    """Counts 0..last and again. `ends` tells the last from a register, so that a nest of loops costs no comparison."""
+
+    def __init__(self, last: Any, name: str) -> None:
+        self.last = last
+        self.count = Signal(len(last), name=name)
+        self.ends = Signal(name=f"{name}_ends")
+
+    def begin(self) -> list[Any]:
+        return [self.count.eq(0), self.ends.eq(self.last == 0)]
+
+    def advance(self) -> list[Any]:
+        later = self.count + 1
+        return [
+            self.count.eq(Mux(self.ends, 0, later)),
+            self.ends.eq(Mux(self.ends, self.last == 0, later == self.last)),
+        ]
 
 
 def delayed(m: Any, signal: Any, cycles: int) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from amaranth.hdl import Cat, Const, Module, Mux, Signal, signed
 
-from board.overlay.hardware.component import Elaboratable, Stream
+from board.overlay.hardware.component import Elaboratable, Loop, Stream
 from board.overlay.isa import IMAGE_TAPS, WORD_BYTES
 
 PIXEL_BITS = 24
@@ -25,50 +25,66 @@ class Fold(Elaboratable):
         self.word = Signal(8 * WORD_BYTES)
         self.word_valid = Signal()  # is always taken
         self.moved = Signal()
-        self.running = Signal()  # to the last pixel of the last row, which may lie behind the last word
+        self.running = Signal()  # to the last word and the last pixel of the last row
 
     def elaborate(self, _platform: object) -> Module:
         m = Module()
-        running = self.running
-        y, x = Signal(10), Signal(11)
+        active = Signal()
+        y, x = Loop(self.rows_last, "y"), Loop(self.words_last, "x")
+        full = Signal()  # the row has its words
         position, emit = Signal(signed(13)), Signal(signed(13))  # of this pixel, of the next word's last pixel
         window = Signal(PIXEL_BITS * (IMAGE_TAPS - 1))  # the last four pixels
         beat, beat_valid, place = Signal(64), Signal(), Signal(3)  # the next pixel begins at byte `place` of `beat`
+        # Of position and place, from registers: every path through `ready` would else begin with a comparison.
+        inside, last_inside, past = Signal(), Signal(), Signal()  # the row; its last pixel; that one or behind it
+        straddles, uses_up = Signal(), Signal()  # the pixel needs the next beat too; ends this one
+        due = Signal()  # position == emit
 
-        inside = (position >= 0) & (position <= self.cols_last)
-        straddles = place >= 6
         ready = Signal()  # the pixel is here
-        m.d.comb += ready.eq(running & (~inside | (beat_valid & (~straddles | self.beats.valid))))
+        m.d.comb += ready.eq(active & (~inside | (beat_valid & (~straddles | self.beats.valid))))
         pixel = Signal(PIXEL_BITS)
         raw = Cat(beat, self.beats.payload[:16]).bit_select(place << 3, PIXEL_BITS)
         m.d.comb += pixel.eq(Mux(inside, raw ^ FLIP, 0))
 
-        complete = (position == emit) & (x <= self.words_last)
-        row_end = ((x > self.words_last) | (complete & (x == self.words_last))) & (position >= self.cols_last)
-        pixels_end = position == self.cols_last
-        m.d.comb += [
-            self.word.eq(Cat(window, pixel, Const(0, 8))),
-            self.word_valid.eq(ready & complete),
-            self.moved.eq(ready),
-        ]
+        complete = ready & due & ~full
+        row_end = ready & past & (full | (due & x.ends))
+        m.d.sync += [self.word.eq(Cat(window, pixel, Const(0, 8))), self.word_valid.eq(complete)]
+        m.d.comb += [self.moved.eq(ready), self.running.eq(active | self.word_valid)]
+        later = position + 1
         with m.If(ready):
-            m.d.sync += [window.eq(Cat(window, pixel) >> PIXEL_BITS), position.eq(position + 1)]
-            with m.If(complete):
-                m.d.sync += [x.eq(x + 1), emit.eq(emit + 1 + self.stride_last)]
-        with m.If(running & ~beat_valid & inside):
-            m.d.comb += self.beats.ready.eq(1)
-            m.d.sync += [beat.eq(self.beats.payload), beat_valid.eq(self.beats.valid), place.eq(0)]
+            m.d.sync += [window.eq(Cat(window, pixel) >> PIXEL_BITS), position.eq(later)]
+            m.d.sync += [inside.eq((later >= 0) & (later <= self.cols_last)), past.eq(later >= self.cols_last)]
+            m.d.sync += [last_inside.eq(later == self.cols_last), due.eq(later == emit)]
+            with m.If(due & ~full):
+                m.d.sync += [x.advance(), full.eq(x.ends), emit.eq(emit + 1 + self.stride_last)]
+                m.d.sync += due.eq(~self.stride_last)
+        next_place = Signal(3)
+        m.d.comb += next_place.eq(place)
+        m.d.sync += [place.eq(next_place), straddles.eq(next_place >= 6), uses_up.eq(next_place >= 5)]
+        with m.If(active & ~beat_valid & inside):
+            m.d.comb += [self.beats.ready.eq(1), next_place.eq(0)]
+            m.d.sync += [beat.eq(self.beats.payload), beat_valid.eq(self.beats.valid)]
         with m.Elif(ready & inside):
-            m.d.sync += place.eq(place + 3)
-            with m.If(pixels_end):
+            m.d.comb += next_place.eq(place + 3)
+            with m.If(last_inside):
                 m.d.comb += self.beats.ready.eq(straddles)
                 m.d.sync += beat_valid.eq(0)
-            with m.Elif(place >= 5):
+            with m.Elif(uses_up):
                 m.d.comb += self.beats.ready.eq(1)
                 m.d.sync += [beat.eq(self.beats.payload), beat_valid.eq(self.beats.valid)]
-        begin = [position.eq(Mux(self.lead > 0, -self.lead, 0)), emit.eq(IMAGE_TAPS - 1 - self.lead), x.eq(0)]
+        ahead = self.lead > 0
+        begin = [
+            position.eq(Mux(ahead, -self.lead, 0)),
+            emit.eq(IMAGE_TAPS - 1 - self.lead),
+            inside.eq(~ahead),
+            last_inside.eq(~ahead & (self.cols_last == 0)),
+            past.eq(~ahead & (self.cols_last == 0)),
+            due.eq(0),
+            full.eq(0),
+            x.begin(),
+        ]
         with m.If(self.start):
-            m.d.sync += [running.eq(1), y.eq(0), beat_valid.eq(0), *begin]
-        with m.Elif(ready & row_end):
-            m.d.sync += [y.eq(y + 1), running.eq(y != self.rows_last), *begin]
+            m.d.sync += [active.eq(1), beat_valid.eq(0), y.begin(), begin]
+        with m.Elif(row_end):
+            m.d.sync += [active.eq(~y.ends), y.advance(), begin]
         return m

@@ -10,7 +10,7 @@ from board.overlay.hardware.activation import ADDRESS_BITS
 from board.overlay.hardware.component import Elaboratable, Stream
 from board.overlay.hardware.decode import split_fields
 from board.overlay.hardware.fold import Fold
-from board.overlay.hardware.tile import TileRows, TileWords
+from board.overlay.hardware.tile import TileRows, TileWords, count_beats
 from board.overlay.hardware.weights import ROW_BITS
 from board.overlay.isa import (
     CHANNELS_OUT,
@@ -99,7 +99,7 @@ class LoadUnit(Elaboratable):
                 m.d.sync += current.eq(self.instruction.payload)
                 with m.If(self.instruction.valid):
                     m.next = "START"
-            with m.State("START"):  # a cycle for the product in the number of beats
+            with m.State("START"):  # a cycle for the number of beats, of which the rest comes with GO
                 m.next = "GO"
             with m.State("GO"):
                 m.d.comb += [start.eq(1), rows.start.eq(1), words.start.eq(~is_weights), fold.start.eq(is_image)]
@@ -115,16 +115,16 @@ class LoadUnit(Elaboratable):
 
     def _ask(self, m: Module, fields: Any, is_image: Any, is_weights: Any) -> None:
         (tile, image, weights), rows = fields, self.rows
-        tile_words, image_bytes = Signal(18), Signal(13)
-        m.d.sync += [tile_words.eq((tile.cols + 1) * (tile.words + 1)), image_bytes.eq((image.cols + 1) * 3)]
-        weight_rows = (weights.words + 1) * CHANNELS_OUT
+        image_bytes, weight_rows = Signal(13), Signal(15)
+        more = weights.words + 1
+        m.d.sync += [image_bytes.eq(image.cols + (image.cols << 1) + 3), weight_rows.eq((more << 3) + (more << 2))]
         wide = weights.format == WeightFormat.INT8
         m.d.comb += [
             rows.segment.eq(tile.segment),  # segment and address lie at the same place in all three
             rows.address.eq(tile.address),
             rows.pitch.eq(tile.pitch),
             rows.rows_last.eq(Mux(is_weights, 0, Mux(is_image, image.rows, tile.rows))),
-            rows.beats.eq(tile_words << 1),
+            rows.beats.eq(count_beats(m, tile.cols, tile.words)),
         ]
         with m.If(is_image):
             m.d.comb += rows.beats.eq((image_bytes + 7) >> 3)

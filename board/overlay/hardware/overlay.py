@@ -48,7 +48,8 @@ class Overlay(Elaboratable):
     def _written(self, m: Module, name: str) -> Any:
         strobe = Signal(name=f"write_{name.lower()}")
         bus = self.axi_lite
-        m.d.comb += strobe.eq(bus.write & (bus.write_address == OFFSETS[name]))
+        # subtle: a cycle late; the bus keeps the data for two
+        m.d.sync += strobe.eq(bus.write & (bus.write_address == OFFSETS[name]))
         return strobe
 
     def _run(self, m: Module, done: Signal, failed: Signal, enabled: Signal) -> None:

@@ -37,11 +37,12 @@ class ReadPort:
 
 
 class BurstSplitter(Elaboratable):
-    """Turns requests into bursts that are `taken` one by one."""
+    """Turns requests into bursts that are `taken` one by one, at most every second cycle."""
 
     def __init__(self) -> None:
         self.request = Stream(REQUEST, "request")
-        self.burst = Signal()
+        self.active = Signal()  # from a request to the end of its last burst
+        self.burst = Signal()  # address and beats are those of a burst
         self.address = Signal(29)
         self.beats = Signal(5)
         self.taken = Signal()
@@ -50,15 +51,15 @@ class BurstSplitter(Elaboratable):
         m = Module()
         rest = Signal(BEATS_BITS)
         room = BURST_BEATS - self.address[:4]  # to the next multiple of 128 bytes
-        m.d.comb += [
-            self.burst.eq(rest != 0),
-            self.beats.eq(Mux(rest < room, rest, room)),
-            self.request.ready.eq(~self.burst),
-        ]
-        with m.If(self.request.valid & self.request.ready):
+        m.d.comb += self.request.ready.eq(~self.active)
+        with m.If(~self.active):
             m.d.sync += [self.address.eq(self.request.payload.address), rest.eq(self.request.payload.beats)]
+            m.d.sync += self.active.eq(self.request.valid)
         with m.Elif(self.taken):
-            m.d.sync += [self.address.eq(self.address + self.beats), rest.eq(rest - self.beats)]
+            m.d.sync += [self.burst.eq(0), self.address.eq(self.address + self.beats), rest.eq(rest - self.beats)]
+        with m.Elif(~self.burst):
+            m.d.sync += [self.burst.eq(rest != 0), self.active.eq(rest != 0)]
+            m.d.sync += self.beats.eq(Mux(rest < room, rest, room))
         return m
 
 
@@ -122,11 +123,11 @@ class Reader(Elaboratable):
         leaves = buffer.r_en & buffer.r_rdy
         asked = Mux(splitter.taken, splitter.beats, 0)
         m.d.sync += free.eq(free - asked + leaves)
+        m.d.sync += offers[i].eq(splitter.burst & ~splitter.taken & (splitter.beats <= free))
         m.d.comb += [
             splitter.request.valid.eq(self.requests[i].valid),
             splitter.request.payload.eq(self.requests[i].payload),
             self.requests[i].ready.eq(splitter.request.ready),
-            offers[i].eq(splitter.burst & (splitter.beats <= free)),
             buffer.w_data.eq(self.port.rdata),
             buffer.w_en.eq(self.port.rvalid & self.port.rready & owned),
             self.beats[i].valid.eq(buffer.r_rdy),

@@ -7,7 +7,7 @@ from typing import Any
 from amaranth.hdl import Module, Signal, signed
 
 from board.overlay.hardware.addresses import COORDINATE_BITS
-from board.overlay.hardware.component import Elaboratable
+from board.overlay.hardware.component import Elaboratable, Loop
 from board.overlay.isa import WEIGHT_WORDS
 
 
@@ -30,19 +30,17 @@ class Sequencer(Elaboratable):
     def elaborate(self, _platform: object) -> Module:
         m = Module()
         f = self.fields
-        y, pair = Signal(10), Signal(9)
-        i, j = Signal(4), Signal(4)
+        y, pair = Loop(f.rows, "y"), Loop(f.cols[1:], "pair")
+        source, i, j = Loop(f.sources, "source"), Loop(f.kernel_rows, "i"), Loop(f.kernel_cols, "j")
+        block = Loop(f.blocks, "block")
         row_start, col_start = Signal(signed(COORDINATE_BITS)), Signal(signed(COORDINATE_BITS))
         running, rest = Signal(), Signal()
         col_step = f.stride_cols + 1
-
-        block_last, j_last = self.block == f.blocks, j == f.kernel_cols
-        i_last, source_last = i == f.kernel_rows, self.second == f.sources
-        pair_last, y_last = pair == f.cols[1:], y == f.rows
         m.d.comb += [
             self.valid.eq(running & ~rest),
-            self.first.eq((self.block == 0) & (j == 0) & (i == 0) & ~self.second),
-            self.last.eq(block_last & j_last & i_last & source_last),
+            self.last.eq(block.ends & j.ends & i.ends & source.ends),
+            self.block.eq(block.count),
+            self.second.eq(source.count),
             self.col[1].eq(self.col[0] + col_step),
         ]
 
@@ -50,28 +48,25 @@ class Sequencer(Elaboratable):
             return [self.col[0].eq(col), col_start.eq(col), self.row.eq(row), self.weight.eq(f.weights + 1)]
 
         with m.If(self.start):
-            m.d.sync += [running.eq(1), rest.eq(0), y.eq(0), pair.eq(0), row_start.eq(f.first_row)]
-            m.d.sync += [self.block.eq(0), j.eq(0), i.eq(0), self.second.eq(0), *begin_pair(f.first_col, f.first_row)]
+            m.d.sync += [running.eq(1), rest.eq(0), self.first.eq(1), row_start.eq(f.first_row)]
+            m.d.sync += [loop.begin() for loop in (block, j, i, source, pair, y)]
+            m.d.sync += begin_pair(f.first_col, f.first_row)
         with m.Elif(rest & self.enable):
             m.d.sync += rest.eq(0)
         with m.Elif(running & self.enable):
-            m.d.sync += [
-                rest.eq(self.first & self.last),
-                self.weight.eq(self.weight + 1),
-                self.block.eq(self.block + 1),
-            ]
-            with m.If(block_last):
-                m.d.sync += [self.block.eq(0), j.eq(j + 1), self.col[0].eq(self.col[0] + f.step_cols + 1)]
-            with m.If(block_last & j_last):
-                m.d.sync += [j.eq(0), self.col[0].eq(col_start), i.eq(i + 1), self.row.eq(self.row + 1)]
-            with m.If(block_last & j_last & i_last):
-                m.d.sync += [i.eq(0), self.row.eq(row_start), self.second.eq(1)]
+            m.d.sync += [rest.eq(self.first & self.last), self.first.eq(self.last), self.weight.eq(self.weight + 1)]
+            m.d.sync += block.advance()
+            with m.If(block.ends):
+                m.d.sync += [j.advance(), self.col[0].eq(self.col[0] + f.step_cols + 1)]
+            with m.If(block.ends & j.ends):
+                m.d.sync += [i.advance(), self.col[0].eq(col_start), self.row.eq(self.row + 1)]
+            with m.If(block.ends & j.ends & i.ends):
+                m.d.sync += [source.advance(), self.row.eq(row_start)]
             with m.If(self.last):
                 next_row = row_start + f.stride_rows + 1
-                m.d.sync += [self.second.eq(0), pair.eq(pair + 1)]
-                m.d.sync += begin_pair(col_start + (col_step << 1), row_start)
-                with m.If(pair_last):
-                    m.d.sync += [pair.eq(0), y.eq(y + 1), row_start.eq(next_row), *begin_pair(f.first_col, next_row)]
-                    with m.If(y_last):
+                m.d.sync += [pair.advance(), begin_pair(col_start + (col_step << 1), row_start)]
+                with m.If(pair.ends):
+                    m.d.sync += [y.advance(), row_start.eq(next_row), begin_pair(f.first_col, next_row)]
+                    with m.If(y.ends):
                         m.d.sync += running.eq(0)
         return m

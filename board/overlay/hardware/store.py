@@ -8,7 +8,7 @@ from amaranth.lib.fifo import SyncFIFOBuffered
 from board.overlay.hardware.activation import ADDRESS_BITS, ActivationMemory
 from board.overlay.hardware.component import Elaboratable, Stream, delayed
 from board.overlay.hardware.decode import split_fields
-from board.overlay.hardware.tile import TileRows, TileWords
+from board.overlay.hardware.tile import TileRows, TileWords, count_beats
 from board.overlay.isa import INSTRUCTION_BYTES, WORD_BYTES, StoreTile
 
 
@@ -36,14 +36,12 @@ class StoreUnit(Elaboratable):
         m.submodules.rows = rows = self.rows
         m.submodules.words = words = TileWords()
         m.submodules.buffer = buffer = SyncFIFOBuffered(width=8 * WORD_BYTES, depth=self.ROOM)
-        tile_words = Signal(18)
-        m.d.sync += tile_words.eq((f.cols + 1) * (f.words + 1))
         m.d.comb += [
             rows.segment.eq(f.segment),
             rows.address.eq(f.address),
             rows.pitch.eq(f.pitch),
             rows.rows_last.eq(f.rows),
-            rows.beats.eq(tile_words << 1),
+            rows.beats.eq(count_beats(m, f.cols, f.words)),
             words.base.eq(f.base),
             words.base_row.eq(f.base_row),
             words.base_col.eq(f.base_col),

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from amaranth.hdl import Module, Signal
+from amaranth.hdl import Const, Module, Mux, Signal
 
 from board.overlay.hardware.activation import ADDRESS_BITS
-from board.overlay.hardware.component import Elaboratable, Stream
+from board.overlay.hardware.component import Elaboratable, Loop, Stream
 from board.overlay.hardware.segments import ACCESS
 
 
@@ -56,21 +56,36 @@ class TileWords(Elaboratable):
 
     def elaborate(self, _platform: object) -> Module:
         m = Module()
-        y, x, word = Signal(10), Signal(10), Signal(7)
+        y, x, word = Loop(self.rows_last, "y"), Loop(self.cols_last, "x"), Loop(self.words_last, "word")
         row, col = Signal(ADDRESS_BITS), Signal(ADDRESS_BITS)
-        row_end, col_end = x == self.cols_last, word == self.words_last
-        m.d.comb += self.last.eq(row_end & col_end & (y == self.rows_last))
+        m.d.comb += self.last.eq(word.ends & x.ends & y.ends)
         with m.If(self.start):
-            m.d.sync += [self.address.eq(self.base), row.eq(self.base), col.eq(self.base)]
-            m.d.sync += [y.eq(0), x.eq(0), word.eq(0), self.valid.eq(1)]
+            m.d.sync += [self.address.eq(self.base), row.eq(self.base), col.eq(self.base), self.valid.eq(1)]
+            m.d.sync += [loop.begin() for loop in (word, x, y)]
         with m.Elif(self.next & self.valid):
-            m.d.sync += [self.address.eq(self.address + 1), word.eq(word + 1), self.valid.eq(~self.last)]
-            with m.If(col_end):
-                m.d.sync += [word.eq(0), x.eq(x + 1), *self._go(col + self.base_col, col)]
-                with m.If(row_end):
-                    m.d.sync += [x.eq(0), y.eq(y + 1), row.eq(row + self.base_row)]
-                    m.d.sync += self._go(row + self.base_row, col)
+            m.d.sync += [self.address.eq(self.address + 1), self.valid.eq(~self.last), word.advance()]
+            with m.If(word.ends):
+                m.d.sync += [x.advance(), self._go(col + self.base_col, col)]
+                with m.If(x.ends):
+                    m.d.sync += [y.advance(), row.eq(row + self.base_row), self._go(row + self.base_row, col)]
         return m
 
     def _go(self, address: Any, col: Any) -> list[Any]:
         return [self.address.eq(address), col.eq(address)]
+
+
+def count_beats(m: Module, cols_last: Any, words_last: Any) -> Signal:
+    """Beats of a row, two cycles later. Multiplied in look-up tables: the DSPs are the array's."""
+    terms = [Mux(words_last[i], cols_last << i, 0) for i in range(len(words_last))]
+    terms += [Const(0, 1)] * (-len(terms) % 4)
+    parts = [Signal(17) for _ in range(0, len(terms), 4)]
+    rest, words = Signal(11), Signal(18)
+    m.d.sync += [part.eq((a + b) + (c + d)) for part, (a, b, c, d) in zip(parts, batched(terms), strict=True)]
+    m.d.sync += [rest.eq(cols_last + words_last + 1), words.eq((parts[0] + parts[1]) + rest)]
+    beats = Signal(19)
+    m.d.comb += beats.eq(words << 1)
+    return beats
+
+
+def batched(terms: list[Any]) -> list[list[Any]]:
+    return [terms[i : i + 4] for i in range(0, len(terms), 4)]

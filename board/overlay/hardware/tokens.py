@@ -25,12 +25,14 @@ class Tokens(Elaboratable):
         m = Module()
         pairs = [(giver, taker) for giver in Unit for taker in Unit if giver != taker]
         counts = {(g, t): Signal(TOKEN_BITS, name=f"tokens_{g.name}_{t.name}".lower()) for g, t in pairs}
+        # count != 0, from a register: a unit is waiting for it
+        some = {(g, t): Signal(name=f"some_{g.name}_{t.name}".lower()) for g, t in pairs}
         headers = [split_fields(stream.payload, Instruction) for stream in self.queued]
         promised = [Signal(len(Unit), name=f"promised_{unit.name.lower()}") for unit in Unit]
         for unit in Unit:
             queued, issued = self.queued[unit], self.issued[unit]
             allowed = Signal(name=f"allowed_{unit.name.lower()}")
-            missing = [headers[unit].wait[g] & (counts[g, unit] == 0) for g in Unit if g != unit]
+            missing = [headers[unit].wait[g] & ~some[g, unit] for g in Unit if g != unit]
             m.d.comb += [
                 allowed.eq(~(missing[0] | missing[1])),
                 issued.valid.eq(queued.valid & allowed),
@@ -43,7 +45,9 @@ class Tokens(Elaboratable):
             issued = self.issued[taker]
             gives = self.finished[giver] & promised[giver][taker]
             takes = issued.valid & issued.ready & headers[taker].wait[giver]
-            m.d.sync += count.eq(count + gives - takes)
+            later = Signal(TOKEN_BITS)
+            m.d.comb += later.eq(count + gives - takes)
+            m.d.sync += [count.eq(later), some[giver, taker].eq(later != 0)]
             with m.If(gives & ~takes & count.all()):
                 m.d.sync += self.overflow.eq(1)
         return m

@@ -56,8 +56,9 @@ class Writer(Elaboratable):
         arrives = buffer.w_en & buffer.w_rdy
         holding = Signal()
 
+        enough = Signal()
+        m.d.sync += enough.eq(splitter.burst & ~accepted & (splitter.beats <= waiting))
         with m.If(~holding):
-            enough = splitter.burst & (splitter.beats <= waiting)
             with m.If(enough & ~self.stop & lengths.w_rdy & (under_way != self.BURSTS)):
                 m.d.sync += holding.eq(1)
         with m.Elif(accepted):
@@ -91,6 +92,6 @@ class Writer(Elaboratable):
             self.failed.eq(answered & (port.bresp != 0)),
             self.beat.eq(leaves),
             self.quiet.eq(~holding & (under_way == 0)),
-            self.idle.eq(self.quiet & ~splitter.burst & ~self.request.valid),
+            self.idle.eq(self.quiet & ~splitter.active & ~self.request.valid),
         ]
         return m
