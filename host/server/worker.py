@@ -82,7 +82,7 @@ class Worker:
                 if heard_s is not None and now_s - heard_s > LOST_AFTER_S:
                     break
                 # subtle: while there is no front, beats would fill the queue and then hold up this thread
-                if now_s >= beat_at_s and self._control.poll(0, zmq.POLLOUT):
+                if (now_s >= beat_at_s or self._leaving.is_set()) and self._control.poll(0, zmq.POLLOUT):
                     self._control.send(encode(Goodbye() if self._leaving.is_set() else Beat()))
                     beat_at_s = now_s + BEAT_EVERY_S
                 if self._leaving.is_set():
