@@ -8,7 +8,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from host.integers import Cost
+from host.order import RECIPE_TOML
+from host.seeds import MEAN, WORST
 from protocol.manifest import Manifest
 
 HEATMAPS_PNG = "heatmaps.png"
@@ -20,11 +21,22 @@ Images = NDArray[np.uint8]
 FIGURES = {
     "image_auroc": "image AUROC",
     "float_image_auroc": "image AUROC of the float network",
-    "pixel_auroc": "pixel AUROC",
-    "aupro": "AUPRO (false-positive rate up to 0.3)",
+    "integer_loss": "image AUROC lost from float to integers",
+    "image_aupr": "image AUPR",
+    "image_best_f1": "image F1, best of all thresholds",
+    "image_f1": "image F1 at the threshold",
+    "image_iou": "image IoU at the threshold",
     "recall": "recall on defective pictures at the threshold",
     "false_reject_rate": "good pictures rejected at the threshold",
+    "pixel_auroc": "pixel AUROC",
+    "pixel_aupr": "pixel AUPR",
+    "aupro": "AUPRO (false-positive rate up to 0.3)",
+    "pixel_best_dice": "pixel Dice (F1), best of all thresholds",
+    "pixel_best_iou": "pixel IoU, best of all thresholds",
+    "pixel_dice": "pixel Dice (F1) at the threshold",
+    "pixel_iou": "pixel IoU at the threshold",
 }
+KIND_FIGURES = {"image_auroc": "image AUROC", "recall": "recall", "pixel_auroc": "pixel AUROC", "aupro": "AUPRO"}
 COUNTS = {
     "train_pictures": "good pictures trained on",
     "held_out_pictures": "good pictures held out for the threshold",
@@ -33,23 +45,29 @@ COUNTS = {
 }
 
 
-def write_card(manifest: Manifest, description: str, costs: Sequence[Cost]) -> str:
+def write_card(manifest: Manifest, description: str, cost_table: str, remarks: Sequence[str]) -> str:
     """Markdown, from the manifest's own figures."""
     sections = [
         f"# {manifest.id}\n\n{description}: finds defects on the product *{manifest.product}*; trained on good "
         f"pictures alone, with synthetic defects. {_size(manifest)}",
+        *(f"**To look at:** {remark}." for remark in remarks),
         f"## Measured\n\n{_figures(manifest)}",
+        *([f"### By kind of defect\n\n{_kinds(manifest)}"] if _list_kinds(manifest) else []),
         f"![pictures, heat-maps and true masks]({HEATMAPS_PNG})",
         f"## Threshold\n\nA part is rejected at a score of {manifest.threshold.value:g} or above: "
-        f"{manifest.threshold.method}. No defective picture took part in setting it or any other setting.",
-        f"## Cost\n\n{_cost_table(costs)}",
+        f"{manifest.threshold.method}. No test picture took part in setting it or any other setting.",
+        f"## Cost\n\n{cost_table}",
+        f"## To make it again\n\n{_reproduction(manifest)}",
         "## Provenance\n\n" + "\n".join(f"- {key}: `{value}`" for key, value in manifest.provenance.items()),
     ]
     return "\n\n".join(sections) + "\n"
 
 
-def draw_heatmaps(images: Images, anomaly: NDArray[np.float32], masks: NDArray[np.bool_]) -> bytes:
-    """PNG: pictures uint8 (n, h, w, 3) above their heat-maps above their true masks, from logits (n, h', w')."""
+def draw_heatmaps(images: Images, anomaly: NDArray[np.float32], masks: Sequence[NDArray[np.bool_]]) -> bytes:
+    """PNG: pictures uint8 (n, h, w, 3) above their heat-maps above their true masks, from logits (n, h', w').
+
+    Masks may be of any size.
+    """
     columns = [np.vstack(_column(*tiles)) for tiles in zip(images, anomaly, masks, strict=True)]
     picture = cv2.cvtColor(np.hstack(columns), cv2.COLOR_RGB2BGR)
     return cv2.imencode(".png", picture, [cv2.IMWRITE_PNG_COMPRESSION, 9])[1].tobytes()
@@ -70,19 +88,48 @@ def _size(manifest: Manifest) -> str:
 
 
 def _figures(manifest: Manifest) -> str:
-    lines = ["| on the exported integers, through ONNX Runtime | |", "|---|---|"]
-    lines += [f"| {text} | {manifest.figures[key]:.4f} |" for key, text in FIGURES.items() if key in manifest.figures]
-    lines += [f"| {text} | {manifest.figures[key]:.0f} |" for key, text in COUNTS.items() if key in manifest.figures]
-    if "image_auroc" not in manifest.figures:
+    """Of several seeds, mean and worst beside the shipped network's."""
+    figures = manifest.figures
+    several = "seeds" in figures
+    head = [f" {manifest.id} ", f" mean of {figures['seeds']:.0f} seeds ", " worst "] if several else [" "]
+    lines = [
+        "| on the exported integers, through ONNX Runtime |" + "|".join(head) + "|",
+        "|---" * (1 + len(head)) + "|",
+    ]
+    for key, text in FIGURES.items():
+        if key in figures:
+            keys = (key, key + MEAN, key + WORST) if several else (key,)
+            lines.append(f"| {text} | " + " | ".join(f"{figures[one]:.4f}" for one in keys) + " |")
+    for key, text in COUNTS.items():
+        if key in figures:
+            lines.append(f"| {text} | {figures[key]:.0f} |" + " |" * (len(head) - 1))
+    if "image_auroc" not in figures:
         lines += ["", "There were no labelled test pictures: how many defects it finds has not been measured."]
+    elif "pixel_auroc" in figures:
+        lines += ["", "Pixels are those of the test pictures themselves; the map is enlarged to them bilinearly."]
     return "\n".join(lines)
 
 
-def _cost_table(costs: Sequence[Cost]) -> str:
-    lines = ["| layer | output | M MAC | weights, bytes |", "|---|---|---|---|"]
-    for cost in costs:
-        output = "×".join(map(str, cost.output))
-        lines.append(f"| {cost.layer} | {output} | {cost.macs / 1e6:.2f} | {cost.weight_bytes} |")
-    macs, weight_bytes = sum(cost.macs for cost in costs), sum(cost.weight_bytes for cost in costs)
-    lines.append(f"| **sum** | | **{macs / 1e6:.2f}** | **{weight_bytes}** |")
+def _list_kinds(manifest: Manifest) -> list[str]:
+    return sorted(name.split(":", 1)[1] for name in manifest.figures if name.startswith("test_defective:"))
+
+
+def _kinds(manifest: Manifest) -> str:
+    """Each kind of defect against all good test pictures."""
+    figures = manifest.figures
+    lines = ["| kind | pictures | " + " | ".join(KIND_FIGURES.values()) + " |", "|---" * (2 + len(KIND_FIGURES)) + "|"]
+    for kind in _list_kinds(manifest):
+        values = (figures.get(f"{key}:{kind}") for key in KIND_FIGURES)
+        shown = ("" if value is None else f"{value:.4f}" for value in values)
+        lines.append(f"| {kind} | {figures[f'test_defective:{kind}']:.0f} | " + " | ".join(shown) + " |")
     return "\n".join(lines)
+
+
+def _reproduction(manifest: Manifest) -> str:
+    source = manifest.provenance
+    where = "" if source["data"] == "rendered" else f"`{source['data']}` is the folder of pictures. "
+    return (
+        f"With the source at commit `{source['commit']}`:\n\n```sh\n{source['command']}\n```\n\n"
+        f"`{RECIPE_TOML}` lies beside this card. {where}On the same machine the network is the same to the bit; "
+        "on another one float training rounds differently, and the figures move a little."
+    )

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import io
 import os
+import pickle
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
+
+from protocol.errors import InputError
 
 
 class Checkpoint:
@@ -18,16 +22,21 @@ class Checkpoint:
         self._fingerprint = fingerprint
 
     def load(self, phase: str) -> dict[str, Any] | None:
-        """The last saved state of a phase, or None."""
+        """The last saved state of a phase, or None. Raises: InputError if the file is damaged."""
         path = self._folder / f"{phase}.pt"
         if not path.is_file():
             return None
-        stored: dict[str, Any] = torch.load(path, weights_only=True)
-        return stored["state"] if stored["fingerprint"] == self._fingerprint else None
+        try:
+            stored: dict[str, Any] = torch.load(path, weights_only=True)
+            return stored["state"] if stored["fingerprint"] == self._fingerprint else None
+        except (RuntimeError, pickle.UnpicklingError, EOFError, KeyError, TypeError):
+            raise InputError(f"{path} is damaged: delete it, and the training starts anew") from None
 
     def save(self, phase: str, state: Mapping[str, Any]) -> None:
         """Atomic: an interruption leaves the state before or after."""
         self._folder.mkdir(parents=True, exist_ok=True)
+        content = io.BytesIO()  # subtle: written by torch itself, a full disk is no OSError
+        torch.save({"fingerprint": self._fingerprint, "state": dict(state)}, content)
         partial = self._folder / f"{phase}.partial"
-        torch.save({"fingerprint": self._fingerprint, "state": dict(state)}, partial)
+        partial.write_bytes(content.getbuffer())
         os.replace(partial, self._folder / f"{phase}.pt")

@@ -20,9 +20,19 @@ class Dataset:
     how: Preprocess
     train: Images
     held_out: Images
+    validation: Images  # defective pictures that may set the threshold
     test: Images
-    defective: NDArray[np.bool_]  # (n,) of the test pictures
-    masks: NDArray[np.bool_]  # (n, h, w) of the test pictures; True on defective pixels as far as known
+    masks: list[NDArray[np.bool_]]  # of the test pictures, crop's size; True on defective pixels as far as known
+
+    @property
+    def kinds(self) -> NDArray[np.str_]:
+        """(n,) of the test pictures: "" for good ones."""
+        return np.array([picture.kind for picture in self.pictures.test], np.str_)
+
+    @property
+    def defective(self) -> NDArray[np.bool_]:
+        """(n,) of the test pictures."""
+        return np.asarray(self.kinds != "", np.bool_)
 
     @property
     def has_test(self) -> bool:
@@ -32,7 +42,7 @@ class Dataset:
     @property
     def pixels_known(self) -> NDArray[np.bool_]:
         """(n,) of the test pictures: good, or defective with a mask that says where."""
-        return ~self.defective | self.masks.any(axis=(1, 2))
+        return ~self.defective | np.array([mask.any() for mask in self.masks], np.bool_)
 
 
 def load_dataset(folder: Path, held_out_share: float, input_px: int) -> Dataset:
@@ -44,7 +54,7 @@ def load_dataset(folder: Path, held_out_share: float, input_px: int) -> Dataset:
         how=how,
         train=load_images(pictures.train, how),
         held_out=load_images(pictures.held_out, how),
+        validation=load_images(pictures.validation, how),
         test=load_images([picture.path for picture in pictures.test], how),
-        defective=np.array([bool(picture.kind) for picture in pictures.test], np.bool_),
         masks=load_masks(pictures.test, how),
     )

@@ -1,51 +1,59 @@
 """From pictures of good parts to a model package.
 
     python -m host.export --product orange --data rendered
-    python -m host.export --product bottle --data mvtec-bottle --recipe wide.toml --out models --seed 1
+    python -m host.export --product bottle --data mvtec-bottle --recipe wide.toml --out models --seeds 0,1,2
 
 Interrupted, the same command goes on where it stopped. The package appears by one rename or not at all.
 """
 
 from __future__ import annotations
 
-import argparse
-import hashlib
-import json
-import os
-import shlex
 import shutil
-import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import cv2
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from host.card import CARD_MD, HEATMAPS_PNG, draw_heatmaps, write_card
 from host.checkpoint import Checkpoint
 from host.compiler.compilation import compile_net
+from host.cost import check_cost, summarise_cost, write_cost_table
 from host.dataset import Dataset, load_dataset
 from host.integers import MAP, IntegerNet, costs
-from host.measurement import measure
+from host.measurement import Measurement, measure
+from host.order import (
+    RECIPE_TOML,
+    RENDERED,
+    Order,
+    check_order,
+    describe_provenance,
+    fingerprint,
+    hash_values,
+    parse_order,
+)
+from host.outliers import name_outliers
 from host.package import Graphs, make_golden, publish, write_graphs, write_package
 from host.parity import check_parity, run_numpy, run_onnxruntime, run_opencv, run_qonnx
-from host.pictures import Images, Pictures, digest, load_frame
+from host.pictures import Images, load_frame
+from host.qdq import write_qdq
 from host.quantization import extract
-from host.recipe import Recipe, load_recipe
-from host.rendered import REPOSITORY, draw_pictures
+from host.recipe import Recipe, encode_recipe
+from host.rendered import draw_pictures
+from host.seeds import combine_figures
 from host.synthetic import Sources, add_defects
 from host.textures import make_bank
+from host.thresholds import check_rule
 from host.training import Trainer, infer
 from host.untrained import make_untrained
 from protocol.errors import InputError, run_main
 from protocol.manifest import FORMAT, AnomalyMap, Manifest
 
-RENDERED = "rendered"
 PARITY_PICTURES = 32
 GOLDEN_FRAMES = 3
 HEATMAPS = 8
@@ -53,42 +61,27 @@ INTERRUPTED = 130  # what shells report for a command that Ctrl-C ended
 
 
 @dataclass(frozen=True)
-class Order:
-    """What was asked for."""
-
-    product: str
-    data: str  # a folder, or "rendered"
-    recipe: Recipe
-    out: Path
-    id: str
-    seed: int
-
-    @property
-    def target(self) -> Path:
-        return self.out / self.id
-
-    @property
-    def unfinished(self) -> Path:
-        """What an interrupted export leaves, on the same file system as the package."""
-        return self.out / f".{self.id}.unfinished"
-
-
-@dataclass(frozen=True)
 class Trained:
-    """The network as integers, and its float ancestor's maps of the test pictures for comparison."""
+    """One seed's network as integers, and how it measures."""
 
     integers: IntegerNet
-    float_test_maps: NDArray[np.float32]
+    meaning: AnomalyMap
+    measured: Measurement
 
 
 def main() -> int:
     try:
         with _open_progress() as progress:
-            order = _parse(sys.argv[1:])
-            target = export(order, progress)
+            target = export(parse_order(sys.argv[1:]), progress)
     except KeyboardInterrupt:
         print("beltsight: interrupted; the same command goes on where it stopped", file=sys.stderr)
         return INTERRUPTED
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        raise InputError(
+            f"{where}{error.strerror or error}: put that right (free space, permissions); the same command goes on "
+            "where it stopped"
+        ) from None
     print((target / CARD_MD).read_text().split("\n![", maxsplit=1)[0])
     print(f"\nmodel package: {target}")
     return 0
@@ -98,69 +91,83 @@ def export(order: Order, progress: Progress) -> Path:
     """The finished package's folder. Raises: InputError for pictures or settings that cannot be used."""
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
-    _check_out(order.out)
-    _check_program(order.recipe)
+    check_order(order)
+    progress.console.print(check_shape(order.recipe), markup=False, highlight=False, soft_wrap=True)
     dataset = load_dataset(_find_folder(order, progress), order.recipe.held_out_share, order.recipe.input_px)
-    trained = train(order, dataset, progress)
-    graphs = write_graphs(trained.integers)
-    _check_engines(trained.integers, graphs, dataset.held_out[:PARITY_PICTURES])
-    manifest = describe(order, dataset, trained, graphs)
+    check_rule(order.recipe.threshold, len(dataset.validation))
+    remarks = find_remarks(dataset)
+    for remark in remarks:
+        progress.console.print(f"warning: {remark}", markup=False, highlight=False, soft_wrap=True)
+    trained = [train(order, seed, dataset, progress) for seed in order.seeds]
+    graphs = write_graphs(trained[0].integers)
+    _check_engines(trained[0].integers, graphs, dataset.held_out[:PARITY_PICTURES])
+    manifest = describe(order, dataset, trained)
+    golden = make_golden(_golden_frames(dataset, order.seed), dataset.how, trained[0].integers)
+    table = write_cost_table(trained[0].integers)
+    extra = {
+        CARD_MD: write_card(manifest, order.recipe.description, table, remarks).encode(),
+        HEATMAPS_PNG: _draw_examples(dataset, graphs, manifest.map.scale),
+        RECIPE_TOML: encode_recipe(order.recipe).encode(),
+    }
     package = order.unfinished / "package"
     shutil.rmtree(package, ignore_errors=True)
-    golden = make_golden(_golden_frames(dataset, order.seed), dataset.how, trained.integers)
-    card = write_card(manifest, order.recipe.description, costs(trained.integers)).encode()
-    heatmaps = _draw_examples(dataset, graphs, manifest.map.scale)
-    write_package(package, manifest, graphs, golden, {CARD_MD: card, HEATMAPS_PNG: heatmaps})
+    write_package(package, manifest, graphs, golden, extra)
     publish(package, order.target)
     shutil.rmtree(order.unfinished)
     return order.target
 
 
-def train(order: Order, dataset: Dataset, progress: Progress) -> Trained:
+def train(order: Order, seed: int, dataset: Dataset, progress: Progress) -> Trained:
     """Float training, then finetuning as if quantized; goes on from the last checkpoint of the same order."""
     recipe = order.recipe
-    trainer = Trainer(dataset.train, recipe, order.seed, Checkpoint(order.unfinished, _fingerprint(order, dataset)))
-    task = progress.add_task("train", total=recipe.float_steps)
+    checkpoint = Checkpoint(order.unfinished / f"seed-{seed}", fingerprint(order, seed, dataset.pictures))
+    trainer = Trainer(dataset.train, recipe, seed, checkpoint)
+    task = progress.add_task(_name_task("train", order, seed), total=recipe.float_steps)
     net = trainer.train_float(lambda step: progress.update(task, completed=step))
-    task = progress.add_task("quantize", total=recipe.quantized_steps)
+    task = progress.add_task(_name_task("quantize", order, seed), total=recipe.quantized_steps)
     quantized = trainer.train_quantized(net, lambda step: progress.update(task, completed=step))
     integers = extract(quantized, dataset.how.input_px)
-    return Trained(integers, infer(net, dataset.test))
+    _, *shape = integers.shapes()[MAP]
+    top_pixels = min(recipe.top_pixels, shape[0] * shape[1])
+    meaning = AnomalyMap((shape[0], shape[1]), 2.0 ** integers.exponents()[MAP], top_pixels)
+    measured = measure(write_qdq(integers), infer(net, dataset.test), dataset, meaning, recipe.threshold)
+    return Trained(integers, meaning, measured)
 
 
-def describe(order: Order, dataset: Dataset, trained: Trained, graphs: Graphs) -> Manifest:
-    """The manifest, but for its files."""
-    exponent, (_, *shape) = trained.integers.exponents()[MAP], trained.integers.shapes()[MAP]
-    meaning = AnomalyMap((shape[0], shape[1]), 2.0**exponent, min(order.recipe.top_pixels, shape[0] * shape[1]))
-    measured = measure(graphs.model, trained.float_test_maps, dataset, meaning, order.recipe.threshold)
-    layer_costs = costs(trained.integers)
+def describe(order: Order, dataset: Dataset, trained: Sequence[Trained]) -> Manifest:
+    """The manifest of the first seed's network, but for its files."""
+    shipped = trained[0]
     return Manifest(
         format=FORMAT,
         id=order.id,
         product=order.product,
         preprocess=dataset.how,
-        map=meaning,
-        threshold=measured.threshold,
+        map=shipped.meaning,
+        threshold=shipped.measured.threshold,
         files={},
-        cost={
-            "macs": sum(cost.macs for cost in layer_costs),
-            "weight_bytes": sum(cost.weight_bytes for cost in layer_costs),
-        },
-        figures=measured.figures,
-        provenance=_provenance(order, dataset.pictures),
+        cost=summarise_cost(shipped.integers),
+        figures=combine_figures([one.measured.figures for one in trained]),
+        provenance=describe_provenance(order, dataset.pictures),
     )
 
 
-def _check_out(out: Path) -> None:
-    """Better now than after the training."""
-    there = next(path for path in (out, *out.resolve().parents) if path.exists())
-    if not there.is_dir() or not os.access(there, os.W_OK):
-        raise InputError(f"{there} is no folder that can be written: choose another --out")
+def check_shape(recipe: Recipe) -> str:
+    """The cost table. Raises: UnsupportedError or InputError for a network that is too large: also better now."""
+    untrained = make_untrained(recipe.widths, (recipe.input_px, recipe.input_px))
+    compile_net(untrained)
+    check_cost(costs(untrained), untrained.input_px)
+    return write_cost_table(untrained)
 
 
-def _check_program(recipe: Recipe) -> None:
-    """Raises: UnsupportedError if the overlay cannot run a network of this shape: also better now."""
-    compile_net(make_untrained(recipe.widths, (recipe.input_px, recipe.input_px)))
+def find_remarks(dataset: Dataset) -> list[str]:
+    """What a person should look at before trusting the model; nothing of it stops the export."""
+    pictures = dataset.pictures
+    good = [*pictures.train, *pictures.held_out]
+    remarks = [name_outliers(good, np.concatenate([dataset.train, dataset.held_out]))]
+    if len(dataset.test) and not dataset.has_test:
+        missing = "good" if dataset.defective.all() else "defective"
+        remarks.append(f"among the test pictures are no {missing} ones: nothing can be measured on them")
+    return [remark for remark in remarks if remark]
 
 
 def _check_engines(net: IntegerNet, graphs: Graphs, images: Images) -> None:
@@ -192,10 +199,10 @@ def _draw_examples(dataset: Dataset, graphs: Graphs, scale: float) -> bytes:
     """Of labelled test pictures evenly, else of held-out good ones."""
     labelled = dataset.has_test
     images = dataset.test if labelled else dataset.held_out
-    masks = dataset.masks if labelled else np.zeros(images.shape[:3], np.bool_)
     chosen = np.linspace(0, len(images) - 1, HEATMAPS).astype(int)
+    masks = [dataset.masks[index] if labelled else np.zeros(images.shape[1:3], np.bool_) for index in chosen]
     maps = run_onnxruntime(graphs.model, images[chosen]).astype(np.float32) * np.float32(scale)
-    return draw_heatmaps(images[chosen], maps, masks[chosen])
+    return draw_heatmaps(images[chosen], maps, masks)
 
 
 def _find_folder(order: Order, progress: Progress) -> Path:
@@ -203,62 +210,15 @@ def _find_folder(order: Order, progress: Progress) -> Path:
         return Path(order.data)
     how = order.recipe.rendered
     task = progress.add_task("draw parts", total=how.train_parts + how.test_parts)
-    folder = order.unfinished / f"pictures-{_digest(order.product, order.seed, asdict(how))[:16]}"
+    folder = order.unfinished / f"pictures-{hash_values(order.product, order.seed, asdict(how))[:16]}"
     order.unfinished.mkdir(parents=True, exist_ok=True)
     draw_pictures(order.product, how, order.seed, folder, lambda drawn: progress.update(task, completed=drawn))
     progress.update(task, completed=how.train_parts + how.test_parts)
     return folder
 
 
-def _fingerprint(order: Order, dataset: Dataset) -> str:
-    return _digest(asdict(order.recipe), order.seed, digest(dataset.pictures.train))
-
-
-def _digest(*values: object) -> str:
-    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
-
-
-def _provenance(order: Order, pictures: Pictures) -> dict[str, str]:
-    """What it takes to make the package again; folders by their names, since they lie elsewhere on other machines."""
-    data = order.data if order.data == RENDERED else Path(order.data).resolve().name
-    return {
-        "command": shlex.join(
-            ["scripts/export.sh", "--product", order.product, "--data", data, "--seed", str(order.seed)]
-        ),
-        "data": data,
-        "data_sha256": digest([*pictures.train, *pictures.held_out]),
-        "seed": str(order.seed),
-        "commit": _commit(),
-        "recipe": json.dumps(asdict(order.recipe), sort_keys=True),
-    }
-
-
-def _commit() -> str:
-    """The source's commit, marked where files differ from it."""
-    command = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
-    try:
-        done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=30, check=False)  # noqa: S603
-    except (OSError, subprocess.TimeoutExpired):
-        return "unknown"
-    return done.stdout.strip() or "unknown"
-
-
-def _parse(words: list[str]) -> Order:
-    parser = argparse.ArgumentParser(prog="scripts/export.sh", description="Make a model package from good pictures.")
-    parser.add_argument("--product", required=True, help="name of the product, for example orange")
-    parser.add_argument("--data", required=True, help="folder of pictures, or 'rendered' for drawn parts")
-    parser.add_argument("--recipe", type=Path, help="TOML file of settings (host/recipe.py lists them)")
-    parser.add_argument("--out", type=Path, default=Path("models"), help="folder of the packages (default: models)")
-    parser.add_argument("--id", help="name of the package (default: <product>-<input size>)")
-    parser.add_argument("--seed", type=int, default=0)
-    options = parser.parse_args(words)
-    recipe = load_recipe(options.recipe) if options.recipe else Recipe()
-    identity = options.id or f"{options.product}-{recipe.input_px}"
-    if not identity.replace("-", "").replace("_", "").isalnum():
-        raise InputError(f"id {identity!r} must be letters, digits, '-' and '_': correct --id or --product")
-    if not 0 <= options.seed < 1000:
-        raise InputError(f"seed {options.seed} is outside 0..999: correct --seed")
-    return Order(options.product, options.data, recipe, options.out, identity, options.seed)
+def _name_task(phase: str, order: Order, seed: int) -> str:
+    return f"{phase} {seed}" if len(order.seeds) > 1 else phase
 
 
 def _open_progress() -> Progress:

@@ -8,17 +8,19 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from board.score import score_map
 from host.dataset import Dataset
-from host.evaluation import aupro, enlarge, false_reject_rate, image_auroc, pixel_auroc, recall
+from host.evaluation import PixelCounts, count_pixels, image_auroc, image_figures, pixel_figures, recall
 from host.parity import IntegerMaps, run_onnxruntime
-from host.thresholds import ThresholdRule, set_threshold
+from host.thresholds import ThresholdRule, score_maps, set_threshold
 from protocol.manifest import AnomalyMap, Threshold
 
 
 @dataclass(frozen=True)
 class Measurement:
-    """A threshold from held-out good pictures, and figures on the test pictures by the manifest's names."""
+    """A threshold from held-out pictures, and figures on the test pictures by the manifest's names.
+
+    A figure of one kind of defect, against all good test pictures, is named `figure:kind`.
+    """
 
     threshold: Threshold
     figures: dict[str, float]
@@ -31,9 +33,13 @@ def measure(
     meaning: AnomalyMap,
     rule: ThresholdRule,
 ) -> Measurement:
-    """`float_maps` are the float network's answers to the test pictures, for comparison."""
-    held_out = score_maps(run_onnxruntime(model, dataset.held_out), meaning)
-    threshold = set_threshold(held_out, rule, meaning.scale / meaning.top_pixels)
+    """`float_maps` are the float network's answers to the test pictures, for comparison.
+
+    Raises: InputError if the rule cannot set a threshold on these pictures.
+    """
+    good = run_onnxruntime(model, dataset.held_out)
+    bad = run_onnxruntime(model, dataset.validation) if len(dataset.validation) else good[:0]
+    threshold = set_threshold(good, bad, rule, meaning)
     figures: dict[str, float] = {
         "train_pictures": len(dataset.train),
         "held_out_pictures": len(dataset.held_out),
@@ -42,33 +48,45 @@ def measure(
     }
     if dataset.has_test:
         maps = run_onnxruntime(model, dataset.test)
-        figures |= _image_figures(score_maps(maps, meaning), dataset.defective, threshold)
+        figures |= _measure_pictures(score_maps(maps, meaning), dataset, threshold)
         figures["float_image_auroc"] = image_auroc(_float_scores(float_maps, meaning.top_pixels), dataset.defective)
-        figures |= _pixel_figures(maps, dataset)
+        figures["integer_loss"] = figures["float_image_auroc"] - figures["image_auroc"]
+        figures |= _measure_pixels(maps, dataset, threshold.value / meaning.scale)
     return Measurement(threshold, figures)
-
-
-def score_maps(maps: IntegerMaps, meaning: AnomalyMap) -> NDArray[np.float64]:
-    """(n,) of int8 maps (n, h', w')."""
-    return np.array([score_map(anomaly, meaning) for anomaly in maps])
 
 
 def _float_scores(maps: NDArray[np.float32], top_pixels: int) -> NDArray[np.float64]:
     return np.asarray(np.sort(maps.reshape(len(maps), -1))[:, -top_pixels:].mean(axis=1), np.float64)
 
 
-def _image_figures(scores: NDArray[np.float64], defective: NDArray[np.bool_], threshold: Threshold) -> dict[str, float]:
-    return {
-        "image_auroc": image_auroc(scores, defective),
-        "recall": recall(scores, defective, threshold.value),
-        "false_reject_rate": false_reject_rate(scores, defective, threshold.value),
-    }
+def _measure_pictures(scores: NDArray[np.float64], dataset: Dataset, threshold: Threshold) -> dict[str, float]:
+    figures = image_figures(scores, dataset.defective, threshold.value)
+    for kind in _bad_kinds(dataset):
+        chosen = (dataset.kinds == kind) | ~dataset.defective
+        figures[f"test_defective:{kind}"] = int((dataset.kinds == kind).sum())
+        figures[f"image_auroc:{kind}"] = image_auroc(scores[chosen], dataset.defective[chosen])
+        figures[f"recall:{kind}"] = recall(scores[chosen], dataset.defective[chosen], threshold.value)
+    return figures
 
 
-def _pixel_figures(maps: IntegerMaps, dataset: Dataset) -> dict[str, float]:
-    known = dataset.pixels_known
-    masks = dataset.masks[known]
-    if not masks.any():
+def _measure_pixels(maps: IntegerMaps, dataset: Dataset, threshold_steps: float) -> dict[str, float]:
+    """At the masks' own resolution; nothing where no mask says which pixels are defective."""
+    counts = {kind: _count_kind(maps, dataset, kind) for kind in ("", *_bad_kinds(dataset))}
+    good = counts.pop("")
+    counts = {kind: count for kind, count in counts.items() if count.defective.any()}
+    if not counts:
         return {}
-    large = enlarge(maps[known].astype(np.float32), dataset.how.input_px)
-    return {"pixel_auroc": pixel_auroc(large, masks), "aupro": aupro(large, masks)}
+    figures = pixel_figures(sum(counts.values(), good), threshold_steps)
+    for kind, count in counts.items():
+        of_kind = pixel_figures(good + count, threshold_steps)
+        figures |= {f"{key}:{kind}": of_kind[key] for key in ("pixel_auroc", "aupro")}
+    return figures
+
+
+def _count_kind(maps: IntegerMaps, dataset: Dataset, kind: str) -> PixelCounts:
+    chosen = np.flatnonzero((dataset.kinds == kind) & dataset.pixels_known)
+    return count_pixels(maps[chosen], [dataset.masks[index] for index in chosen])
+
+
+def _bad_kinds(dataset: Dataset) -> list[str]:
+    return sorted(set(dataset.kinds[dataset.defective].tolist()))

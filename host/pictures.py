@@ -3,6 +3,10 @@
 bottle/train/good/*.png  test/<kind>/*.png  ground_truth/<kind>/*_mask.png      MVTec: test/ only measures
 oranges/fresh/*.jpg  oranges/rotten/*.jpg                                        71 % of the good ones train
 oranges/*.jpg                                                                    all train, nothing measures
+…/validation/good/*.png  validation/<kind>/*.png                                 optional in any of them
+
+Good pictures of `validation` are the held-out ones, where there are some; its defective ones may set the threshold
+(method "best-f1"), and measure nothing.
 """
 
 from __future__ import annotations
@@ -24,6 +28,8 @@ GOOD_FOLDERS = ("good", "ok", "fresh", "normal")
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
 TRAIN_SHARE = 0.71  # of the good pictures, where no folder says which ones train
 FEWEST_GOOD = 16  # below this neither the network nor the threshold has seen what good looks like
+FEWEST_HELD_OUT = 4
+VALIDATION, TRUTH = "validation", "ground_truth"
 
 Images = NDArray[np.uint8]
 
@@ -37,10 +43,14 @@ class TestPicture:
 
 @dataclass(frozen=True)
 class Pictures:
-    """Good pictures that train, held-out good ones that set the threshold, and labelled ones that only measure."""
+    """Good pictures that train, held-out good ones that set the threshold, and labelled ones that only measure.
+
+    `validation` holds defective pictures that may set the threshold too.
+    """
 
     train: tuple[Path, ...]
     held_out: tuple[Path, ...]
+    validation: tuple[Path, ...]
     test: tuple[TestPicture, ...]
 
 
@@ -52,11 +62,17 @@ def list_pictures(folder: Path, held_out_share: float) -> Pictures:
     if not folder.is_dir():
         raise InputError(f"no folder {folder}: give --data a folder of pictures, or 'rendered'")
     good, test = _list_layout(folder)
-    if len(good) < FEWEST_GOOD:
-        raise InputError(f"{folder} has {len(good)} good pictures to train on: at least {FEWEST_GOOD} are needed")
+    validation = _list_kinds(folder / VALIDATION)
+    held_out = [path for kind in validation if _is_good(kind) for path in _files(kind)]
+    _check_enough(len(good), FEWEST_GOOD, folder, "good pictures to train on")
     good = sorted(good, key=_name_digest)
-    held_out_count = max(4, round(len(good) * held_out_share))
-    return Pictures(tuple(good[:-held_out_count]), tuple(good[-held_out_count:]), tuple(test))
+    if held_out:
+        _check_enough(len(held_out), FEWEST_HELD_OUT, folder / VALIDATION, "good pictures for the threshold")
+    else:
+        held_out_count = max(FEWEST_HELD_OUT, round(len(good) * held_out_share))
+        good, held_out = good[:-held_out_count], good[-held_out_count:]
+    bad = [path for kind in validation if not _is_good(kind) for path in _files(kind)]
+    return Pictures(tuple(good), tuple(held_out), tuple(bad), tuple(test))
 
 
 def choose_preprocess(picture: Path, input_px: int) -> Preprocess:
@@ -95,10 +111,9 @@ def load_images(paths: Sequence[Path], how: Preprocess) -> Images:
     return np.stack(images) if images else np.zeros((0, *how.input_px, 3), np.uint8)
 
 
-def load_masks(test: Sequence[TestPicture], how: Preprocess) -> NDArray[np.bool_]:
-    """True where defective, (n, h, w) at the network's size; all False for a picture without a mask."""
-    masks = [_load_mask(picture, how) for picture in test]
-    return np.stack(masks) if masks else np.zeros((0, *how.input_px), np.bool_)
+def load_masks(test: Sequence[TestPicture], how: Preprocess) -> list[NDArray[np.bool_]]:
+    """True where defective, (h, w) of the crop at the pictures' own resolution; all False without a mask."""
+    return [_load_mask(picture, how) for picture in test]
 
 
 def digest(paths: Sequence[Path]) -> str:
@@ -110,29 +125,39 @@ def digest(paths: Sequence[Path]) -> str:
 
 
 def _load_mask(picture: TestPicture, how: Preprocess) -> NDArray[np.bool_]:
+    top, left, height, width = how.crop_px
     if picture.mask_path is None:
-        return np.zeros(how.input_px, np.bool_)
-    return preprocess(load_frame(picture.mask_path, how), how)[..., 0] >= 128
+        return np.zeros((height, width), np.bool_)
+    return load_frame(picture.mask_path, how)[top : top + height, left : left + width, 0] >= 128
 
 
 def _list_layout(folder: Path) -> tuple[list[Path], list[TestPicture]]:
+    """Good pictures that are not for testing, and the test pictures."""
     if (folder / "train").is_dir():
-        good = [path for kind in _subfolders(folder / "train") if _is_good(kind) for path in _files(kind)]
-        return good, _list_test(folder / "test", folder / "ground_truth") if (folder / "test").is_dir() else []
-    if not _subfolders(folder):
+        good = [path for kind in _good_kinds(folder / "train") for path in _files(kind)]
+        return good, _list_test(folder / "test", folder / TRUTH)
+    if not _list_kinds(folder):
         return _files(folder), []
-    pictures = _list_test(folder, folder / "ground_truth")
+    _good_kinds(folder)
+    pictures = _list_test(folder, folder / TRUTH)
     good = sorted((picture.path for picture in pictures if not picture.kind), key=_name_digest)
     good = good[: int(len(good) * TRAIN_SHARE)]
     training = set(good)
     return good, [picture for picture in pictures if picture.path not in training]
 
 
+def _good_kinds(folder: Path) -> list[Path]:
+    """Raises: InputError if no folder's name says that its pictures are good."""
+    good = [kind for kind in _list_kinds(folder) if _is_good(kind)]
+    if not good:
+        names = ", ".join(GOOD_FOLDERS[:-1])
+        raise InputError(f"{folder} has no folder of good pictures: name it {names} or {GOOD_FOLDERS[-1]}")
+    return good
+
+
 def _list_test(folder: Path, truth: Path) -> list[TestPicture]:
     pictures = []
-    for kind in _subfolders(folder):
-        if kind == truth:
-            continue
+    for kind in _list_kinds(folder):
         for path in _files(kind):
             mask_path = truth / kind.name / f"{path.stem}_mask.png"
             label = "" if _is_good(kind) else kind.name
@@ -140,8 +165,15 @@ def _list_test(folder: Path, truth: Path) -> list[TestPicture]:
     return pictures
 
 
-def _subfolders(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+def _list_kinds(folder: Path) -> list[Path]:
+    """Folders of pictures of one kind; none if the folder is missing."""
+    if not folder.is_dir():
+        return []
+    return sorted(path for path in folder.iterdir() if path.is_dir() and not _is_special(path.name))
+
+
+def _is_special(name: str) -> bool:
+    return name.startswith(".") or name in (TRUTH, VALIDATION)
 
 
 def _files(folder: Path) -> list[Path]:
@@ -150,6 +182,11 @@ def _files(folder: Path) -> list[Path]:
 
 def _is_good(folder: Path) -> bool:
     return folder.name.lower() in GOOD_FOLDERS
+
+
+def _check_enough(count: int, fewest: int, folder: Path, what: str) -> None:
+    if count < fewest:
+        raise InputError(f"{folder} has {count} {what}: at least {fewest} are needed")
 
 
 def _name_digest(path: Path) -> str:

@@ -11,8 +11,9 @@ value = 3.0
 
 from __future__ import annotations
 
+import json
 import sys
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from host.augmentation import Variation
@@ -80,3 +81,19 @@ def load_recipe(path: Path) -> Recipe:
         raise ConfigError(f"{path} is not TOML: {error}") from None
     except FieldError as error:
         raise ConfigError(f"{path}: {error}") from None
+
+
+def encode_recipe(recipe: Recipe) -> str:
+    """TOML that `load_recipe` reads back to the same recipe."""
+    plain, tables = [], []
+    for key, value in asdict(recipe).items():
+        if isinstance(value, dict):
+            tables += ["", f"[{key}]", *(f"{name} = {_encode_value(one)}" for name, one in value.items())]
+        else:
+            plain.append(f"{key} = {_encode_value(value)}")
+    return "\n".join([*plain, *tables]) + "\n"
+
+
+def _encode_value(value: object) -> str:
+    """JSON's numbers, texts, booleans and lists are TOML's too."""
+    return json.dumps(value, ensure_ascii=False)

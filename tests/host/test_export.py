@@ -16,6 +16,7 @@ from board.overlay.golden import run_program
 from board.overlay.program import PROGRAM_BIN, decode_file
 from board.preprocess import preprocess
 from host.parity import run_onnxruntime, run_opencv
+from host.recipe import load_recipe
 from protocol.manifest import CARRIED_ONNX, MODEL_ONNX, load_package
 from tests.host.test_pictures import write_pictures
 
@@ -46,9 +47,11 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("models")
     (folder / "tiny.toml").write_text(TINY)
     recipe = str(folder / "tiny.toml")
-    done = run_export("--product", "bottle", "--data", "rendered", "--recipe", recipe, "--out", str(folder))
+    order = ["--product", "bottle", "--data", "rendered", "--recipe", recipe, "--out", str(folder), "--seeds", "3,1"]
+    done = run_export(*order)
     assert done.returncode == 0, done.stderr
     assert "image AUROC" in done.stdout
+    assert "| stem | 16×64×64 | 4.92 | 1264 |" in done.stderr  # the cost table, before the training
     return folder
 
 
@@ -61,10 +64,33 @@ def test_package_is_whole(models: Path) -> None:
     assert manifest.map.shape == (32, 32)
     assert manifest.figures["test_good"] + manifest.figures["test_defective"] == 12
     assert 0 <= manifest.figures["aupro"] <= 1
-    assert manifest.provenance["seed"] == "0"
-    assert "tiny test network" in package.path("card.md").read_text()
+    assert "integer_loss" in manifest.figures
+    assert manifest.provenance["seed"] == "3"
+    assert manifest.cost["overlay_cycles"] > 10_000
     total_bytes = sum(path.stat().st_size for path in package.folder.iterdir())
     assert total_bytes < 2_500_000
+
+
+def test_several_seeds_give_mean_and_worst(models: Path) -> None:
+    figures = load_package(models / "bottle-128").manifest.figures
+    assert figures["seeds"] == 2
+    assert figures["image_auroc.worst"] <= figures["image_auroc.mean"]
+    other = 2 * figures["image_auroc.mean"] - figures["image_auroc"]
+    assert figures["image_auroc.worst"] == pytest.approx(min(other, figures["image_auroc"]))
+
+
+def test_card_says_what_was_measured_and_how_to_make_it_again(models: Path) -> None:
+    package = load_package(models / "bottle-128")
+    card, manifest = package.path("card.md").read_text(), package.manifest
+    assert "tiny test network" in card
+    assert "| bottle-128 | mean of 2 seeds | worst |" in card
+    kinds = [name.split(":")[1] for name in manifest.figures if name.startswith("test_defective:")]
+    assert kinds
+    for kind in kinds:
+        assert f"| {kind} | {manifest.figures[f'test_defective:{kind}']:.0f} | " in card
+    command = "--product bottle --data rendered --recipe recipe.toml --id bottle-128 --seeds 3,1"
+    assert f"scripts/export.sh {command}\n" in card
+    assert load_recipe(package.path("recipe.toml")) == load_recipe(models / "tiny.toml")
 
 
 def test_golden_vectors_are_what_the_graphs_answer(models: Path) -> None:
@@ -112,7 +138,9 @@ def test_folder_without_labels(models: Path, rendered: NDArray[np.uint8]) -> Non
     assert "has not been measured" in done.stdout
     manifest = load_package(models / "other" / "mix-128").manifest
     assert set(manifest.figures) == {"train_pictures", "held_out_pictures", "test_good", "test_defective"}
-    assert manifest.provenance["command"] == "scripts/export.sh --product mix --data flat --seed 0"
+    command = "scripts/export.sh --product mix --data flat --recipe recipe.toml --id mix-128 --seed 0"
+    assert manifest.provenance["command"] == command
+    assert "warning:" not in done.stderr
 
 
 @pytest.mark.parametrize(
@@ -122,6 +150,7 @@ def test_folder_without_labels(models: Path, rendered: NDArray[np.uint8]) -> Non
         (["--product", "orange", "--data", "nowhere"], "no folder nowhere"),
         (["--product", "orange", "--data", "rendered", "--recipe", "none.toml"], "none.toml cannot be read"),
         (["--product", "orange", "--data", "rendered", "--seed", "-1"], "seed -1 is outside 0..999"),
+        (["--product", "orange", "--data", "rendered", "--seeds", "1,2,1"], "at most 10 different numbers"),
         (["--product", "orange", "--data", "tests", "--out", "LICENSE"], "LICENSE is no folder"),
         (["--product", "../orange", "--data", "rendered"], "must be letters, digits"),
     ],

@@ -28,9 +28,30 @@ def test_mvtec_layout(tmp_path: Path) -> None:
     how = choose_preprocess(pictures.train[0], 128)
     assert how.crop_px == (0, 20, 160, 160)
     masks = load_masks(pictures.test, how)
-    assert masks.shape == (5, 128, 128)
-    assert masks[0].mean() == pytest.approx(0.5, abs=0.02)
-    assert not masks[1:].any()
+    assert [mask.shape for mask in masks] == [(160, 160)] * 5  # the pictures' own resolution
+    assert masks[0][:, :80].all()
+    assert not masks[0][:, 80:].any()
+    assert not any(mask.any() for mask in masks[1:])
+
+
+def test_validation_pictures_are_held_out(tmp_path: Path) -> None:
+    write_pictures(tmp_path / "fresh", 30, side=16)
+    write_pictures(tmp_path / "rotten", 3, side=16)
+    write_pictures(tmp_path / "validation" / "good", 5, side=16)
+    write_pictures(tmp_path / "validation" / "mould", 2, side=16)
+    pictures = list_pictures(tmp_path, 0.2)
+    assert len(pictures.train) == 21  # 71 % of 30: nothing of them is held out any more
+    assert {path.parent.name for path in pictures.held_out} == {"good"}
+    assert [path.parent.name for path in pictures.validation] == ["mould", "mould"]
+    assert {picture.kind for picture in pictures.test} == {"", "rotten"}
+
+
+def test_defective_validation_pictures_alone(tmp_path: Path) -> None:
+    write_pictures(tmp_path / "train" / "good", 20, side=16)
+    write_pictures(tmp_path / "validation" / "crack", 2, side=16)
+    pictures = list_pictures(tmp_path, 0.25)
+    assert (len(pictures.train), len(pictures.held_out), len(pictures.validation)) == (15, 5, 2)
+    assert pictures.test == ()
 
 
 def test_good_and_bad_folders_split_by_the_digest_of_the_name(tmp_path: Path) -> None:
@@ -60,6 +81,30 @@ def test_too_few_pictures(tmp_path: Path) -> None:
     write_pictures(tmp_path / "good", 9)
     with pytest.raises(InputError, match="has 6 good pictures to train on: at least 16 are needed"):
         list_pictures(tmp_path, 0.2)
+
+
+def test_too_few_validation_pictures(tmp_path: Path) -> None:
+    write_pictures(tmp_path / "good", 40, side=16)
+    write_pictures(tmp_path / "validation" / "good", 3, side=16)
+    with pytest.raises(InputError, match="validation has 3 good pictures for the threshold: at least 4 are needed"):
+        list_pictures(tmp_path, 0.2)
+
+
+@pytest.mark.parametrize("where", ["train/bottles", "bottles"])
+def test_no_folder_says_that_its_pictures_are_good(tmp_path: Path, where: str) -> None:
+    write_pictures(tmp_path / where, 20, side=16)
+    with pytest.raises(InputError, match="has no folder of good pictures: name it good, ok, fresh or normal"):
+        list_pictures(tmp_path, 0.2)
+
+
+def test_mask_of_another_size(tmp_path: Path) -> None:
+    write_pictures(tmp_path / "train" / "good", 16)
+    write_pictures(tmp_path / "test" / "crack", 1)
+    (tmp_path / "ground_truth" / "crack").mkdir(parents=True)
+    cv2.imwrite(str(tmp_path / "ground_truth" / "crack" / "000_mask.png"), np.zeros((80, 100), np.uint8))
+    pictures = list_pictures(tmp_path, 0.25)
+    with pytest.raises(InputError, match=r"000_mask\.png is 100x80 pixels, others are 200x160: use one size"):
+        load_masks(pictures.test, choose_preprocess(pictures.train[0], 128))
 
 
 def test_mixed_sizes(tmp_path: Path) -> None:
