@@ -119,6 +119,7 @@ class FpgaEngine:
         with contextlib.suppress(EngineError):  # when not even that helps, nothing does
             if not self._stop():
                 self._fabric.reload()  # memory that the overlay may still write must not become somebody else's
+        self._buffers.clear()
         self._fabric.close()
 
     def _arm(self) -> None:

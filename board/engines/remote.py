@@ -78,6 +78,9 @@ class RemoteServer:
     def open_engine(self) -> RemoteEngine:
         """Raises: EngineError, almost at once, while the server is not ready."""
         if not self.reach(PROBE_S):
+            # subtle: a handshake that was refused ends a socket for good, even once the key is known
+            if not self._socket.poll(0, zmq.POLLOUT):
+                self._renew()
             raise EngineError(f"the server at {self._settings.endpoint}: {self._trouble}")
         return RemoteEngine(self)
 
