@@ -45,6 +45,7 @@ from protocol.wire import Buffer
 
 MAX_MODEL_BYTES = 2 << 30
 POLL_MS = 200
+GREETED_WITHIN_S = 10.0  # then another process tries: a refused handshake ends a socket for good
 
 
 class Worker:
@@ -74,12 +75,12 @@ class Worker:
 
     def _serve_control(self) -> None:
         """A thread of its own, with a socket of its own."""
-        beat_at_s, heard_s = 0.0, None
+        beat_at_s, lost_at_s = 0.0, time.monotonic() + GREETED_WITHIN_S
         self._control.send(encode(Hello()))
         try:
             while not self._over.is_set():
                 now_s = time.monotonic()
-                if heard_s is not None and now_s - heard_s > LOST_AFTER_S:
+                if now_s > lost_at_s:
                     break
                 # subtle: while there is no front, beats would fill the queue and then hold up this thread
                 if (now_s >= beat_at_s or self._leaving.is_set()) and self._control.poll(0, zmq.POLLOUT):
@@ -89,7 +90,7 @@ class Worker:
                     break
                 if self._control.poll(100):
                     self._obey(self._control.recv_multipart())
-                    heard_s = time.monotonic()
+                    lost_at_s = time.monotonic() + LOST_AFTER_S
         finally:
             self._over.set()
             self._control.close(200 if self._leaving.is_set() else 0)
