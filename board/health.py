@@ -20,6 +20,7 @@ class Health:
         self._due_s = 0.0
         self._counts: Counter[str] = Counter()
         self._stages: dict[str, deque[float]] = {}
+        self._held_s = 0.0
 
     def note(self, verdict: Verdict, publish_ms: float) -> None:
         self._counts["parts"] += 1
@@ -28,6 +29,10 @@ class Health:
         own_ms = sum(verdict.stages_ms.get(stage, 0.0) for stage in OWN_STAGES) + publish_ms
         for stage, value in (*verdict.stages_ms.items(), ("publish", publish_ms), ("own", own_ms)):
             self._stages.setdefault(stage, deque(maxlen=KEPT)).append(value)
+
+    def note_held(self, held_s: float) -> None:
+        """The line stood still for so long, because a verdict could not be handed over."""
+        self._held_s += held_s
 
     def is_due(self) -> bool:
         """True once per interval."""
@@ -40,7 +45,8 @@ class Health:
     def report(self, extra: dict[str, object]) -> dict[str, object]:
         """JSON-ready; `stages_ms` maps each stage to its p50, p99 and max over the latest parts."""
         stages = {stage: percentiles(values) for stage, values in self._stages.items()}
-        return {"time": rfc3339_now(), **self._counts, "rss_mb": resident_mb(), "stages_ms": stages, **extra}
+        own = {"held_s": round(self._held_s, 1), "rss_mb": resident_mb(), "stages_ms": stages}
+        return {"time": rfc3339_now(), **self._counts, **own, **extra}
 
 
 def percentiles(values: deque[float]) -> dict[str, float]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 import uuid
 from collections.abc import Callable, Sequence
@@ -16,7 +17,8 @@ from board.health import Health
 from board.preprocess import preprocess
 from board.score import score_map
 from board.seams import Actuator, EndOfStream, FrameSource, ResultSink
-from board.sinks.mqtt import MqttSink
+from board.sinks.mqtt import LineCondition, MqttSink
+from board.watchdog import Watchdog
 from protocol.errors import EngineError, InputError, SinkError
 from protocol.manifest import Manifest
 from protocol.messages import Decision, Frame, Trigger, Verdict, rfc3339_now
@@ -48,28 +50,45 @@ class Line:
         gate: Actuator,
         mqtt: MqttSink,
         others: Sequence[ResultSink],
+        counters: Callable[[], dict[str, int]] = dict,
+        watchdog: Watchdog | None = None,
     ) -> None:
+        """`counters` of source and sinks go into the health report."""
         self._config, self._manifest = config, manifest
         self._source, self._engines, self._gate = source, engines, gate
         self._mqtt = mqtt
         self._sinks: tuple[ResultSink, ...] = (mqtt, *others)
         self._threshold = manifest.threshold.value if config.threshold is None else config.threshold
+        self._counters = counters
+        self._watchdog = watchdog or Watchdog({})
+        self._announced: tuple[LineCondition, str] = ("stopped", "")
         self._health = Health()
         self._stopping: Callable[[], bool] = lambda: False
 
     def run(self, stopping: Callable[[], bool]) -> None:
         """Judge parts until `stopping()` or the end of a finite source. Raises: SourceError."""
         self._stopping = stopping
-        self._report_state()
+        self._watchdog.ready()
         try:
             while not stopping():
-                frame = self._source.read(READ_TIMEOUT_S)
-                if frame is not None:
-                    self._judge(frame)
-                self._report_when_due()
+                self._turn()
         except EndOfStream:
             pass
+        self._watchdog.stopping()
         self._report()
+
+    def _turn(self) -> None:
+        self._beat()
+        self._announce(*self._condition())
+        frame = self._source.read(READ_TIMEOUT_S)
+        if frame is not None:
+            self._judge(frame)
+        self._report_when_due()
+
+    def _beat(self) -> None:
+        """A line whose verdicts no longer go anywhere is as good as hung."""
+        if self._mqtt.is_alive:
+            self._watchdog.beat()
 
     def _judge(self, frame: Frame) -> None:
         finding = self._inspect(frame)
@@ -133,13 +152,16 @@ class Line:
         for sink in self._sinks:
             while not self._hand_over(sink, frame, verdict, anomaly) and not self._stopping():
                 time.sleep(RETRY_SINK_S)
+                self._health.note_held(RETRY_SINK_S)
+                self._beat()
+                self._report_when_due()
 
     def _hand_over(self, sink: ResultSink, frame: Frame, verdict: Verdict, anomaly: NDArray[np.int8] | None) -> bool:
         """False while the sink takes nothing. The line then stands still, and the closed gate rejects what passes."""
         try:
             sink.publish(frame, verdict, anomaly)
         except SinkError as error:
-            self._mqtt.set_state("stopped", str(error))
+            self._announce("stopped", str(error))
             return False
         return True
 
@@ -148,15 +170,20 @@ class Line:
             self._report()
 
     def _report(self) -> None:
-        self._report_state()
-        self._mqtt.publish_health(
-            self._health.report({"unacknowledged": self._mqtt.waiting, "dropped_verdicts": self._mqtt.dropped})
-        )
+        self._mqtt.publish_health(self._health.report({**self._mqtt.counters(), **self._counters()}))
 
-    def _report_state(self) -> None:
+    def _condition(self) -> tuple[LineCondition, str]:
         if self._engines.speaker is None:
-            self._mqtt.set_state("degraded", f"no engine: every part is rejected ({self._engines.trouble})")
-        elif self._engines.degraded:
-            self._mqtt.set_state("degraded", self._engines.trouble)
-        else:
-            self._mqtt.set_state("running", "")
+            return "degraded", f"no engine: every part is rejected ({self._engines.trouble})"
+        trouble = self._engines.trouble if self._engines.degraded else self._mqtt.complaint
+        return ("degraded", trouble) if trouble else ("running", "")
+
+    def _announce(self, state: LineCondition, reason: str) -> None:
+        """On the state topic, in the log and to systemd, when it is news."""
+        if (state, reason) == self._announced:
+            return
+        self._announced = (state, reason)
+        text = f"{state}: {reason}" if reason else state
+        print(f"beltsight: {text}", file=sys.stderr, flush=True)
+        self._watchdog.show(text)
+        self._mqtt.set_state(state, reason)

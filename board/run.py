@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import os
 import signal
 import sys
 import threading
@@ -18,10 +19,12 @@ from board.config import LineConfig, load_config
 from board.engines.chain import EngineChain, open_engine
 from board.gate import open_gate
 from board.line import Line
-from board.seams import FrameSource, ResultSink
+from board.seams import FrameSource, LastPart, ResultSink
 from board.sinks.mqtt import MqttSink
 from board.sinks.recorder import RecorderSink
 from board.sinks.tap import TapSink
+from board.sources.belt import BeltSource
+from board.watchdog import Watchdog
 from protocol.errors import run_main
 from protocol.manifest import Package, load_package
 
@@ -46,21 +49,24 @@ def parse_arguments() -> argparse.Namespace:
 def run_station(config: LineConfig, stop: threading.Event) -> None:
     """Open everything the configuration names, judge parts until `stop` or the source's end, close everything."""
     cv2.setNumThreads(config.engines.threads)
+    watchdog = Watchdog(os.environ)
     package = load_package(config.models_dir / config.model)
     with contextlib.ExitStack() as opened:
+        opened.callback(watchdog.close)
+        gate = open_gate(config.gate, config.belt_speed_mm_s)  # first: a crash may have left it open
+        opened.callback(gate.close)
+        mqtt = MqttSink(config.mqtt, config.broker, config.site, config.line, package.manifest.id)
+        opened.callback(mqtt.close)
         engines = EngineChain(
             config.engines, package.load_golden(), lambda name: open_engine(name, package, config.engines)
         )
         opened.callback(engines.close)
-        source = open_source(config, package)
+        source = open_source(config, package, mqtt.last_part)
         opened.callback(source.close)
-        gate = open_gate(config.gate, config.belt_speed_mm_s)
-        opened.callback(gate.close)
         others = open_sinks(config, package)
         for sink in others:
             opened.callback(sink.close)
-        mqtt = MqttSink(config.mqtt, config.broker, config.site, config.line, package.manifest.id)
-        opened.callback(mqtt.close)
+        mqtt.require_broker()
         speaker = engines.speaker.name if engines.speaker else "none"
         print(f"beltsight: line {config.line} runs, model {package.manifest.id}, engine {speaker}", flush=True)
         line = Line(
@@ -71,25 +77,25 @@ def run_station(config: LineConfig, stop: threading.Event) -> None:
             gate=gate,
             mqtt=mqtt,
             others=others,
+            counters=lambda: count_losses(source, others),
+            watchdog=watchdog,
         )
         line.run(stop.is_set)
 
 
-def open_source(config: LineConfig, package: Package) -> FrameSource:
+def open_source(config: LineConfig, package: Package, last: LastPart | None) -> FrameSource:
     """The configured source; in free-running mode with the tracker behind it. Raises: InputError."""
-    source = open_camera_or_replay(config, package)
     if config.mode == "triggered":
-        return source
+        return open_camera_or_replay(config, package, last)
+    source = open_camera_or_replay(config, package, None)  # which counts views, not parts
     from board.sources.tracked import TrackedSource  # noqa: PLC0415 - each driver only where it is used
 
-    return TrackedSource(source, config.tracker, package.manifest.preprocess.frame_px)
+    return TrackedSource(source, config.tracker, package.manifest.preprocess.frame_px, last)
 
 
-def open_camera_or_replay(config: LineConfig, package: Package) -> FrameSource:
+def open_camera_or_replay(config: LineConfig, package: Package, last: LastPart | None) -> FrameSource:
     if config.source == "belt":
-        from board.sources.belt import BeltSource  # noqa: PLC0415
-
-        return BeltSource(config.belt)
+        return BeltSource(config.belt, last)
     if config.source == "replay":
         from board.sources.replay import ReplaySource  # noqa: PLC0415
 
@@ -111,6 +117,15 @@ def open_sinks(config: LineConfig, package: Package) -> list[ResultSink]:
     if config.recorder.keep != "nothing":
         sinks.append(RecorderSink(config.recorder))
     return sinks
+
+
+def count_losses(source: FrameSource, sinks: list[ResultSink]) -> dict[str, int]:
+    """What source and sinks could not take, for the health report."""
+    recorders = [sink for sink in sinks if isinstance(sink, RecorderSink)]
+    return {
+        "refused_messages": source.refused_messages if isinstance(source, BeltSource) else 0,
+        "recorder_dropped": sum(recorder.dropped for recorder in recorders),
+    }
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
@@ -19,6 +20,14 @@ class FrameSource(Protocol):
         """
 
     def close(self) -> None: ...
+
+
+@dataclass(frozen=True)
+class LastPart:
+    """The newest part that has a verdict: a source that starts again goes on behind it."""
+
+    run: str
+    part_id: int
 
 
 class EndOfStream(Exception):  # noqa: N818 - an end is no error

@@ -1,4 +1,9 @@
-"""Verdicts over MQTT, through the outbox: stored first, published at QoS 1, removed when the broker acknowledged."""
+"""Verdicts over MQTT, through the outbox: stored first, published at QoS 1, removed when the broker acknowledged.
+
+What can be lost: a killed process loses the verdicts of its last `commit_every_ms`, a power cut those of the last
+`sync_every_ms` that the broker had not yet acknowledged. With `commit_every_ms = 0` neither loses any: each verdict is
+on the disk before its part is done. Parts whose verdict was lost that way become UNKNOWN when the station is back.
+"""
 
 from __future__ import annotations
 
@@ -7,25 +12,31 @@ import json
 import queue
 import threading
 import time
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal, TypeVar
 
 import numpy as np
 import paho.mqtt.client as mqtt
 from numpy.typing import NDArray
+from paho.mqtt.reasoncodes import ReasonCode
 
-from board.outbox import Entry, Outbox
+from board.outbox import Item, Outbox
+from board.seams import LastPart
+from board.sinks.delivery import MAX_IN_FLIGHT, Delivery
 from protocol.broker import BrokerSettings, Connected, Will, close_broker, connect_broker
 from protocol.errors import InputError, SinkError
-from protocol.messages import Frame, Verdict, decode_verdict, encode_verdict, rfc3339_now
+from protocol.messages import Frame, Verdict, encode_verdict, rfc3339_now
 from protocol.streams import HEALTH, STATE, VERDICT, Stream, topic
 from protocol.strict import require
 
-MAX_IN_FLIGHT = 64  # verdicts published and not acknowledged: paces a replay after an outage
 RECONNECT_EVERY_S = 2.0
+CONNECT_WITHIN_S = 60.0  # far more than an attempt takes, which has its own deadlines
 IDLE_TURN_S = 0.02
 FLUSH_WITHIN_S = 5.0
+REMOVE_WITHIN_S = 1.0  # acknowledged verdicts leave with the next commit, or after this one of their own
+MAX_UNREMOVED = 256
+REFUSAL_SHOWN_S = 10.0  # how long a refusal of the broker makes the state degraded
 _T = TypeVar("_T")
 LineCondition = Literal["running", "degraded", "stopped", "lost"]
 
@@ -33,14 +44,18 @@ LineCondition = Literal["running", "degraded", "stopped", "lost"]
 @dataclass(frozen=True)
 class MqttSettings:
     outbox: Path = Path("outbox.sqlite")
-    max_stored: int = 100_000  # verdicts kept for an absent broker
+    max_stored: int = 100_000  # verdicts kept for an absent broker, about 100 MB
     when_full: Literal["stop", "drop-oldest"] = "stop"  # stop: reject every part until there is room
-    commit_every_ms: float = 20.0  # verdicts of this time share one commit; 0: one each, before the part is done
+    commit_every_ms: float = 20.0  # verdicts of this time share one commit; 0: one each, synced before the part is done
+    sync_every_ms: float = 1000.0  # commits of this time share one sync to the disk
+    replay_per_s: float = 200.0  # pace of the verdicts that waited for the broker, beside the fresh ones
     broker_at_start: Literal["required", "optional"] = "required"
 
     def __post_init__(self) -> None:
         require(self.max_stored >= 1, "max_stored", "must be 1 or more")
         require(0 <= self.commit_every_ms <= 10_000, "commit_every_ms", "must be 0..10000")
+        require(0 <= self.sync_every_ms <= 600_000, "sync_every_ms", "must be 0..600000")
+        require(1 <= self.replay_per_s <= 1_000_000, "replay_per_s", "must be 1..1000000")
 
 
 @dataclass(frozen=True)
@@ -57,17 +72,20 @@ class MqttSink:
     """One thread owns the outbox and publishes from it; the line only hands verdicts over."""
 
     def __init__(self, settings: MqttSettings, broker: BrokerSettings, site: str, line: str, model_id: str) -> None:
-        """Raises: InputError if the outbox does not open, or the broker is required and does not answer."""
+        """Begins to connect, and does not wait for it. Raises: InputError if the outbox does not open."""
         self._settings, self._broker = settings, broker
         self._site, self._line, self._model_id = site, line, model_id
         self._outbox = Outbox(settings.outbox)
-        self._sent_until = 0
-        self._late_until = 0  # entries up to here were stored while no broker listened
+        self.last_part = self._outbox.last_part  # of the run of this program before this one
+        self._delivery = Delivery(self._outbox, settings.replay_per_s)
         self._offline = True
-        self._in_flight: dict[int, int] = {}  # message id → seq
-        self._incoming: queue.SimpleQueue[bytes] = queue.SimpleQueue()
-        self._acknowledged: queue.SimpleQueue[int] = queue.SimpleQueue()
-        self._removable: list[int] = []  # acknowledged, still in the outbox
+        self._newest_event = ""
+        self._incoming: queue.SimpleQueue[Item] = queue.SimpleQueue()
+        self._uncommitted: list[Item] = []
+        self._answers: queue.SimpleQueue[tuple[int, str]] = queue.SimpleQueue()  # message id, why the broker refused it
+        self._unsynced_since_s: float | None = None
+        self._unremoved_since_s = 0.0
+        self._refusal, self._refusal_until_s = "", 0.0
         self._wake = threading.Event()
         self._committed = threading.Condition()
         self._handed_over = self._stored = 0
@@ -77,18 +95,28 @@ class MqttSink:
         self._connected = Connected()
         self._retry_at_s = 0.0
         self._attempt: threading.Thread | None = None
-        self._state = LineState("running", "", model_id, rfc3339_now())
-        self.dropped = 0
-        if settings.broker_at_start == "required":
-            self._connect()
+        self._attempted = threading.Event()
+        self._refused_at_start: InputError | None = None
+        self._state = LineState("stopped", "starting", model_id, rfc3339_now())
+        self.dropped = 0  # verdicts that a full outbox lost, where that is wanted
+        self.refused = 0  # answers of the broker that it will not have a verdict; it is sent again
         self._thread = threading.Thread(target=self._run, name="mqtt-outbox", daemon=True)
         self._thread.start()
 
+    def require_broker(self) -> None:
+        """Wait for the first attempt to connect, where the settings want that. Raises: InputError if it failed."""
+        if self._settings.broker_at_start == "required":
+            self._attempted.wait(CONNECT_WITHIN_S)
+            if self._refused_at_start:
+                raise self._refused_at_start
+
     def publish(self, frame: Frame, verdict: Verdict, anomaly: NDArray[np.int8] | None) -> None:  # noqa: ARG002
         """Raises: SinkError when the outbox is full or does not take it."""
-        self._refuse_when_full()
-        self._incoming.put(encode_verdict(verdict))
-        self._handed_over += 1
+        if verdict.event_id != self._newest_event:  # the line tries again with one that was taken, but not committed
+            self._refuse_when_full()
+            self._incoming.put(Item(encode_verdict(verdict), LastPart(verdict.run, verdict.part_id)))
+            self._newest_event = verdict.event_id
+            self._handed_over += 1
         if self._settings.commit_every_ms == 0:
             self._wake.set()
             self._await_commit(self._handed_over)
@@ -106,7 +134,34 @@ class MqttSink:
     @property
     def waiting(self) -> int:
         """Verdicts that the broker has not acknowledged."""
-        return self._outbox.count + self._handed_over - self._stored
+        return self._outbox.count - len(self._delivery.acknowledged) + self._handed_over - self._stored
+
+    @property
+    def complaint(self) -> str:
+        """What is wrong with outbox or broker, as far as the line must say it; empty when nothing is."""
+        if not self._thread.is_alive():
+            return "outbox: its thread has ended: start the station again"
+        if self._trouble:
+            return self._trouble
+        if self.dropped and self.waiting >= self._settings.max_stored:
+            return f"outbox is full: {self.dropped} verdicts dropped so far: bring the broker back"
+        if time.monotonic() < self._refusal_until_s:
+            return f"the broker refuses verdicts ({self._refusal}): correct its access rules"
+        return ""
+
+    @property
+    def is_alive(self) -> bool:
+        return self._thread.is_alive()
+
+    def counters(self) -> dict[str, object]:
+        """For the health report."""
+        aside = self._outbox.set_aside
+        return {
+            "unacknowledged": self.waiting,
+            "dropped_verdicts": self.dropped,
+            "refused_by_broker": self.refused,
+            "damaged_outbox": str(aside) if aside else "",
+        }
 
     def close(self) -> None:
         """Flush what the broker takes within a few seconds; the rest stays in the outbox."""
@@ -147,8 +202,8 @@ class MqttSink:
     def _turn(self) -> None:
         try:
             self._watch_link()
-            self._store_incoming()
-            self._remove_acknowledged()
+            self._take_answers()
+            self._store()
             if not self._offline:
                 self._publish_waiting()
             self._trouble = ""
@@ -160,49 +215,76 @@ class MqttSink:
             self._connect_when_due()
         was_offline, self._offline = self._offline, not self._connected.event.is_set()
         if was_offline and not self._offline:
-            self._late_until = self._outbox.last_seq()
+            self._delivery.begin_replay()
             self._publish_state()
 
-    def _store_incoming(self) -> None:
-        payloads = _drain(self._incoming)
-        if not payloads:
+    def _take_answers(self) -> None:
+        for message_id, refusal in _drain(self._answers):
+            if refusal:
+                self.refused += 1
+                self._refusal, self._refusal_until_s = refusal, time.monotonic() + REFUSAL_SHOWN_S
+                self._delivery.note_refused(message_id)
+            else:
+                self._delivery.note_acknowledged(message_id)
+
+    def _store(self) -> None:
+        """Commit what came and what can go, when there is reason to. Raises: SinkError."""
+        self._uncommitted += _drain(self._incoming)
+        if not self._delivery.acknowledged:
+            self._unremoved_since_s = time.monotonic()
+        if not self._uncommitted and not self._must_remove(len(self._delivery.acknowledged)):
+            self._sync_when_due()
             return
         try:
-            self._outbox.add(payloads)
+            self._commit(self._uncommitted)
         except SinkError:
-            for payload in payloads:  # kept in order for the next turn; the line rejects meanwhile
-                self._incoming.put(payload)
+            self._commit([])  # on a full disk this may be what makes room; what came waits for the next turn
             raise
         with self._committed:
-            self._stored += len(payloads)
+            self._stored += len(self._uncommitted)
+            self._uncommitted = []
             self._committed.notify_all()
         self._drop_surplus()
+
+    def _must_remove(self, count: int) -> bool:
+        overdue = time.monotonic() - self._unremoved_since_s > REMOVE_WITHIN_S
+        return count > 0 and (self._closing or overdue or count >= MAX_UNREMOVED)
+
+    def _commit(self, items: list[Item]) -> None:
+        is_synced = bool(items) and (self._settings.commit_every_ms == 0 or self._is_sync_due())
+        removable, self._delivery.acknowledged = self._delivery.acknowledged, []
+        try:
+            self._outbox.store(items, removable, sync=is_synced)
+        except SinkError:
+            self._delivery.acknowledged = removable
+            raise
+        if is_synced:
+            self._unsynced_since_s = None
+        elif items and self._unsynced_since_s is None:
+            self._unsynced_since_s = time.monotonic()
+
+    def _is_sync_due(self) -> bool:
+        since_s = self._unsynced_since_s
+        if since_s is None:
+            return self._settings.sync_every_ms == 0
+        return self._closing or (time.monotonic() - since_s) * 1e3 >= self._settings.sync_every_ms
+
+    def _sync_when_due(self) -> None:
+        if self._unsynced_since_s is not None and self._is_sync_due():
+            self._outbox.sync()
+            self._unsynced_since_s = None
 
     def _drop_surplus(self) -> None:
         surplus = self._outbox.count - self._settings.max_stored
         if surplus > 0 and self._settings.when_full == "drop-oldest":
             self.dropped += self._outbox.drop_oldest(surplus)
 
-    def _remove_acknowledged(self) -> None:
-        acknowledged = (self._in_flight.pop(mid, None) for mid in _drain(self._acknowledged))
-        self._removable += [seq for seq in acknowledged if seq is not None]
-        if self._removable:
-            self._outbox.remove(self._removable)
-            self._removable = []
-
     def _publish_waiting(self) -> None:
-        room = MAX_IN_FLIGHT - len(self._in_flight)
-        if room <= 0 or self._client is None:
+        if self._client is None:
             return
-        for entry in self._outbox.read_after(self._sent_until, room):
-            info = self._client.publish(self._topic(VERDICT), self._payload(entry), qos=VERDICT.qos)
-            self._in_flight[info.mid] = entry.seq
-            self._sent_until = entry.seq
-
-    def _payload(self, entry: Entry) -> bytes:
-        if entry.seq > self._late_until:
-            return entry.payload
-        return encode_verdict(replace(decode_verdict(entry.payload), late=True))
+        for entry in self._delivery.next():
+            info = self._client.publish(self._topic(VERDICT), entry.payload, qos=VERDICT.qos)
+            self._delivery.note_published(info.mid, entry)
 
     # ---- the broker
 
@@ -216,8 +298,11 @@ class MqttSink:
         self._attempt.start()
 
     def _try_to_connect(self) -> None:
-        with contextlib.suppress(InputError):  # an outage: the verdicts wait in the outbox
+        try:
             self._connect()
+        except InputError as error:  # an outage: the verdicts wait in the outbox
+            self._refused_at_start = error
+        self._attempted.set()
 
     def _connect(self) -> None:
         lost = LineState("lost", "the station vanished", self._model_id, rfc3339_now())
@@ -229,8 +314,9 @@ class MqttSink:
         client.max_inflight_messages_set(MAX_IN_FLIGHT)
         client.on_publish = self._on_publish
 
-    def _on_publish(self, _client: mqtt.Client, _data: object, mid: int, *_: object) -> None:
-        self._acknowledged.put(mid)
+    def _on_publish(self, _client: mqtt.Client, _data: object, mid: int, code: ReasonCode, *_: object) -> None:
+        # subtle: in MQTT 5 a broker also acknowledges what it refuses, with a code of 0x80 or above
+        self._answers.put((mid, str(code) if code.is_failure else ""))
 
     def _publish_state(self) -> None:
         if self._client and self._connected.event.is_set():

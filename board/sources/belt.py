@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 import zmq
 
 from board.pictures import decode_frame
+from board.seams import LastPart
 from protocol.errors import MessageError
 from protocol.messages import Frame, Trigger, clock_id
 from protocol.sockets import open_socket
@@ -35,12 +36,13 @@ class BeltSettings:
 class BeltSource:
     """Every part that triggered, or that is missing from the count, comes out of `read` exactly once, in order."""
 
-    def __init__(self, settings: BeltSettings) -> None:
+    def __init__(self, settings: BeltSettings, last: LastPart | None = None) -> None:
+        """`last` has been judged already, before this start: parts of its run that follow it are owed a verdict."""
         self._timeout_ns = int(settings.frame_timeout_ms * NS_PER_MS)
         self._clock = clock_id()
-        self._run = ""
+        self._run = last.run if last else ""
         self._past_runs: deque[str] = deque(maxlen=KEPT_RUNS)
-        self._next_id = 0
+        self._next_id = last.part_id + 1 if last else 0
         self._waiting: deque[Trigger] = deque()  # triggers whose frame has not come
         self._ready: deque[Frame] = deque()
         self.refused_messages = 0

@@ -15,7 +15,7 @@ from statistics import median
 import numpy as np
 from numpy.typing import NDArray
 
-from board.seams import FrameSource
+from board.seams import FrameSource, LastPart
 from board.sources.finder import Blob, Finder
 from protocol.errors import InputError
 from protocol.messages import Frame, Location, Trigger
@@ -91,8 +91,15 @@ class TrackedSource:
     at any rate. What lay beyond the middle when the belt was first seen to move has passed before the run.
     """
 
-    def __init__(self, source: FrameSource, settings: TrackerSettings, frame_px: tuple[int, int]) -> None:
-        """`frame_px` (height, width) of the frames to deliver."""
+    def __init__(
+        self,
+        source: FrameSource,
+        settings: TrackerSettings,
+        frame_px: tuple[int, int],
+        last: LastPart | None = None,
+    ) -> None:
+        """`frame_px` (height, width) of the frames to deliver; the count goes on behind `last` in its run."""
+        self._judged_before = last
         self._source = source
         self._part_px = settings.part_mm * settings.px_per_mm
         self._frame_px = frame_px
@@ -121,7 +128,8 @@ class TrackedSource:
         self._finder = Finder(self._part_px)
         self._tracks: list[Track] = []
         self._step_px = 0.0  # the belt's way from view to view; 0 until it was measured
-        self._next_id = 0
+        last = self._judged_before
+        self._next_id = last.part_id + 1 if last and last.run == first.run else 0
 
     def _take(self, view: Frame) -> None:
         if view.trigger.run != self._last.run:

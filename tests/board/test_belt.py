@@ -14,6 +14,7 @@ import pytest
 from numpy.typing import NDArray
 
 from board.pictures import jpeg_size
+from board.seams import LastPart
 from board.sources.belt import MAX_GAP, BeltSettings, BeltSource
 from protocol.errors import InputError
 from protocol.messages import Frame, Trigger, clock_id
@@ -32,8 +33,8 @@ def grey(level: int, shape: tuple[int, int] = (6, 8)) -> NDArray[np.uint8]:
 class Station:
     """A belt source and the socket of a belt that feeds it."""
 
-    def __init__(self, endpoint: str) -> None:
-        self.source = BeltSource(BeltSettings(endpoint, queue_frames=1000, frame_timeout_ms=TIMEOUT_MS))
+    def __init__(self, endpoint: str, last: LastPart | None = None) -> None:
+        self.source = BeltSource(BeltSettings(endpoint, queue_frames=1000, frame_timeout_ms=TIMEOUT_MS), last)
         self._push = open_socket("PUSH", endpoint, bind=False, high_water_mark=0, linger_ms=0, timeout_ms=2000)
 
     def close(self) -> None:
@@ -139,6 +140,26 @@ def test_a_gap_in_the_count_is_lost_parts(station: Station) -> None:
     station.part(0)
     station.part(4)
     assert station.seen(5) == [(0, ""), (1, "frame lost"), (2, "frame lost"), (3, "frame lost"), (4, "")]
+
+
+def test_after_a_restart_the_parts_that_passed_meanwhile_are_lost_parts(endpoint: str) -> None:
+    with contextlib.closing(Station(endpoint, LastPart("run", 3))) as station:
+        station.part(3)
+        station.part(6)
+        assert station.seen(3) == [(4, "frame lost"), (5, "frame lost"), (6, "")]
+
+
+def test_after_a_restart_the_end_of_the_run_tells_of_them_too(endpoint: str) -> None:
+    with contextlib.closing(Station(endpoint, LastPart("run", 3))) as station:
+        station.end(6)
+        assert station.seen(2) == [(4, "frame lost"), (5, "frame lost")]
+
+
+def test_after_a_restart_another_run_counts_from_anew(endpoint: str) -> None:
+    with contextlib.closing(Station(endpoint, LastPart("old", 3))) as station:
+        station.part(0)
+        station.end(9, "old")
+        assert station.seen(1) == [(0, "")]
 
 
 def test_a_jump_beyond_reason_is_a_new_count(station: Station) -> None:

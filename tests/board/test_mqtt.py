@@ -6,6 +6,7 @@ import contextlib
 import json
 import queue
 import shutil
+import signal
 import socket
 import sqlite3
 import subprocess
@@ -20,11 +21,13 @@ import paho.mqtt.client as mqtt
 import pytest
 from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 
-from board.outbox import Outbox
-from board.sinks.mqtt import MAX_IN_FLIGHT, MqttSettings, MqttSink
+from board.outbox import Item, Outbox
+from board.seams import LastPart
+from board.sinks.delivery import MAX_IN_FLIGHT, MAX_LATE_IN_FLIGHT, Delivery
+from board.sinks.mqtt import MqttSettings, MqttSink
 from protocol.broker import BrokerSettings
 from protocol.errors import InputError, SinkError
-from protocol.messages import Frame, Trigger, Verdict, decode_verdict
+from protocol.messages import Frame, Trigger, Verdict, decode_verdict, encode_verdict
 from sim.station import LOOPBACK, free_port
 
 WITHIN_S = 20.0
@@ -90,12 +93,14 @@ class MortalBroker:
         (folder / "mosquitto.conf").write_text(
             f"listener {self.settings.port} {LOOPBACK}\nallow_anonymous true\n"
             f"persistence true\npersistence_location {folder}/\nuser root\n"
+            f"acl_file {folder}/acl\n"
             "max_inflight_messages 0\n"  # it passes on what it acknowledges, and takes nothing with it into death
         )
+        self._process: subprocess.Popen[bytes] | None = None
+        self.allow("topic readwrite #")
         self.start()
         self.subscribe().close()
-        self._process.terminate()  # writes its file
-        self._process.wait(WITHIN_S)
+        self._end(signal.SIGTERM)  # writes its file
 
     def start(self) -> None:
         with (self._folder / "mosquitto.log").open("ab") as log:
@@ -103,9 +108,21 @@ class MortalBroker:
             self._process = subprocess.Popen(command, stdout=log, stderr=log)
         wait_until(self._listens)
 
+    def allow(self, rule: str) -> None:
+        """Replace the access rules."""
+        (self._folder / "acl").write_text(rule + "\n")
+        (self._folder / "acl").chmod(0o600)
+        if self._process:
+            self._process.send_signal(signal.SIGHUP)
+
     def kill(self) -> None:
-        self._process.kill()
-        self._process.wait(WITHIN_S)
+        self._end(signal.SIGKILL)
+
+    def _end(self, number: signal.Signals) -> None:
+        if self._process:
+            self._process.send_signal(number)
+            self._process.wait(WITHIN_S)
+            self._process = None
 
     def subscribe(self) -> Subscriber:
         return Subscriber(self.settings.port, self._topic, "subscriber")
@@ -142,6 +159,7 @@ def opened(folder: Path, broker: BrokerSettings, site: str = "plant", **settings
     how = MqttSettings(folder / "outbox.sqlite", broker_at_start="optional")
     sink = MqttSink(replace(how, **settings), broker, site, "line1", "trivial")
     try:
+        sink.require_broker()
         yield sink
     finally:
         sink.close()
@@ -192,7 +210,7 @@ def test_what_the_broker_acknowledged_is_deleted(tmp_path: Path, broker: BrokerS
     with opened(tmp_path, broker, "ack", broker_at_start="required") as sink:
         publish(sink, verdict, range(10))
         wait_until(lambda: sink.waiting == 0)
-        assert stored(tmp_path) == 0
+        wait_until(lambda: stored(tmp_path) == 0)
 
 
 def test_closing_flushes(tmp_path: Path, broker: BrokerSettings, verdict: Verdict) -> None:
@@ -214,7 +232,7 @@ def test_the_state_is_retained_and_ends_as_stopped(tmp_path: Path, broker: Broke
 
     with opened(tmp_path, broker, "states", broker_at_start="required") as sink:
         with subscribed(broker, topic) as early:
-            assert next_state(early) == ("running", "")
+            assert next_state(early) == ("stopped", "starting")
             sink.set_state("degraded", "arm: broken")
             assert next_state(early) == ("degraded", "arm: broken")
         with subscribed(broker, topic) as late:
@@ -234,6 +252,7 @@ from pathlib import Path
 from board.sinks.mqtt import MqttSettings, MqttSink
 from protocol.broker import BrokerSettings
 sink = MqttSink(MqttSettings(Path(sys.argv[1])), BrokerSettings(port=int(sys.argv[2])), "will", "line1", "trivial")
+sink.require_broker()
 time.sleep(60)
 """
 
@@ -243,7 +262,7 @@ def test_a_killed_station_is_lost(tmp_path: Path, broker: BrokerSettings) -> Non
     with subscribed(broker, "beltsight/will/line1/state") as subscriber:
         command = [sys.executable, "-c", VANISHING_STATION, str(tmp_path / "outbox.sqlite"), str(broker.port)]
         with subprocess.Popen(command) as station:
-            assert json.loads(subscriber.next().payload)["state"] == "running"
+            assert json.loads(subscriber.next().payload)["state"] == "stopped"
             station.kill()
         assert json.loads(subscriber.next().payload)["state"] == "lost"
     with subscribed(broker, "beltsight/will/+/state") as later:
@@ -283,9 +302,12 @@ def test_a_client_that_is_not_ours_reads_the_verdict(tmp_path: Path, broker: Bro
 
 
 def test_an_absent_broker_says_what_to_do(tmp_path: Path, port: int) -> None:
-    settings = MqttSettings(tmp_path / "outbox.sqlite")
-    with pytest.raises(InputError, match=f"no MQTT broker at {LOOPBACK}:{port} .*: start one, or correct"):
-        MqttSink(settings, BrokerSettings(LOOPBACK, port), "plant", "line1", "trivial")
+    where = BrokerSettings(LOOPBACK, port)
+    with (
+        pytest.raises(InputError, match=f"no MQTT broker at {LOOPBACK}:{port} .*: start one, or correct"),
+        opened(tmp_path, where, broker_at_start="required"),
+    ):
+        pass
 
 
 @needs_mosquitto
@@ -345,10 +367,11 @@ def test_a_restarted_station_sends_what_the_last_one_could_not(
         subscribed(broker, "beltsight/again/line1/verdict") as subscriber,
         opened(tmp_path, broker, "again", broker_at_start="required") as sink,
     ):
+        assert sink.last_part == LastPart("run", 4)
         publish(sink, verdict, [5])
         arrived = subscriber.verdicts(6)
-    assert part_ids(arrived) == list(range(6))
-    assert all(one.late for one in arrived[:5])
+    assert part_ids([one for one in arrived if one.late]) == list(range(5))
+    assert part_ids([one for one in arrived if not one.late]) == [5], "it need not wait for the others"
 
 
 def test_a_full_outbox_stops_the_line(tmp_path: Path, port: int, verdict: Verdict) -> None:
@@ -391,18 +414,190 @@ def test_a_file_that_takes_no_verdict_refuses_the_next_ones_and_recovers(
         other = sqlite3.connect(tmp_path / "outbox.sqlite", isolation_level=None)
         other.execute("BEGIN EXCLUSIVE")
         publish(sink, verdict, [0])
-        wait_until(lambda: refuses(sink, verdict))
+        numbers = iter(range(1, 100_000))
+        wait_until(lambda: refuses(sink, verdict, next(numbers)))
+        assert "database is locked" in sink.complaint
         other.close()
-        wait_until(lambda: stored(tmp_path) >= 1)
-        wait_until(lambda: not refuses(sink, verdict))
+        wait_until(lambda: not refuses(sink, verdict, next(numbers)))
+        wait_until(lambda: sink.complaint == "" and stored(tmp_path) == sink.waiting)
+    outbox = Outbox(tmp_path / "outbox.sqlite")
+    kept = [decode_verdict(entry.payload).part_id for entry in outbox.read_after(0, 100_000)]
+    assert kept == sorted(set(kept)), "in order, and each once"
+    assert outbox.last_part == LastPart("run", kept[-1])
+    outbox.close()
 
 
-def refuses(sink: MqttSink, verdict: Verdict) -> bool:
+def refuses(sink: MqttSink, verdict: Verdict, number: int) -> bool:
     try:
-        publish(sink, verdict, [1])
+        publish(sink, verdict, [number])
     except SinkError as error:
         return "database is locked" in str(error)
     return False
+
+
+def test_a_verdict_that_could_not_be_committed_at_once_is_not_stored_twice(
+    tmp_path: Path, port: int, verdict: Verdict
+) -> None:
+    """The line hands it over again until it is on the disk."""
+    with opened(tmp_path, BrokerSettings(LOOPBACK, port), commit_every_ms=0) as sink:
+        other = sqlite3.connect(tmp_path / "outbox.sqlite", isolation_level=None)
+        other.execute("BEGIN EXCLUSIVE")
+        wait_until(lambda: refuses(sink, verdict, 0))
+        other.close()
+        wait_until(lambda: not refuses(sink, verdict, 0))
+        wait_until(lambda: stored(tmp_path) == 1)
+        time.sleep(0.1)
+        assert stored(tmp_path) == sink.waiting == 1
+
+
+@needs_mosquitto
+def test_a_verdict_that_the_broker_refuses_is_kept_and_sent_again(
+    tmp_path: Path, mortal: MortalBroker, verdict: Verdict
+) -> None:
+    """MQTT 5 acknowledges also what the access rules forbid, with a code that says so."""
+    mortal.allow("topic readwrite nothing/#")
+    mortal.start()
+    with opened(tmp_path, mortal.settings, broker_at_start="required") as sink:
+        publish(sink, verdict, range(3))
+        wait_until(lambda: sink.refused >= 3)
+        assert (sink.waiting, stored(tmp_path)) == (3, 3)
+        assert "refuses verdicts (Not authorized)" in sink.complaint
+        assert sink.counters()["refused_by_broker"] == sink.refused
+        mortal.allow("topic readwrite #")
+        with contextlib.closing(mortal.subscribe()) as subscriber:
+            arrived = subscriber.verdicts(3)
+        wait_until(lambda: sink.waiting == 0)
+    assert part_ids(arrived) == [0, 1, 2]
+    assert all(one.late for one in arrived)
+
+
+@needs_mosquitto
+def test_a_replay_is_paced_and_leaves_room_for_fresh_verdicts(
+    tmp_path: Path, mortal: MortalBroker, verdict: Verdict
+) -> None:
+    with opened(tmp_path, mortal.settings, replay_per_s=40.0) as sink:
+        publish(sink, verdict, range(100))
+        wait_until(lambda: stored(tmp_path) == 100)
+        mortal.start()
+        with contextlib.closing(mortal.subscribe()) as subscriber:
+            first = subscriber.verdicts(1)
+            started_s = time.monotonic()
+            publish(sink, verdict, [100])
+            arrived = first + subscriber.verdicts(100)
+            lasted_s = time.monotonic() - started_s
+    late = part_ids([one for one in arrived if one.late])
+    assert late == list(range(100))
+    assert part_ids(arrived).index(100) < 60, "it overtook the rest of the 100"
+    assert lasted_s > (100 - 2 * MAX_LATE_IN_FLIGHT) / 40
+
+
+def test_counters_name_what_was_lost(tmp_path: Path, port: int, verdict: Verdict) -> None:
+    (tmp_path / "outbox.sqlite").write_bytes(b"no database" * 100)
+    with opened(tmp_path, BrokerSettings(LOOPBACK, port), max_stored=2, when_full="drop-oldest") as sink:
+        publish(sink, verdict, range(5))
+        wait_until(lambda: sink.dropped == 3)
+        assert sink.counters() == {
+            "unacknowledged": 2,
+            "dropped_verdicts": 3,
+            "refused_by_broker": 0,
+            "damaged_outbox": str(tmp_path / "outbox.sqlite.damaged-1"),
+        }
+        assert "outbox is full: 3 verdicts dropped so far" in sink.complaint
+
+
+# ---- the order of delivery
+
+
+class Clock:
+    now_s = 100.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
+@pytest.fixture
+def outbox(tmp_path: Path) -> Iterator[Outbox]:
+    with contextlib.closing(Outbox(tmp_path / "outbox.sqlite")) as opened_outbox:
+        yield opened_outbox
+
+
+def store(outbox: Outbox, sample: Verdict, numbers: Iterable[int]) -> None:
+    payloads = (encode_verdict(replace(sample, part_id=number)) for number in numbers)
+    outbox.store([Item(payload, LastPart("run", 0)) for payload in payloads])
+
+
+def take(delivery: Delivery, from_id: int = 0) -> list[tuple[int, bool]]:
+    """Publish what is due: part ids, and whether they are marked as late."""
+    taken = []
+    for message_id, entry in enumerate(delivery.next(), from_id):
+        delivery.note_published(message_id, entry)
+        one = decode_verdict(entry.payload)
+        taken.append((one.part_id, one.late))
+    return taken
+
+
+def test_what_was_on_its_way_when_the_link_broke_is_not_replayed(outbox: Outbox, verdict: Verdict) -> None:
+    """The client sends that again by itself."""
+    delivery = Delivery(outbox, 1000.0, Clock())
+    store(outbox, verdict, range(4))
+    assert take(delivery) == [(0, False), (1, False), (2, False), (3, False)]
+    delivery.note_acknowledged(0)
+    store(outbox, verdict, [4])
+    delivery.begin_replay()
+    store(outbox, verdict, [5])
+    assert take(delivery, 10) == [(5, False), (4, True)]
+    for message_id in (1, 2, 3, 10, 11):
+        delivery.note_acknowledged(message_id)
+    assert delivery.acknowledged == [1, 2, 3, 4, 6, 5]
+
+
+def test_a_second_outage_during_a_replay_sends_nothing_twice(outbox: Outbox, verdict: Verdict) -> None:
+    clock = Clock()
+    store(outbox, verdict, range(100))
+    delivery = Delivery(outbox, 10.0, clock)
+    delivery.begin_replay()
+    first = take(delivery)
+    assert first == [(number, True) for number in range(MAX_LATE_IN_FLIGHT)]
+    store(outbox, verdict, [100])
+    assert take(delivery, 500) == [(100, False)]
+    delivery.begin_replay()
+    store(outbox, verdict, [101])
+    assert take(delivery, 600) == [(101, False)]
+    for message_id in (*range(MAX_LATE_IN_FLIGHT), 500, 600):
+        delivery.note_acknowledged(message_id)
+    clock.now_s += 1.05
+    assert take(delivery, 700) == [(number, True) for number in range(32, 42)], "ten a second"
+    assert take(delivery, 800) == []
+
+
+def test_a_long_pause_is_no_burst(outbox: Outbox, verdict: Verdict) -> None:
+    clock = Clock()
+    store(outbox, verdict, range(300))
+    delivery = Delivery(outbox, 10.0, clock)
+    delivery.begin_replay()
+    clock.now_s += 3600
+    assert len(take(delivery)) == MAX_LATE_IN_FLIGHT
+
+
+def test_a_refused_verdict_waits_and_comes_again_in_order(outbox: Outbox, verdict: Verdict) -> None:
+    clock = Clock()
+    delivery = Delivery(outbox, 1000.0, clock)
+    store(outbox, verdict, range(3))
+    assert take(delivery) == [(0, False), (1, False), (2, False)]
+    for message_id in (2, 0):
+        delivery.note_refused(message_id)
+    assert take(delivery, 10) == []
+    clock.now_s += 5.1
+    assert take(delivery, 20) == [(0, True), (2, True)], "1 is still on its way"
+
+
+def test_bytes_that_are_no_verdict_do_not_stop_the_others(outbox: Outbox, verdict: Verdict) -> None:
+    """Out of a file that was damaged."""
+    outbox.store([Item(b"\xff{", LastPart("run", 0)), Item(b"[1]", LastPart("run", 1))])
+    store(outbox, verdict, [2])
+    delivery = Delivery(outbox, 1000.0, Clock())
+    delivery.begin_replay()
+    assert [entry.payload[:3] for entry in delivery.next()] == [b"\xff{", b"[1]", b'{"e']
 
 
 def test_closing_without_a_broker_does_not_wait(tmp_path: Path, port: int, verdict: Verdict) -> None:

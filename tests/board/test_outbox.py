@@ -1,17 +1,22 @@
-"""Verdicts wait in a file, in order, through a crash."""
+"""Verdicts wait in a file, in order, through a crash, a power cut and damage."""
 
 from __future__ import annotations
 
+import json
+import os
+import random
+import shutil
 import signal
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
-from board.outbox import Outbox
+from board.outbox import Item, Outbox, part_of
+from board.seams import LastPart
 from protocol.errors import InputError, SinkError
 
 
@@ -31,75 +36,121 @@ def reopen(tmp_path: Path) -> Iterator[Callable[[], Outbox]]:
         outbox.close()
 
 
-def payloads(outbox: Outbox, after: int = 0, limit: int = 100) -> list[bytes]:
-    return [entry.payload for entry in outbox.read_after(after, limit)]
+def payload(part_id: int) -> bytes:
+    """As long as a verdict is."""
+    return json.dumps({"run": "run", "part_id": part_id, "event_id": f"event-{part_id}", "reason": "x" * 600}).encode()
+
+
+def item(part_id: int) -> Item:
+    return Item(payload(part_id), LastPart("run", part_id))
+
+
+def items(part_ids: Sequence[int]) -> list[Item]:
+    return [item(part_id) for part_id in part_ids]
+
+
+def part_ids(outbox: Outbox, after: int = 0, limit: int = 10_000) -> list[int]:
+    """A payload that is none, because its bytes were damaged, shows as -1."""
+    parts = [part_of(entry.payload) for entry in outbox.read_after(after, limit)]
+    return [part.part_id if part else -1 for part in parts]
 
 
 def test_entries_come_back_in_order(reopen: Callable[[], Outbox]) -> None:
     outbox = reopen()
-    outbox.add([b"a", b"b"])
-    outbox.add([b"c"])
-    assert payloads(outbox) == [b"a", b"b", b"c"]
-    assert payloads(outbox, limit=2) == [b"a", b"b"]
+    outbox.store(items([5, 3]))
+    outbox.store([item(4)])
+    assert part_ids(outbox) == [5, 3, 4]
+    assert part_ids(outbox, limit=2) == [5, 3]
     second = outbox.read_after(0, 2)[1]
-    assert payloads(outbox, second.seq) == [b"c"]
-    assert outbox.last_seq() > second.seq
+    assert part_ids(outbox, second.seq) == [4]
+    assert outbox.last_seq > second.seq
 
 
 def test_what_is_removed_is_gone_and_its_number_is_not_given_again(reopen: Callable[[], Outbox]) -> None:
     outbox = reopen()
-    outbox.add([b"a"])
-    seq = outbox.last_seq()
-    outbox.remove([seq])
-    assert (payloads(outbox), outbox.count, outbox.last_seq()) == ([], 0, 0)
+    outbox.store([item(0)])
+    seq = outbox.last_seq
+    outbox.store([], [seq])
+    assert (part_ids(outbox), outbox.count, outbox.last_seq) == ([], 0, seq)
     outbox = reopen()
-    outbox.add([b"b"])
-    assert outbox.last_seq() > seq
+    assert outbox.last_seq == seq
+    outbox.store([item(1)])
+    assert outbox.last_seq == seq + 1
 
 
-def test_a_restart_finds_what_was_stored(reopen: Callable[[], Outbox]) -> None:
-    reopen().add([b"a", b"b"])
+def test_storing_and_removing_are_one(reopen: Callable[[], Outbox]) -> None:
     outbox = reopen()
-    assert (payloads(outbox), outbox.count) == ([b"a", b"b"], 2)
+    outbox.store(items([0, 1]))
+    first = outbox.read_after(0, 1)[0].seq
+    outbox.store(items([2, 3]), [first])
+    assert (part_ids(outbox), outbox.count) == ([1, 2, 3], 3)
+
+
+def test_a_restart_finds_what_was_stored_and_which_part_came_last(reopen: Callable[[], Outbox]) -> None:
+    outbox = reopen()
+    assert outbox.last_part is None
+    outbox.store(items([7, 8]))
+    outbox = reopen()
+    assert (part_ids(outbox), outbox.count, outbox.last_part) == ([7, 8], 2, LastPart("run", 8))
+    outbox.store([], [entry.seq for entry in outbox.read_after(0, 9)])
+    assert reopen().last_part == LastPart("run", 8), "also when it has long been delivered"
 
 
 def test_the_oldest_are_dropped_and_the_count_stays_true(reopen: Callable[[], Outbox]) -> None:
     outbox = reopen()
-    outbox.add([b"a", b"b", b"c"])
+    outbox.store(items([0, 1, 2]))
     first = outbox.read_after(0, 1)[0].seq
     assert outbox.drop_oldest(2) == 2
-    assert (payloads(outbox), outbox.count) == ([b"c"], 1)
-    outbox.remove([first])
+    assert (part_ids(outbox), outbox.count) == ([2], 1)
+    outbox.store([], [first])
     assert outbox.count == 1, "it had been dropped before"
     assert outbox.drop_oldest(9) == 1
     assert outbox.count == 0
 
 
-def test_nothing_to_add_or_remove_is_nothing(reopen: Callable[[], Outbox]) -> None:
+def test_nothing_to_store_or_remove_is_nothing(reopen: Callable[[], Outbox]) -> None:
     outbox = reopen()
-    outbox.add([])
-    outbox.remove([])
-    assert outbox.count == 0
+    outbox.store([])
+    outbox.sync()
+    assert (outbox.count, outbox.last_part) == (0, None)
 
 
 CRASHING = """
 import os, signal, sys
 from pathlib import Path
 from board.outbox import Outbox
+from tests.board.test_outbox import item
 outbox = Outbox(Path(sys.argv[1]))
 for number in range(50):
-    outbox.add([b"%d" % number])
+    outbox.store([item(number)], sync=sys.argv[2] == "synced")
 os.kill(os.getpid(), signal.SIGKILL)
 """
 
 
-def test_a_killed_process_loses_nothing_it_had_stored(tmp_path: Path) -> None:
-    path = tmp_path / "outbox.sqlite"
-    killed = subprocess.run([sys.executable, "-c", CRASHING, str(path)], check=False, timeout=30)
+def run_crashing(path: Path, how: str, *tracer: str) -> None:
+    command = [*tracer, sys.executable, "-c", CRASHING, str(path), how]
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2])}
+    killed = subprocess.run(command, check=False, timeout=60, env=environment)
     assert killed.returncode == -signal.SIGKILL
-    outbox = Outbox(path)
-    assert payloads(outbox) == [b"%d" % number for number in range(50)]
+
+
+def test_a_killed_process_loses_nothing_it_had_stored(tmp_path: Path) -> None:
+    run_crashing(tmp_path / "outbox.sqlite", "unsynced")
+    outbox = Outbox(tmp_path / "outbox.sqlite")
+    assert (part_ids(outbox), outbox.last_part) == (list(range(50)), LastPart("run", 49))
     outbox.close()
+
+
+@pytest.mark.parametrize(("how", "least", "most"), [("synced", 50, 80), ("unsynced", 0, 8)])
+def test_a_synced_commit_waits_for_the_disk_and_another_does_not(
+    tmp_path: Path, how: str, least: int, most: int
+) -> None:
+    """Counted by the kernel's own trace, in 50 commits; the rest is the making of the file."""
+    if not shutil.which("strace"):
+        pytest.skip("strace is not installed")
+    log = tmp_path / "trace"
+    run_crashing(tmp_path / "outbox.sqlite", how, "strace", "-f", "-e", "trace=fsync,fdatasync", "-o", str(log))
+    assert least <= log.read_text().count("sync(") <= most
 
 
 def test_a_database_that_another_program_holds_is_a_sink_error(tmp_path: Path) -> None:
@@ -107,35 +158,124 @@ def test_a_database_that_another_program_holds_is_a_sink_error(tmp_path: Path) -
     other = sqlite3.connect(tmp_path / "outbox.sqlite", isolation_level=None)
     other.execute("BEGIN EXCLUSIVE")
     with pytest.raises(SinkError, match="outbox: database is locked"):
-        outbox.add([b"a"])
+        outbox.store([item(0)])
     other.close()
-    outbox.add([b"b"])
-    assert (payloads(outbox), outbox.count) == ([b"b"], 1)
+    outbox.store([item(1)])
+    assert (part_ids(outbox), outbox.count, outbox.set_aside) == ([1], 1, None)
+    outbox.close()
+
+
+def filled(path: Path, count: int) -> None:
+    outbox = Outbox(path)
+    outbox.store(items(range(count)))
     outbox.close()
 
 
 @pytest.mark.parametrize("content", [b"this is no database" * 100, b"SQLite format 3\0" + b"\xff" * 5000])
-def test_a_file_that_is_no_outbox_says_what_to_do(tmp_path: Path, content: bytes) -> None:
+def test_a_file_that_is_no_outbox_is_kept_beside_a_new_one(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "outbox.sqlite"
     path.write_bytes(content)
-    with pytest.raises(InputError, match=r"outbox .*: make its folder writable, or move the file away"):
-        Outbox(path)
-    assert path.read_bytes() == content
-
-
-def test_a_damaged_outbox_says_what_to_do(tmp_path: Path) -> None:
-    path = tmp_path / "outbox.sqlite"
     outbox = Outbox(path)
-    outbox.add([b"x" * 5000] * 20)
+    assert outbox.set_aside == tmp_path / "outbox.sqlite.damaged-1"
+    assert outbox.set_aside.read_bytes() == content
+    outbox.store([item(0)])
+    assert part_ids(outbox) == [0]
     outbox.close()
+
+
+def test_a_second_damaged_file_does_not_replace_the_first(tmp_path: Path) -> None:
+    path = tmp_path / "outbox.sqlite"
+    for number in (1, 2):
+        path.write_bytes(b"no database" * number * 100)
+        Outbox(path).close()
+        assert (tmp_path / f"outbox.sqlite.damaged-{number}").stat().st_size == 1100 * number
+
+
+def test_what_can_be_read_of_a_damaged_outbox_is_kept(tmp_path: Path) -> None:
+    path = tmp_path / "outbox.sqlite"
+    filled(path, 200)
     with path.open("r+b") as file:
-        file.seek(4096)
-        file.write(b"\xff" * 8192)
-    with pytest.raises(InputError, match="or move the file away"):
-        Outbox(path)
+        file.seek(80 * 1024)
+        file.write(b"\xff" * 1024)
+    outbox = Outbox(path)
+    kept = part_ids(outbox)
+    assert 190 < len(kept) < 200
+    assert kept == sorted(kept)
+    assert (outbox.count, outbox.last_part) == (len(kept), LastPart("run", 199))
+    outbox.store([item(200)])
+    assert outbox.last_seq == 201, "numbers go on behind those that were lost"
+    outbox.close()
+
+
+def test_an_outbox_that_is_damaged_while_it_is_open_is_replaced(tmp_path: Path) -> None:
+    path = tmp_path / "outbox.sqlite"
+    filled(path, 4000)  # more than SQLite keeps in memory
+    outbox = Outbox(path)
+    with path.open("r+b") as file:
+        file.seek(1 << 20)
+        file.write(b"\xff" * (1 << 20))
+    with pytest.raises(SinkError, match=r"damaged-1, a new one is begun"):
+        outbox.read_after(0, 10_000)
+    kept = part_ids(outbox)
+    assert 500 < len(kept) < 4000
+    outbox.store([item(4000)])
+    assert (part_ids(outbox)[-1], outbox.last_seq, outbox.count) == (4000, 4001, len(kept) + 1)
+    outbox.close()
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_no_damage_keeps_the_station_from_starting(tmp_path: Path, seed: int) -> None:
+    """Bytes anywhere in the file, or in its log, are overwritten, or its end is missing."""
+    draw = random.Random(seed)
+    path = tmp_path / "outbox.sqlite"
+    run_short(path)
+    victim = path if draw.random() < 0.5 else path.with_name(path.name + "-wal")
+    size = victim.stat().st_size
+    with victim.open("r+b") as file:
+        if draw.random() < 0.2:
+            file.truncate(draw.randrange(size + 1))
+        else:
+            at = draw.choice([draw.randrange(size), draw.randrange(min(size, 200))])
+            file.seek(at)
+            file.write(draw.randbytes(draw.choice([1, 16, 4096])))
+    outbox = Outbox(path)
+    kept = [part_id for part_id in part_ids(outbox) if part_id >= 0]
+    assert kept == sorted(set(kept))
+    assert set(kept) <= set(range(30))
+    outbox.store([item(30)])
+    assert part_ids(outbox)[-1] == 30
+    outbox.close()
+
+
+def run_short(path: Path) -> None:
+    """As a killed station leaves them: the file, and its log with the latest commits."""
+    outbox = Outbox(path)
+    outbox.store(items(range(20)))
+    outbox.close()
+    outbox = Outbox(path)
+    outbox.store(items(range(20, 30)))
+    for suffix in ("", "-wal"):
+        shutil.copy(path.with_name(path.name + suffix), path.with_name(f"copy{suffix}"))
+    outbox.close()
+    for suffix in ("", "-wal"):
+        path.with_name(f"copy{suffix}").rename(path.with_name(path.name + suffix))
 
 
 def test_a_folder_that_cannot_be_made_says_what_to_do(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="make its folder writable"):
         Outbox(tmp_path / "file" / "outbox.sqlite")
+
+
+def test_an_outbox_that_another_program_holds_is_not_replaced(tmp_path: Path) -> None:
+    path = tmp_path / "outbox.sqlite"
+    filled(path, 3)
+    other = sqlite3.connect(path, isolation_level=None)
+    other.execute("PRAGMA locking_mode = EXCLUSIVE")
+    other.execute("BEGIN EXCLUSIVE")
+    with pytest.raises(InputError, match="locked"):
+        Outbox(path)
+    other.close()
+    outbox = Outbox(path)
+    assert (outbox.count, outbox.set_aside) == (3, None)
+    outbox.close()

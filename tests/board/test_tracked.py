@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from board.seams import EndOfStream
+from board.seams import EndOfStream, LastPart
 from board.sources.replay import ReplaySettings, ReplaySource
 from board.sources.tracked import TrackedSource, TrackerSettings
 from protocol.errors import InputError
@@ -56,6 +56,14 @@ def read_all(source: TrackedSource) -> list[Frame]:
     except EndOfStream:
         source.close()
     return frames
+
+
+def test_after_a_restart_the_count_of_the_run_goes_on() -> None:
+    """A number that was given already would be a second verdict for that part."""
+    views = draw_run([(-100, 240), (-400, 240)], 20, 60)
+    for last, first_id in ((LastPart("run", 41), 42), (LastPart("another", 41), 0)):
+        frames = read_all(TrackedSource(Film(views), TrackerSettings(), FRAME_PX, last))
+        assert [frame.trigger.part_id for frame in frames] == [first_id, first_id + 1]
 
 
 def view_of(number: int, image: NDArray[np.uint8] | None, run: str = "run") -> Frame:
