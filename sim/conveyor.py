@@ -41,8 +41,10 @@ from sim.view import Scenery, View, print_summary
 REFRESH_S = 0.1
 INTERRUPTED = 130  # what shells report for a command that Ctrl-C ended
 READY_WITHIN_S = 30.0
+COMPILED_WITHIN_S = 900.0  # the simulated overlay, when its design is new
 HEALTH_WITHIN_S = 2.5  # the board reports every second
 QUIET_S = 5.0  # after the last frame: without a verdict for so long, what is missing is lost
+SIMULATED_QUIET_S = 60.0  # the same, for the simulated overlay
 TYPICAL_PART_MM = 76.0  # oranges and bottle mouths as they are rendered
 UNHURRIED_MM = 4000.0  # gate distance when the belt waits for the board: no part races the gate
 
@@ -89,12 +91,14 @@ def run_line(options: argparse.Namespace, console: Console, stop: threading.Even
             if stop.is_set():
                 raise Interrupted
 
-        verdicts.wait_until_running(check, READY_WITHIN_S)
+        is_simulated = "fpga-sim" in options.engine
+        verdicts.wait_until_running(check, COMPILED_WITHIN_S if is_simulated else READY_WITHIN_S)
         began_s = time.monotonic()
         feed.start(traffic.exposures, traffic.frames)
         hint = f"verdicts: mosquitto_sub -h {station.broker.host} -p {station.broker.port} -t 'beltsight/#'"
         with View(console, Scenery(title(options, manifest), hint, traffic.parts)) as view:
-            watch(traffic, feed, verdicts, view, check)
+            quiet_s = SIMULATED_QUIET_S if is_simulated else QUIET_S
+            watch(traffic, feed, verdicts, view, check, quiet_s=quiet_s)
         ended_ns = verdicts.latest_ns or time.monotonic_ns()
         verdicts.wait_for_health(HEALTH_WITHIN_S)
         if gallery:
@@ -135,6 +139,7 @@ def start_station(options: argparse.Namespace, manifest: Manifest, started: cont
         belt_speed_mm_s=options.speed,
         gate_distance_mm=UNHURRIED_MM if options.as_fast_as_possible else 300.0,
         part_mm=TYPICAL_PART_MM if options.source == "rendered" else CARD_MM,
+        engines=tuple(options.engine),
         runtime=options.runtime,
         record=options.record,
         mqtt_port=options.mqtt_port or free_port(),
@@ -153,8 +158,10 @@ def start_station(options: argparse.Namespace, manifest: Manifest, started: cont
     return Station(mqtt, f"{address}:{settings.belt_port}", f"{address}:{settings.tap_port}", check)
 
 
-def watch(traffic: Traffic, feed: Feed, verdicts: Verdicts, view: View, check: Callable[[], None]) -> None:
-    """Draw until every part has its verdict, or nothing has come for QUIET_S after the last frame."""
+def watch(
+    traffic: Traffic, feed: Feed, verdicts: Verdicts, view: View, check: Callable[[], None], *, quiet_s: float
+) -> None:
+    """Draw until every part has its verdict, or nothing has come for `quiet_s` after the last frame."""
     quiet_since_s = time.monotonic()
     seen = 0
 
@@ -169,7 +176,7 @@ def watch(traffic: Traffic, feed: Feed, verdicts: Verdicts, view: View, check: C
         view.show(verdicts.items, known(), verdicts.state)
         if len(verdicts.items) != seen or not feed.finished.is_set():
             seen, quiet_since_s = len(verdicts.items), time.monotonic()
-        if time.monotonic() - quiet_since_s > QUIET_S:
+        if time.monotonic() - quiet_since_s > quiet_s:
             break
     view.show(verdicts.items, known(), verdicts.state, is_last=True)
 

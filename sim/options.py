@@ -48,6 +48,14 @@ def parse_options() -> argparse.Namespace:
     pace.add_argument("--as-fast-as-possible", action="store_true", help="the belt waits for the board")
     add("--distinct", type=int, help="draw only so many parts and repeat them")
     add(
+        "--engine",
+        nargs="+",
+        choices=("fpga", "fpga-sim", "arm"),
+        default=["arm"],
+        help="of the board, in the order in which they are tried; fpga-sim takes a second or more for a part, "
+        "so give it a slow belt (default: arm)",
+    )
+    add(
         "--runtime",
         choices=("auto", "onnxruntime", "opencv"),
         default="auto",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
+import json
 import shutil
 import socket
 import subprocess
@@ -36,6 +37,7 @@ class StationSettings:
     mqtt_port: int
     belt_port: int
     tap_port: int
+    engines: tuple[str, ...] = ("arm",)  # in the order in which they are tried
 
 
 class Process:
@@ -116,7 +118,11 @@ belt_speed_mm_s = {float(settings.belt_speed_mm_s)}
 endpoint = "tcp://{LOOPBACK}:{settings.belt_port}"
 
 [engines]
+order = {json.dumps(settings.engines)}
 runtime = "{settings.runtime}"
+
+[engines.fpga]
+bitstream = '{ROOT / "build" / "overlay" / "beltsight.bit"}'
 
 [tracker]
 px_per_mm = {RENDER_PX_PER_MM}

@@ -77,19 +77,19 @@ class SimulatedFabric:
         self._simulator.close()
 
 
-def find_library() -> Path:
+def find_library(folder: Path = BUILD) -> Path:
     """The compiled simulation of the design as it is. Raises: EngineError naming what is not installed."""
-    named = BUILD / f"design-{_digest_design()}"
+    named = folder / f"design-{_digest_design()}"
     if named.exists():
         return named
+    if not shutil.which("g++"):
+        raise EngineError("fpga-sim is compiled with g++, which is not installed: install g++")
     try:
         from board.overlay.hardware.overlay import emit_verilog  # noqa: PLC0415 - needs Amaranth, the board does not
     except ImportError as error:
         raise EngineError(f"fpga-sim needs Amaranth ({error}): pip install 'beltsight[overlay]'") from None
-    if not shutil.which("g++"):
-        raise EngineError("fpga-sim is compiled with g++, which is not installed: install g++")
     try:
-        library = build_library(emit_verilog(), BUILD)
+        library = build_library(emit_verilog(), folder)
     except OverlayError as error:
         raise EngineError(str(error)) from None
     made = named.with_name(f"{named.name}.{os.getpid()}")
