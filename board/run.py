@@ -16,7 +16,7 @@ if not __package__:  # started as a file: import from the repository, not from t
 import cv2
 
 from board.config import LineConfig, load_config
-from board.engines.chain import EngineChain, open_engine
+from board.engines.chain import EngineChain, connect_remote, open_engine
 from board.gate import open_gate
 from board.line import Line
 from board.seams import FrameSource, LastPart, ResultSink
@@ -57,8 +57,11 @@ def run_station(config: LineConfig, stop: threading.Event) -> None:
         opened.callback(gate.close)
         mqtt = MqttSink(config.mqtt, config.broker, config.site, config.line, package.manifest.id)
         opened.callback(mqtt.close)
+        remote = connect_remote(package, config.engines)
+        if remote:
+            opened.callback(remote.close)
         engines = EngineChain(
-            config.engines, package.load_golden(), lambda name: open_engine(name, package, config.engines)
+            config.engines, package.load_golden(), lambda name: open_engine(name, package, config.engines, remote)
         )
         opened.callback(engines.close)
         source = open_source(config, package, mqtt.last_part)
