@@ -31,6 +31,8 @@ class AxiLite(Elaboratable):
         m.d.comb += [
             self.awready.eq(~have_address),
             self.wready.eq(~have_data),
+            self.bresp.eq(0),
+            self.rresp.eq(0),
             # a write of less than 32 bits does nothing
             self.write.eq(have_address & have_data & ~self.bvalid & whole),
         ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from amaranth.hdl import Cat, Module, Mux, Signal, signed
@@ -52,18 +53,20 @@ class ComputeUnit(Elaboratable):
         parameters = self._parameters(m, prepare)
         m.d.comb += [sequencer.start.eq(start), results.start.eq(start), self.finished.eq(results.finished)]
 
-        countdown = Signal(range(WeightMemory.READ_CYCLES + 1))
+        countdown = Signal(range(WeightMemory.READ_CYCLES))
         with m.FSM():
             with m.State("IDLE"):
                 m.d.comb += [self.idle.eq(1), self.instruction.ready.eq(1)]
                 with m.If(self.instruction.valid):
-                    m.d.sync += [current.eq(self.instruction.payload), countdown.eq(WeightMemory.READ_CYCLES)]
+                    m.d.sync += [current.eq(self.instruction.payload), countdown.eq(WeightMemory.READ_CYCLES - 1)]
                     m.next = "PREPARE"
             with m.State("PREPARE"):
                 m.d.sync += countdown.eq(countdown - 1)
                 with m.If(countdown == 0):
-                    m.d.comb += [prepare.eq(1), start.eq(1)]
-                    m.next = "RUN"
+                    m.next = "START"
+            with m.State("START"):
+                m.d.comb += [prepare.eq(1), start.eq(1)]
+                m.next = "RUN"
             with m.State("RUN"), m.If(results.finished):
                 m.next = "IDLE"
 
@@ -107,16 +110,22 @@ class ComputeUnit(Elaboratable):
         step = _Step(sequencer.valid, sequencer.first, sequencer.last, sequencer.weight)
         for _ in range(Addresses.CYCLES):
             step = step.register(m, enable)
+        ready = _Step(
+            step.valid, step.first, step.last, step.weight, address=addresses.address, outside=addresses.outside
+        )
+        # A step that is refused waits aside, so that the sequencer hears of it a cycle later and from a register.
+        refused, aside = Signal(), ready.register(m, enable)
+        step = ready.unless(m, refused, aside)
         memory = self.activations
-        inside = Cat(~outside & step.valid for outside in addresses.outside)
+        m.d.sync += refused.eq(step.valid & ~memory.step_grant)
         m.d.comb += [
-            memory.step.eq(inside),
-            *(to.eq(value) for to, value in zip(memory.step_address, addresses.address, strict=True)),
-            enable.eq(~step.valid | memory.step_grant),
+            memory.step.eq(Cat(~outside & step.valid for outside in step.outside)),
+            *(to.eq(value) for to, value in zip(memory.step_address, step.address, strict=True)),
+            enable.eq(~refused),
             self.stepped.eq(step.valid & memory.step_grant),
             self.blocked.eq(step.valid & ~memory.step_grant),
         ]
-        return _Step(self.stepped, step.first, step.last, step.weight, addresses.outside)
+        return _Step(self.stepped, step.first, step.last, step.weight, outside=step.outside)
 
     def _compute(self, m: Module, f: Any, step: Any, parameters: Any, results: Results) -> None:
         bias, shift = parameters
@@ -166,19 +175,37 @@ class ComputeUnit(Elaboratable):
 class _Step:
     """What travels with a step."""
 
-    def __init__(self, valid: Any, first: Any, last: Any, weight: Any, outside: Any = ()) -> None:
-        self.valid, self.first, self.last, self.weight, self.outside = valid, first, last, weight, outside
+    def __init__(
+        self,
+        valid: Any,
+        first: Any,
+        last: Any,
+        weight: Any,
+        *,
+        address: Sequence[Any] = (),
+        outside: Sequence[Any] = (),
+    ) -> None:
+        self.valid, self.first, self.last, self.weight = valid, first, last, weight
+        self.address, self.outside = address, outside
 
     def register(self, m: Module, enable: Any) -> _Step:
-        later = _Step(Signal(), Signal(), Signal(), Signal(range(WEIGHT_WORDS)))
+        later = self._like()
         with m.If(enable):
-            m.d.sync += [
-                later.valid.eq(self.valid),
-                later.first.eq(self.first),
-                later.last.eq(self.last),
-                later.weight.eq(self.weight),
-            ]
+            m.d.sync += [to.eq(value) for to, value in zip(later._all(), self._all(), strict=True)]
         return later
+
+    def unless(self, m: Module, other: Any, step: _Step) -> _Step:
+        chosen = self._like()
+        values = zip(chosen._all(), self._all(), step._all(), strict=True)
+        m.d.comb += [to.eq(Mux(other, instead, value)) for to, value, instead in values]
+        return chosen
+
+    def _all(self) -> list[Any]:
+        return [self.valid, self.first, self.last, self.weight, *self.address, *self.outside]
+
+    def _like(self) -> _Step:
+        addresses, outside = (tuple(Signal(signal.shape()) for signal in part) for part in (self.address, self.outside))
+        return _Step(Signal(), Signal(), Signal(), Signal(range(WEIGHT_WORDS)), address=addresses, outside=outside)
 
 
 def _flat(rows: list[list[Any]]) -> list[Any]:

@@ -47,15 +47,14 @@ class LoadUnit(Elaboratable):
         m = Module()
         current = Signal(8 * INSTRUCTION_BYTES)
         tile, image, weights = (split_fields(current, kind) for kind in (LoadTile, LoadImage, LoadWeights))
-        opcode = current[:OPCODE_BITS]
         fields = (tile, image, weights)
-        is_image, is_weights, narrow = Signal(), Signal(), Signal()  # true from the state GO on
-        m.d.sync += [is_image.eq(opcode == LoadImage.OPCODE), is_weights.eq(opcode == LoadWeights.OPCODE)]
-        m.d.sync += narrow.eq((opcode == LoadWeights.OPCODE) & (weights.format == WeightFormat.INT4))
+        is_image, is_weights, narrow = Signal(), Signal(), Signal()  # of `current`
+        opcode = self.instruction.payload[:OPCODE_BITS]
+        asked = split_fields(self.instruction.payload, LoadWeights)
         m.submodules.rows = rows = self.rows
         m.submodules.words = words = TileWords()
         m.submodules.fold = fold = Fold()
-        start, busy = Signal(), Signal()
+        start, pairs = Signal(), Signal()
         self._ask(m, fields, is_image, is_weights)
 
         for to, of_tile, of_image in (
@@ -66,7 +65,7 @@ class LoadUnit(Elaboratable):
             (words.cols_last, tile.cols, image.words),
             (words.words_last, tile.words, 0),
         ):
-            m.d.comb += to.eq(Mux(is_image, of_image, of_tile))
+            m.d.sync += to.eq(Mux(is_image, of_image, of_tile))  # from START to GO
         m.d.comb += [
             fold.rows_last.eq(image.rows),
             fold.cols_last.eq(image.cols),
@@ -75,12 +74,13 @@ class LoadUnit(Elaboratable):
             fold.lead.eq(image.lead),
         ]
 
-        pair = self._pair_beats(m, busy & ~is_image, narrow)
+        pair = self._pair_beats(m, pairs, narrow)
         writes_weights = self._write_weights(m, weights, start & is_weights, pair)
         m.d.comb += [
             words.next.eq(Mux(is_image, fold.word_valid, pair.valid & ~is_weights)),
-            fold.beats.valid.eq(self.beats.valid & is_image & busy),
+            fold.beats.valid.eq(self.beats.valid),
             fold.beats.payload.eq(self.beats.payload),
+            self.beats.ready.eq(pairs | fold.beats.ready),
             self.moved.eq((self.beats.valid & self.beats.ready) | fold.moved),
         ]
         m.d.sync += [
@@ -88,25 +88,25 @@ class LoadUnit(Elaboratable):
             self.write_address.eq(words.address),
             self.write_data.eq(Mux(is_image, fold.word, pair.payload)),
         ]
-        with m.If(is_image & busy):
-            m.d.comb += self.beats.ready.eq(fold.beats.ready)
-        with m.Elif(busy):
-            m.d.comb += self.beats.ready.eq(1)
-
         with m.FSM():
             with m.State("IDLE"):
                 m.d.comb += [self.idle.eq(1), self.instruction.ready.eq(1)]
-                m.d.sync += current.eq(self.instruction.payload)
+                m.d.sync += [
+                    current.eq(self.instruction.payload),
+                    is_image.eq(opcode == LoadImage.OPCODE),
+                    is_weights.eq(opcode == LoadWeights.OPCODE),
+                    narrow.eq((opcode == LoadWeights.OPCODE) & (asked.format == WeightFormat.INT4)),
+                ]
                 with m.If(self.instruction.valid):
                     m.next = "START"
             with m.State("START"):  # a cycle for the number of beats, of which the rest comes with GO
                 m.next = "GO"
             with m.State("GO"):
                 m.d.comb += [start.eq(1), rows.start.eq(1), words.start.eq(~is_weights), fold.start.eq(is_image)]
-                m.d.sync += busy.eq(1)
+                m.d.sync += pairs.eq(~is_image)
                 m.next = "RUN"
             with m.State("RUN"), m.If(Mux(is_weights, ~writes_weights, ~words.valid & ~fold.running)):
-                m.d.sync += busy.eq(0)
+                m.d.sync += pairs.eq(0)
                 m.next = "DONE"
             with m.State("DONE"):
                 m.d.comb += self.finished.eq(1)

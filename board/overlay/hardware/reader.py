@@ -106,11 +106,11 @@ class Reader(Elaboratable):
                     port.arlen.eq(splitter.beats - 1),
                     splitter.taken.eq(accepted),
                 ]
+        m.d.sync += self.failed.eq(arrives & (port.rresp != 0))
         m.d.comb += [
             port.rready.eq(owners.r_rdy),
             owners.r_en.eq(arrives & port.rlast),
             self.beat.eq(arrives),
-            self.failed.eq(arrives & (port.rresp != 0)),
             self.idle.eq(~holding & ~owners.r_rdy),
         ]
         return m

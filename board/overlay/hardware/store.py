@@ -52,9 +52,10 @@ class StoreUnit(Elaboratable):
 
         taken, leaves, half = Signal(), Signal(), Signal()
         free = Signal(range(self.ROOM + 1), init=self.ROOM)
-        m.d.sync += free.eq(free - taken + leaves)
+        room = Signal()  # of what is free now, one word may be taken before this is seen
+        m.d.sync += [free.eq(free - taken + leaves), room.eq(free > 1)]
         m.d.comb += [
-            self.read.eq(words.valid & (free != 0)),
+            self.read.eq(words.valid & room),
             self.read_address.eq(words.address),
             taken.eq(self.read & self.read_grant),
             words.next.eq(taken),

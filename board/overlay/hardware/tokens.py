@@ -45,9 +45,10 @@ class Tokens(Elaboratable):
             issued = self.issued[taker]
             gives = self.finished[giver] & promised[giver][taker]
             takes = issued.valid & issued.ready & headers[taker].wait[giver]
-            later = Signal(TOKEN_BITS)
-            m.d.comb += later.eq(count + gives - takes)
-            m.d.sync += [count.eq(later), some[giver, taker].eq(later != 0)]
+            with m.If(gives & ~takes):
+                m.d.sync += [count.eq(count + 1), some[giver, taker].eq(1)]
+            with m.Elif(takes & ~gives):
+                m.d.sync += [count.eq(count - 1), some[giver, taker].eq(count != 1)]
             with m.If(gives & ~takes & count.all()):
                 m.d.sync += self.overflow.eq(1)
         return m

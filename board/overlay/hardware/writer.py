@@ -58,14 +58,14 @@ class Writer(Elaboratable):
 
         enough = Signal()
         m.d.sync += enough.eq(splitter.burst & ~accepted & (splitter.beats <= waiting))
-        with m.If(~holding):
-            with m.If(enough & ~self.stop & lengths.w_rdy & (under_way != self.BURSTS)):
-                m.d.sync += holding.eq(1)
+        with m.If(~holding), m.If(enough & ~self.stop & lengths.w_rdy & (under_way != self.BURSTS)):
+            m.d.sync += holding.eq(1)
         with m.Elif(accepted):
             m.d.sync += holding.eq(0)
         m.d.sync += under_way.eq(under_way + accepted - answered)
         m.d.sync += waiting.eq(waiting + arrives - Mux(accepted, splitter.beats, 0))
 
+        m.d.sync += self.failed.eq(answered & (port.bresp != 0))
         sent = Signal(8)
         with m.If(leaves):
             m.d.sync += sent.eq(Mux(port.wlast, 0, sent + 1))
@@ -89,7 +89,6 @@ class Writer(Elaboratable):
             lengths.r_en.eq(leaves & port.wlast),
             buffer.r_en.eq(leaves),
             port.bready.eq(1),
-            self.failed.eq(answered & (port.bresp != 0)),
             self.beat.eq(leaves),
             self.quiet.eq(~holding & (under_way == 0)),
             self.idle.eq(self.quiet & ~splitter.active & ~self.request.valid),
