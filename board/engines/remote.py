@@ -8,6 +8,7 @@ one deadline, once, and trying it again costs `PROBE_S` at most.
 from __future__ import annotations
 
 import itertools
+import math
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +27,7 @@ from protocol.strict import require
 START_WITHIN_S = 2.0  # at the board's start the server may still have to load the model
 PROBE_S = 0.005
 PING_EVERY_S = 0.05
+FRESH_S = 1.0  # a server that was ready so long ago is not asked again before it is used
 Reply = tuple[ToBoard, NDArray[np.int8] | None]
 
 
@@ -58,6 +60,7 @@ class RemoteServer:
             self._keys = client_options(load_public(settings.server_key), load_secret(settings.key))
         self._numbers = itertools.count(1)
         self._socket = self._connect()
+        self._ready_s = -math.inf  # when it last said that it is ready
         self._trouble = ""
 
     def reach(self, within_s: float) -> bool:
@@ -70,6 +73,7 @@ class RemoteServer:
             while reply := self._receive(min(until_s, time.monotonic() + PING_EVERY_S)):
                 header = reply[0]
                 if isinstance(header, Pong) and header.ready:
+                    self._ready_s = time.monotonic()
                     return True
                 self._trouble = getattr(header, "text", "")
             if time.monotonic() >= until_s:
@@ -77,7 +81,7 @@ class RemoteServer:
 
     def open_engine(self) -> RemoteEngine:
         """Raises: EngineError, almost at once, while the server is not ready."""
-        if not self.reach(PROBE_S):
+        if time.monotonic() - self._ready_s > FRESH_S and not self.reach(PROBE_S):
             # subtle: a handshake that was refused ends a socket for good, even once the key is known
             if not self._socket.poll(0, zmq.POLLOUT):
                 self._renew()
@@ -136,7 +140,7 @@ class RemoteServer:
 
     def _renew(self) -> None:
         self._socket.close(0)
-        self._socket = self._connect()
+        self._socket, self._ready_s = self._connect(), -math.inf
 
     def _connect(self) -> Socket:
         """Connects in the background, again and again. Raises: InputError."""

@@ -30,6 +30,7 @@ from protocol.keys import is_loopback, load_public, load_secret, server_options
 from protocol.sockets import Options, Socket, open_socket
 
 DEFAULTS = Limits()
+UNREAD_REPLIES = 1000  # more than one board can be owed
 BOARDS, WORKERS = b"boards", b"workers"  # ZAP domains
 
 
@@ -153,8 +154,8 @@ def encryption(options: argparse.Namespace, endpoint: str, allow: Path | None, d
 
 
 def open_boards(opened: contextlib.ExitStack, endpoint: str, keys: Options) -> Socket:
-    """Boards that vanish are forgotten after seconds; what they do not read is dropped."""
-    options = {zmq.HEARTBEAT_IVL: 1000, zmq.HEARTBEAT_TIMEOUT: 3000, **keys}
+    """Boards that vanish are forgotten after seconds; what they do not read is dropped beyond `UNREAD_REPLIES`."""
+    options = {zmq.HEARTBEAT_IVL: 1000, zmq.HEARTBEAT_TIMEOUT: 3000, zmq.SNDHWM: UNREAD_REPLIES, **keys}
     # a board may have this many pictures on their way beside those that are queued
     return opened.enter_context(open_socket("ROUTER", endpoint, bind=True, high_water_mark=8, options=options))
 

@@ -28,7 +28,8 @@ from tests.server.running import run_server, until
 
 IMAGE = np.zeros((128, 128, 3), np.uint8)
 MAP = np.arange(64, dtype=np.int8).reshape(8, 8)
-SLACK_S = 0.25  # of a busy machine, beyond a deadline
+DEADLINE_S = 0.6
+SLACK_S = 0.3  # of a busy machine, beyond a deadline
 Reply = Callable[[Request, int], list[bytes]]
 
 
@@ -82,7 +83,7 @@ def serve(endpoint: str, trivial_package: Package) -> Iterator[Callable[[Reply],
 
 @pytest.fixture
 def remote(endpoint: str, trivial_package: Package) -> Iterator[RemoteServer]:
-    server = RemoteServer(RemoteSettings(endpoint, deadline_ms=200, attempts=2), trivial_package)
+    server = RemoteServer(RemoteSettings(endpoint, deadline_ms=DEADLINE_S * 1e3, attempts=2), trivial_package)
     yield server
     server.close()
 
@@ -104,7 +105,7 @@ def test_the_servers_map_comes_back(serve: Callable[[Reply], FakeServer], remote
     engine = remote.open_engine()
     assert np.array_equal(engine.infer(IMAGE[:, ::-1]), MAP)
     assert fake.asked[0].shape == (128, 128)
-    assert 0 < fake.asked[0].deadline_ms <= 100, "half of the deadline: there are two attempts"
+    assert 0 < fake.asked[0].deadline_ms <= DEADLINE_S * 1e3 / 2, "half of the deadline: there are two attempts"
 
 
 def test_a_silent_server_costs_one_deadline_and_gets_a_second_try(
@@ -112,7 +113,7 @@ def test_a_silent_server_costs_one_deadline_and_gets_a_second_try(
 ) -> None:
     fake = serve(silent)
     assert remote.reach(2.0)
-    assert 0.19 < elapsed_s(lambda: remote.ask(IMAGE)) < 0.2 + SLACK_S
+    assert 0.95 * DEADLINE_S < elapsed_s(lambda: remote.ask(IMAGE)) < DEADLINE_S + SLACK_S
     until(lambda: len(fake.asked) == 2)
 
 
@@ -134,7 +135,7 @@ def test_the_answer_to_a_former_request_is_never_taken_for_the_present_one(
 
 
 def test_a_server_that_is_not_there_costs_one_deadline_and_then_almost_nothing(remote: RemoteServer) -> None:
-    assert elapsed_s(lambda: remote.ask(IMAGE)) < 0.2 + SLACK_S
+    assert elapsed_s(lambda: remote.ask(IMAGE)) < DEADLINE_S + SLACK_S
     for _ in range(3):
         assert elapsed_s(remote.open_engine) < PROBE_S + SLACK_S
 
@@ -146,17 +147,13 @@ def test_a_board_whose_key_is_made_known_gets_in_without_a_restart(tmp_path: Pat
     (tmp_path / "models").mkdir()
     shutil.copytree(trivial_package.folder, tmp_path / "models" / "trivial")
     (tmp_path / "allowed").mkdir()
-    options = [
-        "--workers",
-        "1",
-        "--key",
-        str(tmp_path / "keys" / "server.secret"),
-        "--allow",
-        str(tmp_path / "allowed"),
-    ]
+    keys, allowed = tmp_path / "keys", str(tmp_path / "allowed")
+    options = ["--workers", "1", "--key", str(keys / "server.secret"), "--allow", allowed]
     with run_server(tmp_path, tmp_path / "models", *options) as server:
-        keys = {"server_key": tmp_path / "keys" / "server.public", "key": tmp_path / "keys" / "board.secret"}
-        remote = RemoteServer(RemoteSettings(server.endpoint, deadline_ms=1000, **keys), trivial_package)
+        settings = RemoteSettings(
+            server.endpoint, deadline_ms=1000, server_key=keys / "server.public", key=keys / "board.secret"
+        )
+        remote = RemoteServer(settings, trivial_package)
         assert not remote.reach(0.5)
         shutil.copy(keys / "board.public", allowed)
         until(lambda: opens(remote))
@@ -226,7 +223,7 @@ def test_the_line_leaves_a_lost_server_and_returns_to_it(tmp_path: Path, trivial
     golden = trivial_package.load_golden()
     with run_server(tmp_path, tmp_path / "models", "--workers", "1") as server:
         settings = EngineSettings(order=("remote", "arm"), retry_s=0.2, runtime="onnxruntime")
-        settings = replace(settings, remote=RemoteSettings(server.endpoint, deadline_ms=500))
+        settings = replace(settings, remote=RemoteSettings(server.endpoint, deadline_ms=DEADLINE_S * 1e3))
         remote = connect_remote(trivial_package, settings)
         assert remote is not None
         chain = EngineChain(settings, golden, lambda name: open_engine(name, trivial_package, settings, remote))
@@ -240,7 +237,7 @@ def test_the_line_leaves_a_lost_server_and_returns_to_it(tmp_path: Path, trivial
         os.kill(server.child.pid, signal.SIGSTOP)
         started_s = time.monotonic()
         assert speaker() == "arm-onnxruntime"
-        assert time.monotonic() - started_s < 0.5 + SLACK_S
+        assert time.monotonic() - started_s < DEADLINE_S + SLACK_S
         assert chain.degraded
         costs_s = []
         while time.monotonic() - started_s < 1.5:
