@@ -23,6 +23,7 @@ class Compiled:
     program: Program
     instructions: tuple[Instruction, ...]
     owners: tuple[Operation, ...]
+    peak_words: int  # of activation memory in use at once
 
 
 def compile_net(net: IntegerNet, activation_words: int = isa.ACTIVATION_WORDS) -> Compiled:
@@ -30,7 +31,8 @@ def compile_net(net: IntegerNet, activation_words: int = isa.ACTIVATION_WORDS) -
 
     Raises: UnsupportedError or NotExactError naming the layer, the reason and what would be accepted."""
     check_limits(net)
-    emission = Emission(plan_memory(lower(net), activation_words))
+    plans = plan_memory(lower(net), activation_words)
+    emission = Emission(plans)
     count = len(emission.lines) + 1
     code_bytes = align(count * INSTRUCTION_BYTES // BEAT_BYTES) * BEAT_BYTES
     lines = [move_weights(line, code_bytes // BEAT_BYTES) for line in emission.lines]
@@ -45,7 +47,10 @@ def compile_net(net: IntegerNet, activation_words: int = isa.ACTIVATION_WORDS) -
     instructions = (*add_tokens([line.instruction for line in lines], beats), End())
     code = encode_program(instructions).ljust(code_bytes, b"\0")
     return Compiled(
-        replace(program, model=code + program.model[code_bytes:]), instructions, tuple(line.operation for line in lines)
+        program=replace(program, model=code + program.model[code_bytes:]),
+        instructions=instructions,
+        owners=tuple(line.operation for line in lines),
+        peak_words=max(plan.words for plan in plans),
     )
 
 

@@ -12,6 +12,7 @@ from board.overlay import isa
 from board.overlay.isa import Compute, Instruction, LoadImage, LoadTile, LoadWeights, Mode, StoreTile, WeightFormat
 
 Places = NDArray[np.int64]
+Transfer = LoadTile | LoadImage | LoadWeights | StoreTile  # what uses the memory port
 ACTIVATIONS, WEIGHTS, DDR = "activations", "weights", "ddr"
 
 
@@ -25,21 +26,36 @@ class Access:
 def find_accesses(instruction: Instruction) -> Iterator[Access]:
     if isinstance(instruction, LoadTile | StoreTile):
         storing = isinstance(instruction, StoreTile)
-        beats = instruction.cols * instruction.words * isa.WORD_BYTES // isa.BEAT_BYTES
-        yield _ddr(instruction, beats, write=storing)
+        yield _ddr(instruction, write=storing)
         pixel = np.add.outer(np.arange(instruction.cols) * instruction.base_col, np.arange(instruction.words))
         yield _activations(instruction.base, instruction.rows, instruction.base_row, pixel, write=not storing)
     elif isinstance(instruction, LoadImage):
-        yield _ddr(instruction, -(-3 * instruction.cols // isa.BEAT_BYTES), write=False)
+        yield _ddr(instruction, write=False)
         pixel = np.arange(instruction.words) * instruction.base_col
         yield _activations(instruction.base, instruction.rows, instruction.base_row, pixel, write=True)
     elif isinstance(instruction, LoadWeights):
-        beats = instruction.words * isa.WEIGHT_WORD_BYTES // isa.BEAT_BYTES
-        beats >>= instruction.format == WeightFormat.INT4
-        yield Access(f"{DDR}{int(instruction.segment)}", instruction.address + np.arange(beats), write=False)
+        beats = instruction.address + np.arange(row_beats(instruction))
+        yield Access(f"{DDR}{int(instruction.segment)}", beats, write=False)
         yield Access(WEIGHTS, (instruction.base + np.arange(instruction.words)) % isa.WEIGHT_WORDS, write=True)
     elif isinstance(instruction, Compute):
         yield from _compute(instruction)
+
+
+def row_beats(transfer: Transfer) -> int:
+    """In a row of DDR; weights are one row."""
+    if isinstance(transfer, LoadWeights):
+        return transfer.words * isa.WEIGHT_WORD_BYTES // isa.BEAT_BYTES >> (transfer.format == WeightFormat.INT4)
+    if isinstance(transfer, LoadImage):
+        return -(-3 * transfer.cols // isa.BEAT_BYTES)
+    return transfer.cols * transfer.words * isa.WORD_BYTES // isa.BEAT_BYTES
+
+
+def moved_beats(instruction: Instruction) -> int:
+    """Over the memory port, without the instruction itself."""
+    if not isinstance(instruction, Transfer):
+        return 0
+    rows = 1 if isinstance(instruction, LoadWeights) else instruction.rows
+    return rows * row_beats(instruction)
 
 
 def steps_of(compute: Compute) -> int:
@@ -68,7 +84,7 @@ def _activations(base: int, rows: int, base_row: int, pixel: Places, *, write: b
     return Access(ACTIVATIONS, words % isa.ACTIVATION_WORDS, write)
 
 
-def _ddr(instruction: LoadTile | LoadImage | StoreTile, beats: int, *, write: bool) -> Access:
+def _ddr(instruction: LoadTile | LoadImage | StoreTile, *, write: bool) -> Access:
     rows = np.arange(instruction.rows) * instruction.pitch
-    places = np.add.outer(rows, np.arange(beats)).ravel() + instruction.address
+    places = np.add.outer(rows, np.arange(row_beats(instruction))).ravel() + instruction.address
     return Access(f"{DDR}{int(instruction.segment)}", places, write)

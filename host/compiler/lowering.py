@@ -6,7 +6,6 @@ each at the beginning of a word; the weights of the layers that read it leave ou
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
@@ -248,6 +247,7 @@ class _Lowering:
             "sources": (value.view,),
             "groups": groups,
             "blocks": value.view.words,
+            "inputs": channels,
         }
         return self._emit(name, np.arange(channels), (value.view.rows, value.view.cols), **fields)
 
@@ -266,7 +266,7 @@ class _Lowering:
         if output is None:
             tensor, first = self.homes.get(name) or (Tensor(name, *shape, (words,)), 0)
             output = View(tensor, first, words)
-        self.operations.append(Operation(name=name, output=output, **fields))
+        self.operations.append(Operation(name=name, output=output, channels=len(positions), **fields))
         self.values[name] = Value(output, positions)
         return self.values[name]
 
@@ -279,13 +279,11 @@ def _find_homes(net: IntegerNet) -> dict[str, tuple[Tensor, int]]:
     """(tensor of the concatenation, first word) of each layer that can write its output there at once."""
     shapes, by_name = net.shapes(), {layer.name: layer for layer in net.layers}
     concats = [layer for layer in net.layers if isinstance(layer, Concat)]
-    uses = Counter(name for concat in concats for name in concat.sources)
     homes: dict[str, tuple[Tensor, int]] = {}
     for concat in concats:
         if all(isinstance(by_name.get(name), Conv) for name in concat.sources):
             words = [words_of(shapes[name][0]) for name in concat.sources]
             tensor = Tensor(concat.name, *shapes[concat.name][1:], tuple(words))
             for number, name in enumerate(concat.sources):
-                if uses[name] == 1:
-                    homes[name] = (tensor, sum(words[:number]))
+                homes[name] = (tensor, sum(words[:number]))
     return homes

@@ -47,6 +47,7 @@ class OperationPlan:
     strip_rows: int
     sources: tuple[Placement, ...]
     output: Placement
+    words: int  # in use meanwhile, by these and by tensors that are read later
 
     def strips(self) -> list[tuple[int, int]]:
         """(first, end) output row of each strip."""
@@ -133,7 +134,7 @@ class _Attempt:
             words = strip_rows * operation.output.tensor.cols * operation.output.words
             written = [space.take(words, read) for _ in range(buffers)]
         passes = operation.output.tensor.name in self.passing
-        return OperationPlan(operation, strip_rows, sources, Placement(tuple(written), passes))
+        return OperationPlan(operation, strip_rows, sources, Placement(tuple(written), passes), space.used_words())
 
     def _place_kept_output(self, output: View, space: _Space, avoid: list[Region]) -> list[Region]:
         if output.tensor.name in self.passing:
@@ -166,6 +167,9 @@ class _Space:
     def __init__(self, words: int, taken: list[Region]) -> None:
         self._words = words
         self._taken = list(taken)
+
+    def used_words(self) -> int:
+        return sum(region.words for region in self._taken)
 
     def take(self, words: int, avoid: list[Region]) -> Region:
         """A free region with the least part in the banks of `avoid`, the lowest of equals.

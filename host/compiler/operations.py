@@ -101,6 +101,7 @@ class Operation:
     pad_cols: int = 0
     taps: Taps | None = None
     macs: int = 0
+    channels: int = 0  # of the output
     inputs: int = 0  # channels that a dense sum runs over
 
     @property

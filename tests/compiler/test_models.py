@@ -14,7 +14,8 @@ from board.overlay.golden import run_program
 from board.overlay.program import PROGRAM_BIN, decode_file, encode_file
 from host.compiler.compilation import Compiled, compile_net, disassemble
 from host.compiler.reader import load_qdq
-from host.compiler.timing import CLOCK_HZ, Row, dense_utilisation, make_table, predict
+from host.compiler.table import Row, dense_utilisation, make_rows
+from host.compiler.timing import CLOCK_HZ, predict
 from host.integers import IMAGE, IMAGE_EXPONENT, MAP, Add, IntegerNet, Layer, Upsample, costs
 from protocol.errors import EXIT_BAD_INPUT
 from protocol.manifest import MODEL_ONNX, load_package
@@ -79,7 +80,7 @@ def test_networks_of_the_architecture_reach_their_goals(side_px: int, macs: floa
 
 
 def check_goals(compiled: Compiled, frames_per_s: int) -> None:
-    rows, timing = make_table(compiled), predict(compiled.instructions)
+    rows, timing = make_rows(compiled), predict(compiled.instructions)
     assert CLOCK_HZ / timing.total >= frames_per_s
     assert dense_utilisation(rows) >= 0.7
     check_sum(rows, timing.total)
