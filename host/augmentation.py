@@ -22,9 +22,10 @@ class Variation:
     illumination: float = 0.12
     tint: float = 0.04
     saturation: float = 0.12
+    hue_deg: float = 0.0
 
     def __post_init__(self) -> None:
-        for key in ("rotation_deg", "shift", "zoom", "illumination", "tint", "saturation"):
+        for key in ("rotation_deg", "shift", "zoom", "illumination", "tint", "saturation", "hue_deg"):
             require(getattr(self, key) >= 0, key, "must not be negative")
 
 
@@ -59,8 +60,19 @@ def _light(picture: Floats, variation: Variation, rng: Rng) -> Floats:
     saturation = np.float32(1 + rng.uniform(-1, 1) * variation.saturation)
     lit = (grey + saturation * (picture - grey)) * gain.astype(np.float32) * field
     lit = lit + np.float32(rng.uniform(-0.25, 0.25) * variation.illumination)
+    if variation.hue_deg:  # drawn only where asked for, so that recipes without it keep their pictures
+        lit = lit @ turn_hue(rng.uniform(-1, 1) * variation.hue_deg)
     if rng.random() < 0.3:
         lit = lit + np.float32(rng.uniform(0, 0.015)) * rng.standard_normal(lit.shape, np.float32)
     if rng.random() < 0.2:
         lit = cv2.GaussianBlur(lit, (0, 0), rng.uniform(0.3, 0.8))
     return np.asarray(np.clip(lit, 0, 1), np.float32)
+
+
+def turn_hue(angle_deg: float) -> Floats:
+    """float32 (3, 3) that pixels are multiplied by from the left: a rotation around the grey axis (Rodrigues)."""
+    angle = np.deg2rad(angle_deg)
+    axis = np.ones(3) / np.sqrt(3)
+    cross = np.cross(np.eye(3), axis)
+    turn = np.cos(angle) * np.eye(3) + np.sin(angle) * cross + (1 - np.cos(angle)) * np.outer(axis, axis)
+    return np.asarray(turn, np.float32)

@@ -64,7 +64,21 @@ def parse_order(words: list[str]) -> Order:
     identity = options.id or f"{options.product}-{recipe.input_px}"
     if not identity.replace("-", "").replace("_", "").isalnum():
         raise InputError(f"id {identity!r} must be letters, digits, '-' and '_': correct --id or --product")
-    return Order(options.product, options.data, recipe, options.out, identity, _parse_seeds(options))
+    return Order(
+        options.product, options.data, recipe, options.out, identity, parse_seeds(options.seeds or options.seed)
+    )
+
+
+def parse_seeds(text: str) -> tuple[int, ...]:
+    """Of "0,1,2". Raises: InputError for anything but different numbers of 0..999."""
+    words = text.split(",")
+    for word in words:
+        if not word.isdecimal() or int(word) >= 1000:
+            raise InputError(f"seed {word} is outside 0..999: correct --seed or --seeds")
+    seeds = tuple(map(int, words))
+    if len(set(seeds)) != len(seeds) or len(seeds) > MOST_SEEDS:
+        raise InputError(f"--seeds {text}: give at most {MOST_SEEDS} different numbers")
+    return seeds
 
 
 def check_order(order: Order) -> None:
@@ -113,17 +127,6 @@ def describe_provenance(order: Order, pictures: Pictures) -> dict[str, str]:
         "commit": _commit(),
         "recipe": json.dumps(asdict(order.recipe), sort_keys=True),
     }
-
-
-def _parse_seeds(options: argparse.Namespace) -> tuple[int, ...]:
-    words = (options.seeds or options.seed).split(",")
-    for word in words:
-        if not word.isdecimal() or int(word) >= 1000:
-            raise InputError(f"seed {word} is outside 0..999: correct --seed or --seeds")
-    seeds = tuple(map(int, words))
-    if len(set(seeds)) != len(seeds) or len(seeds) > MOST_SEEDS:
-        raise InputError(f"--seeds {options.seeds}: give at most {MOST_SEEDS} different numbers")
-    return seeds
 
 
 def _commit() -> str:
