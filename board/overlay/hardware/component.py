@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from amaranth.hdl import Mux, Signal
+from amaranth.hdl import Const, Mux, Signal
 
 if TYPE_CHECKING:
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 else:
     from amaranth.hdl import Elaboratable
 
-__all__ = ["Elaboratable", "Loop", "Stream", "connect", "delayed"]
+__all__ = ["Elaboratable", "Loop", "Nest", "Stream", "connect", "delayed"]
 
 
 class Stream:
@@ -34,15 +34,44 @@ class Loop:
         self.count = Signal(len(last), name=name)
         self.ends = Signal(name=f"{name}_ends")
 
+    @property
+    def single(self) -> Any:
+        return ~self.last.any()
+
+    @property
+    def ends_next(self) -> Any:
+        return Mux(self.ends, self.single, self.count + 1 == self.last)
+
     def begin(self) -> list[Any]:
-        return [self.count.eq(0), self.ends.eq(self.last == 0)]
+        return [self.count.eq(0), self.ends.eq(self.single)]
 
     def advance(self) -> list[Any]:
-        later = self.count + 1
-        return [
-            self.count.eq(Mux(self.ends, 0, later)),
-            self.ends.eq(Mux(self.ends, self.last == 0, later == self.last)),
-        ]
+        return [self.count.eq(Mux(self.ends, 0, self.count + 1)), self.ends.eq(self.ends_next)]
+
+
+class Nest:
+    """Loops in each other, the innermost first. Bit k of `wraps`, a register: loops 0..k are all at their last."""
+
+    def __init__(self, *loops: Loop) -> None:
+        self.loops = loops
+        self.wraps = Signal(len(loops), name="wraps")
+
+    def begin(self) -> list[Any]:
+        statements, together = [], Const(1, 1)
+        for wrap, loop in zip(self.wraps, self.loops, strict=True):
+            together = together & loop.single
+            statements += [*loop.begin(), wrap.eq(together)]
+        return statements
+
+    def advance(self) -> list[Any]:
+        statements, together, turn = [], Const(1, 1), Const(1, 1)
+        for wrap, loop in zip(self.wraps, self.loops, strict=True):
+            ends = Mux(turn, loop.ends_next, loop.ends)
+            together = together & ends
+            count = Mux(loop.ends, 0, loop.count + 1)
+            statements += [loop.count.eq(Mux(turn, count, loop.count)), loop.ends.eq(ends), wrap.eq(together)]
+            turn = wrap
+        return statements
 
 
 def delayed(m: Any, signal: Any, cycles: int) -> Any:

@@ -39,7 +39,7 @@ class ComputeUnit(Elaboratable):
         self.weights = weights
         self.instruction = Stream(8 * INSTRUCTION_BYTES, "compute_instruction")
         self.finished = Signal()
-        self.idle = Signal()
+        self.idle = Signal(init=1)
         self.stepped = Signal()  # the array takes a step
         self.blocked = Signal()  # a step waits for a port
 
@@ -54,12 +54,12 @@ class ComputeUnit(Elaboratable):
         m.d.comb += [sequencer.start.eq(start), results.start.eq(start), self.finished.eq(results.finished)]
 
         countdown = Signal(range(WeightMemory.READ_CYCLES))
+        m.d.comb += self.instruction.ready.eq(self.idle)
         with m.FSM():
-            with m.State("IDLE"):
-                m.d.comb += [self.idle.eq(1), self.instruction.ready.eq(1)]
-                with m.If(self.instruction.valid):
-                    m.d.sync += [current.eq(self.instruction.payload), countdown.eq(WeightMemory.READ_CYCLES - 1)]
-                    m.next = "PREPARE"
+            with m.State("IDLE"), m.If(self.instruction.valid):
+                m.d.sync += self.idle.eq(0)
+                m.d.sync += [current.eq(self.instruction.payload), countdown.eq(WeightMemory.READ_CYCLES - 1)]
+                m.next = "PREPARE"
             with m.State("PREPARE"):
                 m.d.sync += countdown.eq(countdown - 1)
                 with m.If(countdown == 0):
@@ -68,6 +68,7 @@ class ComputeUnit(Elaboratable):
                 m.d.comb += [prepare.eq(1), start.eq(1)]
                 m.next = "RUN"
             with m.State("RUN"), m.If(results.finished):
+                m.d.sync += self.idle.eq(1)
                 m.next = "IDLE"
 
         step = self._fetch_step(m, f, sequencer)

@@ -87,6 +87,7 @@ class Engine(Elaboratable):
 
     def _run(self, m: Module, fault: Signal, run: _Run) -> None:
         good = Signal()
+        m.d.sync += run.clear.eq(0)
         with m.FSM():
             with m.State("IDLE"), m.If(self.start):
                 m.d.comb += run.fetch.start.eq(1)
@@ -108,9 +109,10 @@ class Engine(Elaboratable):
             with m.State("STOP"):
                 m.d.comb += [self.busy.eq(1), run.stop.eq(1)]
                 with m.If(self.reader.idle & self.writer.quiet):
+                    m.d.sync += run.clear.eq(1)  # from a register: it goes everywhere
                     m.next = "CLEAR"
             with m.State("CLEAR"):
-                m.d.comb += [self.busy.eq(1), run.stop.eq(1), run.clear.eq(1), self.done.eq(good)]
+                m.d.comb += [self.busy.eq(1), run.stop.eq(1), self.done.eq(good)]
                 m.d.comb += self.failed.eq(self.fault != Fault.NONE)
                 m.d.sync += good.eq(0)
                 m.next = "IDLE"

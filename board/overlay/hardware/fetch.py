@@ -35,6 +35,8 @@ class Fetch(Elaboratable):
         m = Module()
         word, part = Signal(8 * INSTRUCTION_BYTES), Signal(range(BEATS))
         opcode = word[:OPCODE_BITS]
+        nothing = Signal()
+        m.d.sync += nothing.eq(self.instructions == 0)
         fifos = []
         for unit in Unit:
             name = f"queue_{unit.name.lower()}"
@@ -56,8 +58,8 @@ class Fetch(Elaboratable):
             with m.State("IDLE"), m.If(self.start):
                 m.next = "ASK"
             with m.State("ASK"):
-                m.d.comb += self.access.valid.eq(self.instructions != 0)
-                with m.If(self.access.ready | (self.instructions == 0)):
+                m.d.comb += self.access.valid.eq(~nothing)
+                with m.If(self.access.ready | nothing):
                     m.next = "COUNT"
             with m.State("COUNT"):
                 m.next = "READ"

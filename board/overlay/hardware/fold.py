@@ -58,19 +58,20 @@ class Fold(Elaboratable):
             with m.If(due & ~full):
                 m.d.sync += [x.advance(), full.eq(x.ends), emit.eq(emit + 1 + self.stride_last)]
                 m.d.sync += due.eq(~self.stride_last)
+        # subtle: not `ready`, which is the same whenever a beat is there
+        wants = ~beat_valid | Mux(last_inside, straddles, uses_up)
+        m.d.comb += self.beats.ready.eq(active & inside & wants)
         next_place = Signal(3)
         m.d.comb += next_place.eq(place)
         m.d.sync += [place.eq(next_place), straddles.eq(next_place >= 6), uses_up.eq(next_place >= 5)]
         with m.If(active & ~beat_valid & inside):
-            m.d.comb += [self.beats.ready.eq(1), next_place.eq(0)]
+            m.d.comb += next_place.eq(0)
             m.d.sync += [beat.eq(self.beats.payload), beat_valid.eq(self.beats.valid)]
         with m.Elif(ready & inside):
             m.d.comb += next_place.eq(place + 3)
             with m.If(last_inside):
-                m.d.comb += self.beats.ready.eq(straddles)
                 m.d.sync += beat_valid.eq(0)
             with m.Elif(uses_up):
-                m.d.comb += self.beats.ready.eq(1)
                 m.d.sync += [beat.eq(self.beats.payload), beat_valid.eq(self.beats.valid)]
         ahead = self.lead > 0
         begin = [

@@ -31,7 +31,7 @@ class LoadUnit(Elaboratable):
     def __init__(self) -> None:
         self.instruction = Stream(8 * INSTRUCTION_BYTES, "load_instruction")
         self.finished = Signal()
-        self.idle = Signal()
+        self.idle = Signal(init=1)
         self.moved = Signal()
         self.rows = TileRows()
         self.beats = Stream(64, "load_beats")
@@ -88,9 +88,9 @@ class LoadUnit(Elaboratable):
             self.write_address.eq(words.address),
             self.write_data.eq(Mux(is_image, fold.word, pair.payload)),
         ]
+        m.d.comb += self.instruction.ready.eq(self.idle)
         with m.FSM():
             with m.State("IDLE"):
-                m.d.comb += [self.idle.eq(1), self.instruction.ready.eq(1)]
                 m.d.sync += [
                     current.eq(self.instruction.payload),
                     is_image.eq(opcode == LoadImage.OPCODE),
@@ -98,6 +98,7 @@ class LoadUnit(Elaboratable):
                     narrow.eq((opcode == LoadWeights.OPCODE) & (asked.format == WeightFormat.INT4)),
                 ]
                 with m.If(self.instruction.valid):
+                    m.d.sync += self.idle.eq(0)
                     m.next = "START"
             with m.State("START"):  # a cycle for the number of beats, of which the rest comes with GO
                 m.next = "GO"
@@ -110,6 +111,7 @@ class LoadUnit(Elaboratable):
                 m.next = "DONE"
             with m.State("DONE"):
                 m.d.comb += self.finished.eq(1)
+                m.d.sync += self.idle.eq(1)
                 m.next = "IDLE"
         return m
 

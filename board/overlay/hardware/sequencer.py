@@ -7,7 +7,7 @@ from typing import Any
 from amaranth.hdl import Module, Signal, signed
 
 from board.overlay.hardware.addresses import COORDINATE_BITS
-from board.overlay.hardware.component import Elaboratable, Loop
+from board.overlay.hardware.component import Elaboratable, Loop, Nest
 from board.overlay.isa import WEIGHT_WORDS
 
 
@@ -33,12 +33,13 @@ class Sequencer(Elaboratable):
         y, pair = Loop(f.rows, "y"), Loop(f.cols[1:], "pair")
         source, i, j = Loop(f.sources, "source"), Loop(f.kernel_rows, "i"), Loop(f.kernel_cols, "j")
         block = Loop(f.blocks, "block")
+        nest = Nest(block, j, i, source, pair, y)
         row_start, col_start = Signal(signed(COORDINATE_BITS)), Signal(signed(COORDINATE_BITS))
         running, rest = Signal(), Signal()
         col_step = f.stride_cols + 1
         m.d.comb += [
             self.valid.eq(running & ~rest),
-            self.last.eq(block.ends & j.ends & i.ends & source.ends),
+            self.last.eq(nest.wraps[3]),
             self.block.eq(block.count),
             self.second.eq(source.count),
             self.col[1].eq(self.col[0] + col_step),
@@ -49,24 +50,23 @@ class Sequencer(Elaboratable):
 
         with m.If(self.start):
             m.d.sync += [running.eq(1), rest.eq(0), self.first.eq(1), row_start.eq(f.first_row)]
-            m.d.sync += [loop.begin() for loop in (block, j, i, source, pair, y)]
-            m.d.sync += begin_pair(f.first_col, f.first_row)
+            m.d.sync += [nest.begin(), begin_pair(f.first_col, f.first_row)]
         with m.Elif(rest & self.enable):
             m.d.sync += rest.eq(0)
         with m.Elif(running & self.enable):
             m.d.sync += [rest.eq(self.first & self.last), self.first.eq(self.last), self.weight.eq(self.weight + 1)]
-            m.d.sync += block.advance()
-            with m.If(block.ends):
-                m.d.sync += [j.advance(), self.col[0].eq(self.col[0] + f.step_cols + 1)]
-            with m.If(block.ends & j.ends):
-                m.d.sync += [i.advance(), self.col[0].eq(col_start), self.row.eq(self.row + 1)]
-            with m.If(block.ends & j.ends & i.ends):
-                m.d.sync += [source.advance(), self.row.eq(row_start)]
-            with m.If(self.last):
+            m.d.sync += nest.advance()
+            with m.If(nest.wraps[0]):
+                m.d.sync += self.col[0].eq(self.col[0] + f.step_cols + 1)
+            with m.If(nest.wraps[1]):
+                m.d.sync += [self.col[0].eq(col_start), self.row.eq(self.row + 1)]
+            with m.If(nest.wraps[2]):
+                m.d.sync += self.row.eq(row_start)
+            with m.If(nest.wraps[3]):
                 next_row = row_start + f.stride_rows + 1
-                m.d.sync += [pair.advance(), begin_pair(col_start + (col_step << 1), row_start)]
-                with m.If(pair.ends):
-                    m.d.sync += [y.advance(), row_start.eq(next_row), begin_pair(f.first_col, next_row)]
-                    with m.If(y.ends):
+                m.d.sync += begin_pair(col_start + (col_step << 1), row_start)
+                with m.If(nest.wraps[4]):
+                    m.d.sync += [row_start.eq(next_row), begin_pair(f.first_col, next_row)]
+                    with m.If(nest.wraps[5]):
                         m.d.sync += running.eq(0)
         return m

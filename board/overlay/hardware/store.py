@@ -20,7 +20,7 @@ class StoreUnit(Elaboratable):
     def __init__(self) -> None:
         self.instruction = Stream(8 * INSTRUCTION_BYTES, "store_instruction")
         self.finished = Signal()
-        self.idle = Signal()
+        self.idle = Signal(init=1)
         self.rows = TileRows()
         self.beats = Stream(64, "store_beats")
         self.written = Signal()  # in: nothing is left to be written or answered behind this unit
@@ -69,11 +69,12 @@ class StoreUnit(Elaboratable):
         with m.If(self.beats.valid & self.beats.ready):
             m.d.sync += half.eq(~half)
 
+        m.d.comb += self.instruction.ready.eq(self.idle)
         with m.FSM():
             with m.State("IDLE"):
-                m.d.comb += [self.idle.eq(1), self.instruction.ready.eq(1)]
                 m.d.sync += current.eq(self.instruction.payload)
                 with m.If(self.instruction.valid):
+                    m.d.sync += self.idle.eq(0)
                     m.next = "START"
             with m.State("START"):
                 m.next = "GO"
@@ -83,5 +84,6 @@ class StoreUnit(Elaboratable):
             finished = ~words.valid & (free == self.ROOM) & ~rows.access.valid & self.written
             with m.State("RUN"), m.If(finished):
                 m.d.comb += self.finished.eq(1)
+                m.d.sync += self.idle.eq(1)
                 m.next = "IDLE"
         return m

@@ -7,7 +7,7 @@ from typing import Any
 from amaranth.hdl import Const, Module, Mux, Signal
 
 from board.overlay.hardware.activation import ADDRESS_BITS
-from board.overlay.hardware.component import Elaboratable, Loop, Stream
+from board.overlay.hardware.component import Elaboratable, Loop, Nest, Stream
 from board.overlay.hardware.segments import ACCESS
 
 
@@ -58,16 +58,17 @@ class TileWords(Elaboratable):
         m = Module()
         y, x, word = Loop(self.rows_last, "y"), Loop(self.cols_last, "x"), Loop(self.words_last, "word")
         row, col = Signal(ADDRESS_BITS), Signal(ADDRESS_BITS)
-        m.d.comb += self.last.eq(word.ends & x.ends & y.ends)
+        nest = Nest(word, x, y)
+        m.d.comb += self.last.eq(nest.wraps[2])
         with m.If(self.start):
             m.d.sync += [self.address.eq(self.base), row.eq(self.base), col.eq(self.base), self.valid.eq(1)]
-            m.d.sync += [loop.begin() for loop in (word, x, y)]
+            m.d.sync += nest.begin()
         with m.Elif(self.next & self.valid):
-            m.d.sync += [self.address.eq(self.address + 1), self.valid.eq(~self.last), word.advance()]
-            with m.If(word.ends):
-                m.d.sync += [x.advance(), self._go(col + self.base_col, col)]
-                with m.If(x.ends):
-                    m.d.sync += [y.advance(), row.eq(row + self.base_row), self._go(row + self.base_row, col)]
+            m.d.sync += [self.address.eq(self.address + 1), self.valid.eq(~self.last), nest.advance()]
+            with m.If(nest.wraps[0]):
+                m.d.sync += self._go(col + self.base_col, col)
+            with m.If(nest.wraps[1]):
+                m.d.sync += [row.eq(row + self.base_row), self._go(row + self.base_row, col)]
         return m
 
     def _go(self, address: Any, col: Any) -> list[Any]:

@@ -56,6 +56,8 @@ class Writer(Elaboratable):
         arrives = buffer.w_en & buffer.w_rdy
         holding = Signal()
 
+        # of what is free now, one place may be taken before this is seen
+        m.d.sync += self.beats.ready.eq(buffer.level < self.ROOM - 1)
         enough = Signal()
         m.d.sync += enough.eq(splitter.burst & ~accepted & (splitter.beats <= waiting))
         with m.If(~holding), m.If(enough & ~self.stop & lengths.w_rdy & (under_way != self.BURSTS)):
@@ -75,8 +77,7 @@ class Writer(Elaboratable):
             self.request.ready.eq(splitter.request.ready),
             splitter.taken.eq(accepted),
             buffer.w_data.eq(self.beats.payload),
-            buffer.w_en.eq(self.beats.valid),
-            self.beats.ready.eq(buffer.w_rdy),
+            buffer.w_en.eq(self.beats.valid & self.beats.ready),
             port.awaddr.eq(Cat(Const(0, 3), splitter.address)),
             port.awlen.eq(splitter.beats - 1),
             port.awvalid.eq(holding),
