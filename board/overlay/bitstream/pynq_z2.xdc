@@ -1,0 +1,20 @@
+# Pins of the PYNQ-Z2, from its base design (Xilinx/PYNQ, boards/Pynq-Z2/base/vivado/constraints/base.xdc). 3.3 V.
+
+set_property -dict {PACKAGE_PIN R14 IOSTANDARD LVCMOS33} [get_ports {leds[0]}]
+set_property -dict {PACKAGE_PIN P14 IOSTANDARD LVCMOS33} [get_ports {leds[1]}]
+set_property -dict {PACKAGE_PIN N16 IOSTANDARD LVCMOS33} [get_ports {leds[2]}]
+set_property -dict {PACKAGE_PIN M14 IOSTANDARD LVCMOS33} [get_ports {leds[3]}]
+
+set_property -dict {PACKAGE_PIN D19 IOSTANDARD LVCMOS33} [get_ports {buttons[0]}]
+set_property -dict {PACKAGE_PIN D20 IOSTANDARD LVCMOS33} [get_ports {buttons[1]}]
+set_property -dict {PACKAGE_PIN L20 IOSTANDARD LVCMOS33} [get_ports {buttons[2]}]
+set_property -dict {PACKAGE_PIN L19 IOSTANDARD LVCMOS33} [get_ports {buttons[3]}]
+
+# PMOD A: pin 1 the light barrier (open collector: pulled up), pin 2 the gate
+set_property -dict {PACKAGE_PIN Y18 IOSTANDARD LVCMOS33 PULLTYPE PULLUP} [get_ports barrier]
+set_property -dict {PACKAGE_PIN Y19 IOSTANDARD LVCMOS33 DRIVE 8 SLEW SLOW} [get_ports gate]
+
+# The clock of the logic comes with the processing system. The pins know no clock: inputs go through two registers first.
+set_false_path -from [get_ports {buttons[*] barrier}]
+set_false_path -to [get_ports {leds[*] gate}]
+set_property ASYNC_REG TRUE [get_cells -hierarchical -regexp {.*/sync_(buttons|barrier)/stage[01]_reg.*}]
