@@ -60,15 +60,19 @@ class DetectorNet(nn.Module):
         self.up = nn.Upsample(scale_factor=2, mode="nearest")
 
     def forward(self, pictures: Tensor) -> Tensor:
+        return self.decode(self.encode(pictures))
+
+    def encode(self, pictures: Tensor) -> list[Tensor]:
+        """Features at strides 4, 8, 16 and 32."""
         level = self.stem(pictures)
         levels = []
         for down, refine in zip(self.downs, self.refines, strict=True):
             level = down(level)
             level = level + refine(level)
             levels.append(level)
-        return self._decode(levels)
+        return levels
 
-    def _decode(self, levels: Sequence[Tensor]) -> Tensor:
+    def decode(self, levels: Sequence[Tensor]) -> Tensor:
         """From the coarsest level up: project, upsample, add the finer level, convolve."""
         merged = self.laterals[-1](levels[-1])
         for index in range(len(levels) - 2, 0, -1):

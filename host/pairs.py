@@ -6,10 +6,12 @@ the same pictures as one that was not.
 
 from __future__ import annotations
 
+import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.utils.data import Dataset
 
 from board.preprocess import as_input
 from host.augmentation import Variation, vary
@@ -19,12 +21,14 @@ from host.synthetic import Sources, add_defects
 from host.textures import Floats, make_bank
 
 DEFECT_SHARE = 0.25  # of a map pixel's 4 × 4 image pixels; from here on the map pixel is a defect
+OUTLINE_SIGMA = 1.5  # map pixels: people outline the same defect differently by as much
+SOFT_RIM = 0.1  # cells that are this near to a defect are decided, however faint
 
 Images = NDArray[np.uint8]
 Batch = tuple[Tensor, Tensor]
 
 
-class Pairs:
+class Pairs(Dataset[Batch]):
     """Endless batches from good pictures, uint8 (n, h, w, 3)."""
 
     def __init__(self, goods: Images, variation: Variation, pairs: int, seed: int) -> None:
@@ -32,7 +36,7 @@ class Pairs:
         self._parts = [find_object(image) for image in goods]
         self._sources = Sources(make_bank(np.random.default_rng(seed)), goods)
 
-    def draw(self, step: int) -> Batch:
+    def __getitem__(self, step: int) -> Batch:
         """Pictures (2 · pairs, 3, h, w), good ones first, and labels (pairs, h / 4, w / 4) of the defective ones.
 
         Labels: 1 defect, 0 good, NaN undecided. Negative steps are for calibration.
@@ -58,9 +62,10 @@ def as_pictures(images: list[Images] | Images) -> Tensor:
 def shrink_label(label: Floats) -> Floats:
     """To the map's resolution; a cell with a few defective or undecided pixels is undecided."""
     cells = label.reshape(label.shape[0] // MAP_STRIDE_PX, MAP_STRIDE_PX, -1, MAP_STRIDE_PX)
-    defect = (cells == 1).mean((1, 3))
+    defect = ((cells == 1).mean((1, 3)) >= DEFECT_SHARE).astype(np.float32)
     clean = (cells == 0).all((1, 3))
-    return np.where(defect >= DEFECT_SHARE, 1, np.where(clean, 0, np.nan)).astype(np.float32)
+    near = np.maximum(defect, cv2.GaussianBlur(defect, (0, 0), OUTLINE_SIGMA))
+    return np.where(clean | (near > SOFT_RIM), near, np.nan).astype(np.float32)
 
 
 def _as_image(picture: Floats) -> Images:

@@ -48,7 +48,7 @@ class Recipe:
     input_px: int = 128
     widths: Widths = field(default_factory=Widths)
     variation: Variation = field(default_factory=Variation)
-    float_steps: int = 3500
+    float_steps: int = 5000
     quantized_steps: int = 800
     pairs: int = 12  # a step sees as many good pictures and as many defective ones
     muon_rate: float = 0.02  # of the convolutions' weights

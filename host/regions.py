@@ -25,7 +25,7 @@ def draw_region(part: Mask, bank: Bank, rng: Rng) -> Floats:
     draw = SHAPES[int(rng.choice(len(SHAPES), p=SHAPE_SHARES))]
     region = draw(side, centre, radius_px, bank, rng)
     if rng.random() < 0.5:
-        region = _soften(region, 0.3 * radius_px * rng.random())
+        region = _soften(region, (1.0 if draw in THIN_SHAPES else 0.3 * radius_px) * rng.random())
     return region * part if rng.random() < INSIDE_SHARE else region
 
 
@@ -77,14 +77,14 @@ def _stroke(side: int, centre: Point, radius_px: float, _bank: Bank, rng: Rng) -
         heading = rng.uniform(0, 2 * np.pi) + np.cumsum(rng.normal(0, rng.uniform(0, 0.7), 8))
         steps = np.stack([np.cos(heading), np.sin(heading)], 1) * max(radius_px, 5) * rng.uniform(0.15, 0.5)
         points = centre + rng.normal(0, radius_px * 0.3, 2) + np.cumsum(steps, 0)
-        cv2.polylines(region, [_sixteenths(points)], False, (255,), int(rng.integers(1, 5)), cv2.LINE_AA, 4)
+        cv2.polylines(region, [_sixteenths(points)], False, (255,), 1 + int(rng.random() ** 2 * 4), cv2.LINE_AA, 4)
     return np.asarray(region / 255, np.float32)
 
 
 def _specks(side: int, centre: Point, radius_px: float, _bank: Bank, rng: Rng) -> Floats:
     region = np.zeros((side, side), np.uint8)
     largest_px = rng.uniform(0.7, 4)
-    for _ in range(int(rng.integers(3, 40))):
+    for _ in range(int(np.exp(rng.uniform(0, np.log(40))))):
         x, y = _sixteenths(centre + rng.normal(0, radius_px * 0.6, 2)).tolist()
         cv2.circle(region, (x, y), int(16 * rng.uniform(0.5, largest_px)), (255,), -1, cv2.LINE_AA, 4)
     return np.asarray(region / 255, np.float32)
@@ -108,4 +108,5 @@ def _sixteenths(points: Points) -> NDArray[np.int32]:
 
 Shape = Callable[[int, Point, float, Bank, Rng], Floats]
 SHAPES: tuple[Shape, ...] = (_blob, _polygon, _ellipse, _stroke, _specks, _everywhere)
-SHAPE_SHARES = (0.40, 0.20, 0.12, 0.12, 0.06, 0.10)
+THIN_SHAPES = (_stroke, _specks)
+SHAPE_SHARES = (0.36, 0.16, 0.12, 0.18, 0.09, 0.09)

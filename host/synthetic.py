@@ -49,7 +49,7 @@ def _label(before: Floats, after: Floats, touched: Floats) -> Floats:
     visible = (difference > VISIBLE_CHANGE) & (touched > 0.15)
     nearby = np.asarray(cv2.blur(visible.astype(np.float32), (REGION_PX, REGION_PX)), np.float32)
     defect = visible | (nearby > REGION_SHARE)
-    doubtful = (nearby > 0) | (touched > 0.02) | (difference > VISIBLE_CHANGE / 2)
+    doubtful = (touched > 0.02) | (difference > VISIBLE_CHANGE / 2)
     return np.where(defect, 1, np.where(doubtful, np.nan, 0)).astype(np.float32)
 
 

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.optim.swa_utils import AveragedModel
+from torch.utils.data import DataLoader
 
 from host.checkpoint import Checkpoint
 from host.muon import Muon
@@ -21,15 +22,18 @@ from host.network import DetectorNet
 from host.pairs import Batch, Images, Pairs, as_pictures
 from host.quantization import LayerNet, fold, quantize
 from host.recipe import Recipe
+from host.teacher import STRIDES, Pupil, Teacher
 from host.textures import Floats
 
 WARMUP_STEPS = 100
 AVERAGING = 0.998  # the network that is kept averages about the last 500 steps
 SAVE_EVERY_STEPS = 250
 CALIBRATION_BATCHES = 16
+BATCHES_AHEAD = 8
 GRADIENT_LIMIT = 5.0
 GOOD_PIXELS_WEIGHT = 8.0
 SCORE_WEIGHT = 0.5
+TEACHER_WEIGHT = 0.5
 SMALLEST_DEFECT = 2  # map pixels; the score of a picture with less is not asked to rise
 
 Advance = Callable[[int], None]  # told the number of steps done
@@ -53,8 +57,11 @@ class Trainer:
         seed: int,
         checkpoint: Checkpoint,
         *,
+        teacher: Teacher | None = None,
         save_every_steps: int = SAVE_EVERY_STEPS,
     ) -> None:
+        self.teacher = teacher
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.recipe, self.seed, self.checkpoint = recipe, seed, checkpoint
         self.save_every_steps = save_every_steps
         self.pairs = Pairs(goods, recipe.variation, recipe.pairs, seed)
@@ -62,35 +69,50 @@ class Trainer:
     def train_float(self, advance: Advance) -> nn.Module:
         """The trained DetectorNet in eval mode."""
         torch.manual_seed(self.seed)
-        net = DetectorNet(self.recipe.widths)
-        net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        average = AveragedModel(net, avg_fn=_blend, use_buffers=True)
-        phase = Phase("float", self.recipe.float_steps, has_fast_bfloat16())
-        self._fit(phase, net, average, _make_optimizers(net, self.recipe), advance)
-        return average.module.eval()
+        learner = self._make_learner()
+        average = AveragedModel(learner, avg_fn=_blend, use_buffers=True)
+        phase = Phase("float", self.recipe.float_steps, has_fast_bfloat16(self.device))
+        self._fit(phase, learner, average, _make_optimizers(learner, self.recipe, self.device), advance)
+        kept = average.module
+        return (kept.net if isinstance(kept, Pupil) else kept).cpu().eval()
 
     def train_quantized(self, net: nn.Module, advance: Advance) -> LayerNet:
         """The network quantized and finetuned, in eval mode."""
-        quantized = quantize(fold(net), (self.pairs.draw(-1 - i)[0] for i in range(CALIBRATION_BATCHES)))
+        quantized = quantize(fold(net), (self.pairs[-1 - i][0] for i in range(CALIBRATION_BATCHES)))
+        quantized.to(self.device)
         optimizer = torch.optim.Adam(quantized.parameters(), self.recipe.quantized_learning_rate)
         self._fit(Phase("quantized", self.recipe.quantized_steps), quantized, None, [optimizer], advance)
-        return quantized.eval()
+        return quantized.cpu().eval()
+
+    def _make_learner(self) -> nn.Module:
+        widths = self.recipe.widths
+        net = DetectorNet(widths)
+        net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        if self.teacher is None:
+            return net.to(self.device)
+        return Pupil(net, self.teacher, widths.encoder[1 : 1 + len(STRIDES)]).to(self.device)
 
     def _fit(
         self, phase: Phase, net: nn.Module, average: AveragedModel | None, optimizers: Optimizers, advance: Advance
     ) -> None:
         done = self._load(phase, net, average, optimizers)
         net.train()
-        for step in range(done, phase.steps):
+        torch.backends.cudnn.deterministic = True
+        steps = range(done, phase.steps)
+        for step, batch in zip(steps, self._draw_ahead(steps), strict=True):
             for optimizer in optimizers:
                 optimizer.param_groups[0]["lr"] = optimizer.defaults["lr"] * learning_rate_share(step, phase.steps)
-            batch = self.pairs.draw(step)
-            _learn(net, optimizers, batch, self.recipe.top_pixels, in_bfloat16=phase.in_bfloat16)
+            pictures, labels = (tensor.to(self.device) for tensor in batch)
+            _learn(net, optimizers, (pictures, labels), self.recipe.top_pixels, in_bfloat16=phase.in_bfloat16)
             if average is not None:
                 average.update_parameters(net)
             if (step + 1) % self.save_every_steps == 0 or step + 1 == phase.steps:
                 self._save(phase, step + 1, net, average, optimizers)
             advance(step + 1)
+
+    def _draw_ahead(self, steps: range) -> DataLoader[Batch]:
+        """Batches from a process of its own: drawing takes half as long as learning."""
+        return DataLoader(self.pairs, None, sampler=steps, num_workers=1, prefetch_factor=BATCHES_AHEAD)
 
     def _load(self, phase: Phase, net: nn.Module, average: AveragedModel | None, optimizers: Optimizers) -> int:
         """Steps already done in an earlier run."""
@@ -114,7 +136,9 @@ class Trainer:
         self.checkpoint.save(phase.name, state)
 
 
-def has_fast_bfloat16() -> bool:
+def has_fast_bfloat16(device: torch.device) -> bool:
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
     is_there = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
     return bool(is_there and torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
@@ -127,16 +151,17 @@ def learning_rate_share(step: int, steps: int) -> float:
 def detection_loss(logits: Tensor, labels: Tensor, top_pixels: int) -> Tensor:
     """Loss of the defects' pixels, of the good pixels, and of the pictures' scores.
 
-    logits (2n, 1, h, w), good pictures first; labels (n, h, w) of the others.
+    logits (2n, 1, h, w), good pictures first; labels (n, h, w) of the others: how likely a person outlines the pixel as
+    defective, NaN for undecided.
     """
     labels = torch.cat([torch.zeros_like(labels), labels])
-    targets = labels.nan_to_num()
-    pixels = functional.binary_cross_entropy_with_logits(logits[:, 0], targets, reduction="none")
-    pixels = pixels * (1 - torch.exp(-pixels.detach()))  # focus on the hard ones (Lin et al. 2017, gamma 1)
-    positive, negative = labels == 1, labels == 0
-    defect_loss = pixels[positive].sum() / positive.sum().clamp(min=1)
+    decided = ~labels.isnan()
+    targets, maps = labels.nan_to_num(), logits[:, 0]
+    focus = (targets - maps.detach().sigmoid()).abs() * decided  # on the hard ones (Li et al. 2020, eq. 6, beta 1)
+    defect_loss = (focus * targets * functional.softplus(-maps)).sum() / targets.sum().clamp(min=1)
+    good_loss = (focus * (1 - targets) * functional.softplus(maps)).sum() / decided.sum()
     scores = logits.flatten(1).topk(top_pixels, dim=1).values.mean(1)
-    return defect_loss + GOOD_PIXELS_WEIGHT * pixels[negative].mean() + SCORE_WEIGHT * _score_loss(scores, positive)
+    return defect_loss + GOOD_PIXELS_WEIGHT * good_loss + SCORE_WEIGHT * _score_loss(scores, labels == 1)
 
 
 def _score_loss(scores: Tensor, positive: Tensor) -> Tensor:
@@ -155,13 +180,13 @@ def infer(net: nn.Module, images: Images) -> Floats:
     return np.concatenate(maps) if maps else np.zeros((0, 0, 0), np.float32)
 
 
-def _make_optimizers(net: nn.Module, recipe: Recipe) -> Optimizers:
+def _make_optimizers(net: nn.Module, recipe: Recipe, device: torch.device) -> Optimizers:
     """Muon for matrices, Adam for the rest: biases, norms and the last layer, whose matrix is one row."""
     matrices: list[nn.Parameter] = []
     others: list[nn.Parameter] = []
-    for weight in net.parameters():
+    for weight in (weight for weight in net.parameters() if weight.requires_grad):
         (matrices if weight.ndim == 4 and weight.shape[0] > 1 else others).append(weight)
-    precision = torch.bfloat16 if has_fast_bfloat16() else torch.float32
+    precision = torch.bfloat16 if has_fast_bfloat16(device) else torch.float32
     return [
         Muon(matrices, recipe.muon_rate, weight_decay=recipe.weight_decay, precision=precision),
         torch.optim.Adam(others, recipe.learning_rate),
@@ -176,9 +201,9 @@ def _blend(average: Tensor, new: Tensor, averaged: Tensor | int) -> Tensor:
 
 def _learn(net: nn.Module, optimizers: Optimizers, batch: Batch, top_pixels: int, *, in_bfloat16: bool) -> None:
     pictures, labels = batch
-    with torch.autocast("cpu", torch.bfloat16, enabled=in_bfloat16):
-        logits = net(pictures)
-    loss = detection_loss(logits.float(), labels, top_pixels)
+    with torch.autocast(pictures.device.type, torch.bfloat16, enabled=in_bfloat16):
+        logits, error = net(pictures) if isinstance(net, Pupil) else (net(pictures), 0.0)
+    loss = detection_loss(logits.float(), labels, top_pixels) + TEACHER_WEIGHT * error
     net.zero_grad(set_to_none=True)
     loss.backward()  # type: ignore[no-untyped-call]
     nn.utils.clip_grad_norm_(net.parameters(), GRADIENT_LIMIT)

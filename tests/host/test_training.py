@@ -18,6 +18,7 @@ from host.network import Widths
 from host.pairs import Pairs, shrink_label
 from host.quantization import extract
 from host.recipe import Recipe
+from host.regions import draw_region
 from host.synthetic import MATERIALS, Sources, add_defects
 from host.textures import make_bank
 from host.training import Trainer, detection_loss
@@ -62,9 +63,9 @@ def test_state_of_another_order_is_not_used(tmp_path: Path) -> None:
 
 def test_batches_do_not_depend_on_those_before(rendered: NDArray[np.uint8]) -> None:
     first, second = (Pairs(rendered[:16], SMALL.variation, 2, seed=4) for _ in range(2))
-    first.draw(0)
-    assert first.draw(7)[0].equal(second.draw(7)[0])
-    assert not first.draw(7)[0].equal(first.draw(8)[0])
+    first[0]
+    assert first[7][0].equal(second[7][0])
+    assert not first[7][0].equal(first[8][0])
 
 
 def test_defects_change_what_they_label(rendered: NDArray[np.uint8]) -> None:
@@ -81,12 +82,33 @@ def test_defects_change_what_they_label(rendered: NDArray[np.uint8]) -> None:
         assert changed.max() <= 1
 
 
-def test_labels_shrink_to_defect_good_or_undecided() -> None:
-    label = np.zeros((8, 8), np.float32)
-    label[0, :4] = 1  # four of the first cell's sixteen
-    label[0, 4:7] = 1  # three of the second's
-    label[4, 0] = np.nan
-    assert np.array_equal(shrink_label(label), np.array([[1, np.nan], [np.nan, 0]], np.float32), equal_nan=True)
+def test_labels_shrink_to_defect_rim_good_or_undecided() -> None:
+    label = np.zeros((40, 40), np.float32)
+    label[:, 0] = 1  # four of a cell's sixteen pixels
+    label[::2, 4] = 1  # two of the next one's
+    label[36:, 36] = np.nan
+    cells = shrink_label(label)
+    assert (cells[:, 0] == 1).all()
+    assert 0.1 < cells[5, 1] < 1
+    assert (np.diff(cells[5]) <= 0).all()  # less likely the farther away
+    assert cells[5, 9] == 0
+    assert np.array_equal(np.argwhere(np.isnan(cells)), [[9, 9]])
+
+
+def test_faint_rim_of_a_defect_is_decided() -> None:
+    label = np.zeros((40, 40), np.float32)
+    label[:, :4], label[:, 4:24] = 1, np.nan
+    cells = shrink_label(label)
+    assert 0.1 < cells[5, 1] < 1
+    assert np.isnan(cells[5, 5])
+
+
+def test_thin_defects_stay_visible() -> None:
+    """A scratch that is blurred as widely as it is long would be gone."""
+    bank = make_bank(np.random.default_rng(0))
+    part = np.ones((128, 128), np.uint8)
+    regions = [draw_region(part, bank, np.random.default_rng(seed)) for seed in range(300)]
+    assert np.mean([region.max() > 0.35 for region in regions]) > 0.97
 
 
 def test_every_material_gives_a_picture(rendered: NDArray[np.uint8]) -> None:
@@ -132,6 +154,18 @@ def test_loss_is_low_where_maps_agree_with_labels() -> None:
     assert detection_loss(doubtful, labels, 4) == detection_loss(right, labels, 4)
     assert detection_loss(-right, labels, 4) > 10
     assert detection_loss(torch.full_like(right, -8.0), labels, 4) > 8
+
+
+def test_loss_is_lowest_at_the_rims_likelihood() -> None:
+    """A pixel labelled 0.3 wants neither a defect's logit nor a good pixel's."""
+    labels = torch.zeros(1, 8, 8)
+    labels[0, 0, 0], labels[0, 4, 4] = 1, 0.3
+    losses = []
+    for logit in (-8.0, 0.0, 8.0):
+        maps = torch.full((2, 1, 8, 8), -8.0)
+        maps[1, 0, 0, 0], maps[1, 0, 4, 4] = 8, logit
+        losses.append(detection_loss(maps, labels, 1).item())
+    assert losses[1] < min(losses[0], losses[2])
 
 
 def same_integers(one: IntegerNet, other: IntegerNet) -> bool:
