@@ -138,7 +138,7 @@ class Trainer:
 
 def has_fast_bfloat16(device: torch.device) -> bool:
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     is_there = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
     return bool(is_there and torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
