@@ -82,9 +82,9 @@ class ActivationMemory(Elaboratable):
             )
             for address, enable, data, word in sides:
                 write, read = memory.write_port(), memory.read_port()
-                # subtle: reading is off while writing; a block RAM's port then needs no rule for both at once
+                # subtle: what is read while writing is never used; a block RAM reads it anyway, the old word
                 m.d.comb += [write.addr.eq(address), write.en.eq(enable), write.data.eq(data[quad])]
-                m.d.comb += [read.addr.eq(address), read.en.eq(~enable)]
+                m.d.comb += [read.addr.eq(address), read.en.eq(1)]
                 m.d.sync += word[quad].eq(read.data)
         return words
 

@@ -141,10 +141,10 @@ class LoadUnit(Elaboratable):
         nibbles = [beat[4 * i : 4 * i + 4] for i in range(WORD_BYTES)]
         m.d.comb += pair.payload.eq(Mux(narrow, Cat(Cat(n, n[3].replicate(4)) for n in nibbles), Cat(low, beat)))
         with m.If(~active):
-            m.d.sync += half.eq(0)
+            m.d.sync += half.eq(narrow)
         with m.Elif(self.beats.valid & ~narrow):
             m.d.sync += [half.eq(~half), low.eq(beat)]
-        m.d.comb += pair.valid.eq(active & self.beats.valid & (half | narrow))
+        m.d.comb += pair.valid.eq(active & self.beats.valid & half)
         return pair
 
     def _write_weights(self, m: Module, weights: Any, start: Any, pair: Stream) -> Any:

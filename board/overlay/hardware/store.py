@@ -83,6 +83,8 @@ class StoreUnit(Elaboratable):
                 m.next = "RUN"
             finished = ~words.valid & (free == self.ROOM) & ~rows.access.valid & self.written
             with m.State("RUN"), m.If(finished):
+                m.next = "DONE"
+            with m.State("DONE"):
                 m.d.comb += self.finished.eq(1)
                 m.d.sync += self.idle.eq(1)
                 m.next = "IDLE"

@@ -20,7 +20,7 @@ class WeightMemory(Elaboratable):
         self.write_row = Signal(range(CHANNELS_OUT))
         self.write_data = Signal(ROW_BITS)
         self.address = Signal(range(WEIGHT_WORDS))
-        self.data = Signal(8 * WEIGHT_WORD_BYTES)
+        self.data = Signal(8 * WEIGHT_WORD_BYTES, reset_less=True)  # the block RAM's register
         self.one = Signal()  # in place of what is read: each lane's first weight 1, every other byte 0
 
     def elaborate(self, _platform: object) -> Module:
