@@ -47,6 +47,7 @@ from host.recipe import Recipe, encode_recipe
 from host.rendered import draw_pictures
 from host.seeds import combine_figures
 from host.synthetic import Sources, add_defects
+from host.teacher import Teacher, load_teacher
 from host.textures import make_bank
 from host.thresholds import check_rule
 from host.training import Trainer, infer
@@ -93,12 +94,13 @@ def export(order: Order, progress: Progress) -> Path:
     cv2.setNumThreads(1)
     check_order(order)
     progress.console.print(check_shape(order.recipe), markup=False, highlight=False, soft_wrap=True)
+    teacher = load_teacher(order.backbone_weights) if order.backbone_weights is not None else None
     dataset = load_dataset(_find_folder(order, progress), order.recipe.held_out_share, order.recipe.input_px)
     check_rule(order.recipe.threshold, len(dataset.validation))
     remarks = find_remarks(dataset)
     for remark in remarks:
         progress.console.print(f"warning: {remark}", markup=False, highlight=False, soft_wrap=True)
-    trained = [train(order, seed, dataset, progress) for seed in order.seeds]
+    trained = [train(order, seed, dataset, teacher, progress) for seed in order.seeds]
     graphs = write_graphs(trained[0].integers)
     _check_engines(trained[0].integers, graphs, dataset.held_out[:PARITY_PICTURES])
     manifest = describe(order, dataset, trained)
@@ -117,11 +119,11 @@ def export(order: Order, progress: Progress) -> Path:
     return order.target
 
 
-def train(order: Order, seed: int, dataset: Dataset, progress: Progress) -> Trained:
+def train(order: Order, seed: int, dataset: Dataset, teacher: Teacher | None, progress: Progress) -> Trained:
     """Float training, then finetuning as if quantized; goes on from the last checkpoint of the same order."""
     recipe = order.recipe
     checkpoint = Checkpoint(order.unfinished / f"seed-{seed}", fingerprint(order, seed, dataset.pictures))
-    trainer = Trainer(dataset.train, recipe, seed, checkpoint)
+    trainer = Trainer(dataset.train, recipe, seed, checkpoint, teacher=teacher)
     task = progress.add_task(_name_task("train", order, seed), total=recipe.float_steps)
     net = trainer.train_float(lambda step: progress.update(task, completed=step))
     task = progress.add_task(_name_task("quantize", order, seed), total=recipe.quantized_steps)

@@ -33,6 +33,7 @@ class Order:
     out: Path
     id: str
     seeds: tuple[int, ...]  # the first one's network is shipped, the others say how much chance is in the figures
+    backbone_weights: Path | None = None  # of a pretrained network that helps the training
 
     @property
     def seed(self) -> int:
@@ -56,6 +57,9 @@ def parse_order(words: list[str]) -> Order:
     parser.add_argument("--recipe", type=Path, help="TOML file of settings (host/recipe.py lists them)")
     parser.add_argument("--out", type=Path, default=Path("models"), help="folder of the packages (default: models)")
     parser.add_argument("--id", help="name of the package (default: <product>-<input size>)")
+    parser.add_argument(
+        "--backbone-weights", type=Path, help="SqueezeNet 1.1's, torchvision's file: its features help the training"
+    )
     chance = parser.add_mutually_exclusive_group()
     chance.add_argument("--seed", default="0", help="number that the random choices start from (default: 0)")
     chance.add_argument("--seeds", help="several, as 0,1,2: trains each, ships the first, reports mean and worst")
@@ -64,9 +68,8 @@ def parse_order(words: list[str]) -> Order:
     identity = options.id or f"{options.product}-{recipe.input_px}"
     if not identity.replace("-", "").replace("_", "").isalnum():
         raise InputError(f"id {identity!r} must be letters, digits, '-' and '_': correct --id or --product")
-    return Order(
-        options.product, options.data, recipe, options.out, identity, parse_seeds(options.seeds or options.seed)
-    )
+    seeds = parse_seeds(options.seeds or options.seed)
+    return Order(options.product, options.data, recipe, options.out, identity, seeds, options.backbone_weights)
 
 
 def parse_seeds(text: str) -> tuple[int, ...]:
@@ -106,7 +109,7 @@ def check_room(folder: Path, needed_bytes: int) -> None:
 def fingerprint(order: Order, seed: int, pictures: Pictures) -> str:
     """Of all that shapes the training: state of another is not used. The threshold is set after it."""
     recipe = asdict(replace(order.recipe, description="", threshold=ThresholdRule()))
-    return hash_values(recipe, seed, digest(pictures.train))
+    return hash_values(recipe, seed, digest(pictures.train), _digest_backbone(order))
 
 
 def hash_values(*values: object) -> str:
@@ -118,15 +121,22 @@ def describe_provenance(order: Order, pictures: Pictures) -> dict[str, str]:
     data = order.data if order.data == RENDERED else Path(order.data).resolve().name
     words = ["scripts/export.sh", "--product", order.product, "--data", data, "--recipe", RECIPE_TOML]
     words += ["--id", order.id]
+    if order.backbone_weights is not None:
+        words += ["--backbone-weights", order.backbone_weights.name]
     words += ["--seeds", ",".join(map(str, order.seeds))] if len(order.seeds) > 1 else ["--seed", str(order.seed)]
     return {
         "command": shlex.join(words),
         "data": data,
         "data_sha256": digest([*pictures.train, *pictures.held_out]),
+        "backbone_sha256": _digest_backbone(order),
         "seed": str(order.seed),
         "commit": _commit(),
         "recipe": json.dumps(asdict(order.recipe), sort_keys=True),
     }
+
+
+def _digest_backbone(order: Order) -> str:
+    return digest([order.backbone_weights]) if order.backbone_weights is not None else "none"
 
 
 def _commit() -> str:

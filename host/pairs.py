@@ -25,7 +25,7 @@ OUTLINE_SIGMA = 1.5  # map pixels: people outline the same defect differently by
 SOFT_RIM = 0.1  # cells that are this near to a defect are decided, however faint
 
 Images = NDArray[np.uint8]
-Batch = tuple[Tensor, Tensor]
+Batch = tuple[Images, Floats]
 
 
 class Pairs(Dataset[Batch]):
@@ -37,14 +37,15 @@ class Pairs(Dataset[Batch]):
         self._sources = Sources(make_bank(np.random.default_rng(seed)), goods)
 
     def __getitem__(self, step: int) -> Batch:
-        """Pictures (2 · pairs, 3, h, w), good ones first, and labels (pairs, h / 4, w / 4) of the defective ones.
+        """Pictures (2 · pairs, h, w, 3), good ones first, and labels (pairs, h / 4, w / 4) of the defective ones.
 
-        Labels: 1 defect, 0 good, NaN undecided. Negative steps are for calibration.
+        Labels: 1 defect, 0 good, between them how likely a person would outline the pixel too, NaN undecided. Negative
+        steps are for calibration.
         """
         rng = np.random.default_rng([self._seed, step % (1 << 32)])
         chosen = rng.integers(0, len(self._goods), self._pairs)
         goods, defects, labels = zip(*(self._draw_pair(int(index), rng) for index in chosen), strict=True)
-        return as_pictures([*goods, *defects]), torch.from_numpy(np.stack(labels))
+        return np.stack([*goods, *defects]), np.stack(labels)
 
     def _draw_pair(self, index: int, rng: np.random.Generator) -> tuple[Images, Images, Floats]:
         picture = self._goods[index].astype(np.float32) / 255
@@ -53,14 +54,14 @@ class Pairs(Dataset[Batch]):
         return _as_image(picture), _as_image(changed), shrink_label(label)
 
 
-def as_pictures(images: list[Images] | Images) -> Tensor:
+def as_pictures(images: Images) -> Tensor:
     """The network's input in float: what the integers stand for, float32 (n, 3, h, w) in -1..1."""
     integers = np.concatenate([as_input(image) for image in images])
     return torch.from_numpy(integers).float().div_(128).contiguous(memory_format=torch.channels_last)
 
 
 def shrink_label(label: Floats) -> Floats:
-    """To the map's resolution; a cell with a few defective or undecided pixels is undecided."""
+    """To the map's resolution; the likelihood falls softly around a defect, elsewhere a doubtful cell is undecided."""
     cells = label.reshape(label.shape[0] // MAP_STRIDE_PX, MAP_STRIDE_PX, -1, MAP_STRIDE_PX)
     defect = ((cells == 1).mean((1, 3)) >= DEFECT_SHARE).astype(np.float32)
     clean = (cells == 0).all((1, 3))

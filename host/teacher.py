@@ -82,7 +82,7 @@ class Pupil(nn.Module):
         """Logits, and the squared error of the predictions, about 1 at the start."""
         levels = self.net.encode(pictures)
         errors = []
-        for linear, level, features in zip(self.maps, levels, self.teacher(pictures), strict=False):
+        for linear, level, features in zip(self.maps, levels, self.teacher(pictures), strict=False):  # not stride 32
             target = functional.interpolate(features, size=level.shape[2:], mode="bilinear", align_corners=False)
             errors.append((linear(level).float() - target).square().mean())
         return self.net.decode(levels), torch.stack(errors).mean()
@@ -93,8 +93,8 @@ def load_teacher(path: Path) -> Teacher:
     try:
         weights = torch.load(path, weights_only=True)
         return Teacher(weights).eval()
-    except (OSError, UnpicklingError, EOFError, RuntimeError, KeyError, AttributeError, TypeError) as error:
-        problem = f"{path} does not hold SqueezeNet 1.1's weights ({error})"
+    except (OSError, UnpicklingError, EOFError, RuntimeError, KeyError, AttributeError, TypeError):
+        problem = f"{path} cannot be read or does not hold SqueezeNet 1.1's weights"
         raise InputError(f"{problem}: give --backbone-weights torchvision's squeezenet1_1 file") from None
 
 

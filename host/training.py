@@ -6,8 +6,9 @@ Interrupted and continued gives the same network as uninterrupted: state is save
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -30,6 +31,7 @@ AVERAGING = 0.998  # the network that is kept averages about the last 500 steps
 SAVE_EVERY_STEPS = 250
 CALIBRATION_BATCHES = 16
 BATCHES_AHEAD = 8
+DRAWING_LIMIT_S = 600.0
 GRADIENT_LIMIT = 5.0
 GOOD_PIXELS_WEIGHT = 8.0
 SCORE_WEIGHT = 0.5
@@ -78,7 +80,7 @@ class Trainer:
 
     def train_quantized(self, net: nn.Module, advance: Advance) -> LayerNet:
         """The network quantized and finetuned, in eval mode."""
-        quantized = quantize(fold(net), (self.pairs[-1 - i][0] for i in range(CALIBRATION_BATCHES)))
+        quantized = quantize(fold(net), (as_pictures(self.pairs[-1 - i][0]) for i in range(CALIBRATION_BATCHES)))
         quantized.to(self.device)
         optimizer = torch.optim.Adam(quantized.parameters(), self.recipe.quantized_learning_rate)
         self._fit(Phase("quantized", self.recipe.quantized_steps), quantized, None, [optimizer], advance)
@@ -99,20 +101,30 @@ class Trainer:
         net.train()
         torch.backends.cudnn.deterministic = True
         steps = range(done, phase.steps)
-        for step, batch in zip(steps, self._draw_ahead(steps), strict=True):
+        for step, (images, labels) in zip(steps, self._draw_ahead(steps), strict=True):
             for optimizer in optimizers:
                 optimizer.param_groups[0]["lr"] = optimizer.defaults["lr"] * learning_rate_share(step, phase.steps)
-            pictures, labels = (tensor.to(self.device) for tensor in batch)
-            _learn(net, optimizers, (pictures, labels), self.recipe.top_pixels, in_bfloat16=phase.in_bfloat16)
+            batch = as_pictures(images).to(self.device), torch.from_numpy(labels).to(self.device)
+            _learn(net, optimizers, batch, self.recipe.top_pixels, in_bfloat16=phase.in_bfloat16)
             if average is not None:
                 average.update_parameters(net)
             if (step + 1) % self.save_every_steps == 0 or step + 1 == phase.steps:
                 self._save(phase, step + 1, net, average, optimizers)
             advance(step + 1)
 
-    def _draw_ahead(self, steps: range) -> DataLoader[Batch]:
+    def _draw_ahead(self, steps: range) -> Iterable[Batch]:
         """Batches from a process of its own: drawing takes half as long as learning."""
-        return DataLoader(self.pairs, None, sampler=steps, num_workers=1, prefetch_factor=BATCHES_AHEAD)
+        # subtle: arrays come through a pipe, tensors would go through files in shared memory, which a small /dev/shm
+        # or a limit on the size of files turns into a wait without end
+        return DataLoader(
+            self.pairs,
+            None,
+            sampler=steps,
+            num_workers=1,
+            prefetch_factor=BATCHES_AHEAD,
+            collate_fn=_keep,
+            timeout=DRAWING_LIMIT_S,
+        )
 
     def _load(self, phase: Phase, net: nn.Module, average: AveragedModel | None, optimizers: Optimizers) -> int:
         """Steps already done in an earlier run."""
@@ -134,6 +146,10 @@ class Trainer:
         if average is not None:
             state["average"] = average.state_dict()
         self.checkpoint.save(phase.name, state)
+
+
+def _keep(batch: Any) -> Any:
+    return batch
 
 
 def has_fast_bfloat16(device: torch.device) -> bool:
@@ -199,7 +215,9 @@ def _blend(average: Tensor, new: Tensor, averaged: Tensor | int) -> Tensor:
     return average + weight * (new - average)
 
 
-def _learn(net: nn.Module, optimizers: Optimizers, batch: Batch, top_pixels: int, *, in_bfloat16: bool) -> None:
+def _learn(
+    net: nn.Module, optimizers: Optimizers, batch: tuple[Tensor, Tensor], top_pixels: int, *, in_bfloat16: bool
+) -> None:
     pictures, labels = batch
     with torch.autocast(pictures.device.type, torch.bfloat16, enabled=in_bfloat16):
         logits, error = net(pictures) if isinstance(net, Pupil) else (net(pictures), 0.0)

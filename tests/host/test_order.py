@@ -45,6 +45,13 @@ def test_data_that_is_a_file(tmp_path: Path) -> None:
     assert "no folder" in refuse(["--data", str(tmp_path / "data")], tmp_path)
 
 
+def test_weights_of_another_network(tmp_path: Path) -> None:
+    write_pictures(tmp_path / "data", 20)
+    (tmp_path / "weights.pth").write_bytes(b"not weights")
+    words = ["--data", str(tmp_path / "data"), "--backbone-weights", str(tmp_path / "weights.pth")]
+    assert "give --backbone-weights torchvision's squeezenet1_1 file" in refuse(words, tmp_path)
+
+
 def test_too_few_pictures(tmp_path: Path) -> None:
     write_pictures(tmp_path / "data", 5)
     message = refuse(["--data", str(tmp_path / "data")], tmp_path)
@@ -127,3 +134,5 @@ def test_only_what_shapes_the_training_makes_its_state_useless(tmp_path: Path) -
     assert fingerprint(replace(order, recipe=other_rule), 0, pictures) == state
     assert fingerprint(replace(order, recipe=Recipe(widths=Widths(decoder=32))), 0, pictures) != state
     assert fingerprint(order, 1, pictures) != state
+    (tmp_path / "weights.pth").write_bytes(b"any")
+    assert fingerprint(replace(order, backbone_weights=tmp_path / "weights.pth"), 0, pictures) != state

@@ -115,12 +115,12 @@ def test_a_greedy_board_does_not_crowd_out_the_others(two_workers: Server) -> No
         assert sum(isinstance(reply, Answer) for reply in replies) >= 8
 
 
-def test_a_worker_that_hangs_is_replaced_and_its_work_begun_again(two_workers: Server) -> None:
-    for pid in two_workers.workers():
-        os.kill(pid, signal.SIGSTOP)
-    with Board(two_workers.endpoint) as board:
+def test_a_worker_that_hangs_is_replaced_and_its_work_begun_again(tmp_path: Path, models: Path) -> None:
+    with run_server(tmp_path, models, "--workers", "1", "--batch-s", "1") as server, Board(server.endpoint) as board:
+        board.wait_until_ready()
+        os.kill(server.workers()[0], signal.SIGSTOP)
         assert is_grey(board.ask(grey(3)), 3)
-        assert two_workers.says("hangs over a batch") or two_workers.says("is silent")
+        assert server.says("hangs over a batch") or server.says("is silent")
 
 
 def test_what_cannot_be_done_in_time_is_refused_as_late(two_workers: Server) -> None:
