@@ -1,0 +1,173 @@
+"""Deliberate faults in the hardware, each with the test that catches it: `python -m tests.overlay.mutate` tries them.
+
+A test that no fault can fail shows nothing, and a part of the hardware without a fault here may have no test.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+WHOLE = "test_engine.py::"  # the whole overlay, compiled anew for each fault: a minute or two
+
+
+@dataclass(frozen=True)
+class Mutation:
+    """`old` occurs once in the file of board/overlay/hardware; `test` is a function of tests/overlay."""
+
+    name: str
+    file: str
+    old: str
+    new: str
+    test: str
+    reason: str = ""  # what the failure must say
+
+    @property
+    def of_a_part(self) -> bool:
+        """Caught by the part's own test in seconds."""
+        return not self.test.startswith(WHOLE)
+
+
+DENSE = "test_array.py::test_384_products_a_step"
+LANES = "test_array.py::test_lanes_weigh_each_channel_alone"
+REQUANTIZE = "test_requantize.py::test_requantize_is_that_of_the_integer_network"
+SUMS = "test_sums.py::test_totals_leave_after_the_last_step_one_pixel_a_cycle"
+RESULTS = "test_results.py::test_every_quad_finds_its_place"
+STEPS = "test_sequencer.py::test_steps_come_in_the_order_of_the_document"
+ADDRESSES = "test_sequencer.py::test_addresses_follow_the_formula"
+STEP_WAITS = "test_memories.py::test_a_step_waits_for_a_port_that_is_taken_and_only_for_that"
+STEP_READS = "test_memories.py::test_a_step_reads_two_words_while_others_use_other_banks"
+QUADS = "test_memories.py::test_results_are_written_by_quads_with_addresses_of_their_own"
+WEIGHTS = "test_memories.py::test_weight_words_are_written_by_rows"
+FOLD = "test_load_parts.py::test_fold_makes_words_of_five_pixels"
+TILE = "test_load_parts.py::test_tile_words_go_row_by_row"
+LOAD = "test_load.py::test_a_load_writes_what_the_golden_model_writes"
+LOADS = "test_load.py::test_loads_leave_nothing_for_the_next"
+STORE = "test_store.py::test_a_store_writes_what_the_golden_model_writes"
+READER = "test_port.py::test_each_client_reads_its_own_beats_in_order_though_the_other_sleeps"
+WRITER = "test_port.py::test_a_write_burst_is_asked_for_when_its_data_is_here"
+SEGMENTS = "test_segments.py::test_what_leaves_its_segment_is_a_fault_and_the_last_access"
+TOKENS = "test_tokens.py::test_an_instruction_starts_when_its_tokens_are_there_and_not_before"
+COUNTER = "test_tokens.py::test_a_counter_holds_63_tokens"
+QUEUE = "test_fetch.py::test_a_unit_that_is_busy_has_eight_instructions_waiting"
+NO_END = "test_fetch.py::test_a_program_without_end_stops_the_fetch"
+STROBES = "test_axi_lite.py::test_a_write_of_less_than_a_register_does_nothing"
+ACCESSES = "test_axi_lite.py::test_every_access_is_done_once_and_answered_once"
+STAMP = "test_line.py::test_an_interruption_is_stamped_with_the_time_of_its_edge"
+LATE_PULSE = "test_line.py::test_a_pulse_whose_time_has_passed_is_counted_and_not_given"
+LAYERS = WHOLE + "test_random_layers_are_those_of_the_golden_model[0-port0]"
+STALLS = WHOLE + "test_random_layers_are_those_of_the_golden_model[350-port2]"
+RESET = WHOLE + "test_a_reset_in_mid_program_leaves_nothing_behind"
+WRONG = WHOLE + "test_a_wrong_program_ends_in_its_fault"
+BAD_ANSWER = WHOLE + "test_errors_of_the_memory_are_faults"
+SAME_CYCLES = WHOLE + "test_a_program_takes_the_same_cycles_every_time"
+
+# fmt: off
+MUTATIONS = (
+    Mutation("no borrow between the pixels of a lane", "array.py",
+             "product[16:].as_signed() + product[15])", "product[16:].as_signed())", LANES),
+    Mutation("T weighs the upper pixel's product", "array.py", "halves[0] + lower_t", "halves[0] + lower_u", LANES),
+    Mutation("borrows are dropped in the adder trees", "array.py",
+             "Cat(carry, right).as_signed()", "Cat(Const(0, 1), right).as_signed()", DENSE),
+    Mutation("the eighth borrow is lost", "array.py", "self.borrow[j].eq(rest)", "self.borrow[j].eq(0)", DENSE),
+    Mutation("a cascade takes its second weight a cycle early", "array.py",
+             "delayed(m, self.w[j][second], 2)", "delayed(m, self.w[j][second], 1)", DENSE),
+    Mutation("halves are rounded up", "requantize.py", "half & (fine_rest | floor[0])", "half", REQUANTIZE),
+    Mutation("what the coarse shift drops is forgotten", "requantize.py",
+             "_shift(coarse, coarse_rest,", "_shift(coarse, Const(0, 1),", REQUANTIZE),
+    Mutation("127.5 becomes -128", "requantize.py", "floor >= 127", "floor > 127", REQUANTIZE),
+    Mutation("saturation at -127", "requantize.py",
+             "with m.Elif(floor < -128):\n            m.d.sync += result.eq(-128)",
+             "with m.Elif(floor < -127):\n            m.d.sync += result.eq(-127)", REQUANTIZE),
+    Mutation("a maximum ignores its first value", "sums.py", "self.first | (value > total)", "value > total", SUMS),
+    Mutation("sums do not start from the bias", "sums.py",
+             "Mux(self.first, self.bias[lane], total)", "Mux(self.first, 0, total)", SUMS),
+    Mutation("both pixels give the first one's total", "sums.py", "held.eq(sums[1])", "held.eq(sums[0])", SUMS),
+    Mutation("the pixel behind an odd row is written", "results.py",
+             "exists, row_end = col <= f.cols,", "exists, row_end = col <= f.cols + 1,", RESULTS),
+    Mutation("quads that cross a word stay in it", "results.py", "Mux(lane < turn, 1, 0)", "0", RESULTS),
+    Mutation("a load does not hold a step up", "activation.py",
+             "used.bit_select(bank1, 1))", "used.bit_select(bank1, 1) & 0)", STEP_WAITS),
+    Mutation("a result in any bank holds a step up", "activation.py",
+             "written.bit_select(bank0, 1)", "written.any()", STEP_WAITS),
+    Mutation("the bank of a read is chosen a cycle late", "activation.py",
+             "self.READ_CYCLES - 1)", "self.READ_CYCLES)", STEP_READS),
+    Mutation("all quads of a result go to one word", "activation.py",
+             "late.write_index[lane]", "late.write_index[0]", QUADS),
+    Mutation("a row of weights is written into those below too", "weights.py",
+             "self.write_row == row", "self.write_row >= row", WEIGHTS),
+    Mutation("column 0 lies outside the picture", "addresses.py", "(self.col[p] < 0)", "(self.col[p] <= 0)", ADDRESSES),
+    Mutation("source b ignores its doubling", "addresses.py",
+             "double = choose(self.double)", "double = self.double[0]", ADDRESSES),
+    Mutation("pixel 1 ignores the stride", "sequencer.py",
+             "self.col[1].eq(self.col[0] + col_step)", "self.col[1].eq(self.col[0] + 1)", STEPS),
+    Mutation("no empty cycle behind a single step", "sequencer.py",
+             "rest.eq(self.first & self.last)", "rest.eq(0)", STEPS),
+    Mutation("source b begins where a's rows ended", "sequencer.py",
+             "m.d.sync += self.row.eq(row_start)", "m.d.sync += self.row.eq(self.row + 1)", STEPS),
+    Mutation("an outer loop turns with every step", "component.py", "turn = wrap", "turn = Const(1, 1)", STEPS),
+    Mutation("pixels are not made signed", "fold.py", "raw ^ FLIP", "raw", FOLD),
+    Mutation("a pixel over two beats is taken when one is here", "fold.py",
+             "straddles.eq(next_place >= 6)", "straddles.eq(next_place > 6)", FOLD),
+    Mutation("a row begins in the beat of the row before", "fold.py",
+             "m.d.sync += beat_valid.eq(0)", "m.d.sync += beat_valid.eq(1)", FOLD),
+    Mutation("rows of a tile start where the last one ended", "tile.py",
+             "self._go(row + self.base_row, col)", "self._go(col + self.base_row, col)", TILE),
+    Mutation("rows of a tile lie without a gap in DDR", "tile.py",
+             "position.eq(position + self.pitch)", "position.eq(position + self.beats)", LOAD),
+    Mutation("int4 weights have no sign", "load.py", "n[3].replicate(4)", "n[3].replicate(4) & 0", LOAD),
+    Mutation("a load of weights lacks its last word", "load.py", "running.eq(left != 0)", "running.eq(left > 1)", LOAD),
+    Mutation("half a pair of beats reaches into the next load", "load.py",
+             "with m.If(~active):", "with m.If(~active & 0):", LOADS),
+    Mutation("a store ends before the memory's answer", "store.py",
+             "& ~rows.access.valid & self.written", "& ~rows.access.valid", STORE),
+    Mutation("a store reads a word more than its buffer holds", "store.py", "room.eq(free > 1)", "room.eq(1)", STORE),
+    Mutation("bursts cross 128 bytes", "reader.py", "BURST_BEATS - self.address[:4]", "BURST_BEATS", READER),
+    Mutation("a read is asked for without room", "reader.py", " & (splitter.beats <= free)", "", READER),
+    Mutation("a write is asked for before its data is here", "writer.py", " & (splitter.beats <= waiting)", "", WRITER),
+    Mutation("the end of a segment is checked a beat late", "segments.py", "end > size", "end > size + 1", SEGMENTS),
+    Mutation("the end of an access wraps", "segments.py",
+             "Signal(29), Signal(29), Signal(30)", "Signal(29), Signal(29), Signal(29)", SEGMENTS),
+    Mutation("a wait takes no token", "tokens.py",
+             "count.eq(count - 1), some[giver, taker].eq(count != 1)", "count.eq(count)", TOKENS),
+    Mutation("a 64th token is lost in silence", "tokens.py", "& count.all()", "& 0", COUNTER),
+    Mutation("an instruction for a full queue is dropped", "fetch.py",
+             "with m.If(fifos[unit].w_rdy):", "with m.If(1):", QUEUE),
+    Mutation("an empty program is fetched", "fetch.py", "nothing.eq(self.instructions == 0)", "nothing.eq(0)", NO_END),
+    Mutation("a byte written to a register counts as a word", "axi_lite.py", "self.wstrb.all()", "1", STROBES),
+    Mutation("a register is read again before its value was taken", "axi_lite.py",
+             "self.arready.eq(~asked & ~self.rvalid)", "self.arready.eq(~asked)", ACCESSES),
+    Mutation("a stamp is the time of the filter's end", "line.py",
+             "stamps.w_data.eq(since)", "stamps.w_data.eq(self.time)", STAMP),
+    Mutation("a late pulse opens the gate", "line.py",
+             "with m.If(self.time == start):", "with m.If(self.time >= start):", LATE_PULSE),
+    Mutation("bursts of the whole overlay cross 128 bytes", "reader.py",
+             "BURST_BEATS - self.address[:4]", "BURST_BEATS", LAYERS, "a burst crosses a multiple of 128 bytes"),
+    Mutation("an offered address changes", "reader.py",
+             "with m.If(~holding), m.If(offers.any()",
+             "with m.If(1), m.If(offers.any()", STALLS, "changed before it was taken"),
+    Mutation("padding of a maximum is 0", "compute.py",
+             "Mux(f.mode == Mode.MAX, 0x80, 0)", "Mux(f.mode == Mode.MAX, 0, 0)", LAYERS),
+    Mutation("a refused step is lost", "compute.py", "step = ready.unless(m, refused, aside)", "step = ready", LAYERS),
+    Mutation("weights come a cycle late", "compute.py",
+             "ActivationMemory.READ_CYCLES + PACK_CYCLES - WeightMemory",
+             "ActivationMemory.READ_CYCLES + 2 - WeightMemory", LAYERS),
+    Mutation("a negative pixel 0 does not borrow from pixel 1", "compute.py", "a[1] - a[0][7]", "a[1]", LAYERS),
+    Mutation("the bias is read before it is here", "compute.py",
+             "countdown.eq(WeightMemory.READ_CYCLES - 1)", "countdown.eq(0)", LAYERS),
+    Mutation("a load and a store use one port at once", "engine.py",
+             "store.read_grant.eq(~load.write)", "store.read_grant.eq(1)", LAYERS),
+    Mutation("units are not cleared behind a run", "engine.py",
+             "fresh(load), fresh(compute), fresh(store)", "load, compute, store", RESET),
+    Mutation("a reset does not wait for bursts under way", "engine.py",
+             "with m.If(self.reader.idle & self.writer.quiet):", "with m.If(1):", RESET),
+    Mutation("a fault does not keep new reads back", "engine.py",
+             "self.reader.stop.eq(stop)", "self.reader.stop.eq(0)", WRONG),
+    Mutation("the watchdog sleeps", "engine.py", "self.watchdog != 0", "self.watchdog == 0", WRONG),
+    Mutation("an error of a write is not seen", "engine.py",
+             "(self.writer.failed, Fault.WRITE)", "(0, Fault.WRITE)", BAD_ANSWER),
+    Mutation("counters go on from run to run", "engine.py",
+             "*(count.eq(0) for count in self.counters.values())",
+             "*(count.eq(count) for count in self.counters.values())", SAME_CYCLES),
+    Mutation("a fault raises no interrupt", "overlay.py", "enabled & (done | failed)", "enabled & done", WRONG),
+)
+# fmt: on
