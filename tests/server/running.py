@@ -119,6 +119,11 @@ class Board:
     def hears_nothing(self, for_s: float) -> bool:
         return not self.socket.poll(int(for_s * 1e3))
 
+    def is_answered(self) -> bool:
+        with contextlib.suppress(zmq.Again):  # a connection that is refused at once takes no message
+            self.send(grey(1))
+        return not self.hears_nothing(0.3)
+
     def ask(self, image: NDArray[np.uint8], **changes: Any) -> NDArray[np.int8]:
         number = self.send(image, **changes)
         reply, anomaly = self.receive()
