@@ -60,7 +60,8 @@ class DetectorNet(nn.Module):
         self.up = nn.Upsample(scale_factor=2, mode="nearest")
 
     def forward(self, pictures: Tensor) -> Tensor:
-        return self.decode(self.encode(pictures))
+        logits: Tensor = self.logits(self.decode(self.encode(pictures))[-1])
+        return logits
 
     def encode(self, pictures: Tensor) -> list[Tensor]:
         """Features at strides 4, 8, 16 and 32."""
@@ -72,10 +73,10 @@ class DetectorNet(nn.Module):
             levels.append(level)
         return levels
 
-    def decode(self, levels: Sequence[Tensor]) -> Tensor:
-        """From the coarsest level up: project, upsample, add the finer level, convolve."""
-        merged = self.laterals[-1](levels[-1])
-        for index in range(len(levels) - 2, 0, -1):
-            merged = self.merges[index - 1](self.up(merged) + self.laterals[index](levels[index]))
-        logits: Tensor = self.logits(self.head(self.up(merged) + self.laterals[0](levels[0])))
-        return logits
+    def decode(self, levels: Sequence[Tensor]) -> list[Tensor]:
+        """Features at strides 32, 16, 8 and 4: upsample the coarser ones, add the encoder's, convolve."""
+        stages = [self.head, *self.merges]
+        decoded = [self.laterals[-1](levels[-1])]
+        for index in range(len(levels) - 2, -1, -1):
+            decoded.append(stages[index](self.up(decoded[-1]) + self.laterals[index](levels[index])))
+        return decoded

@@ -14,7 +14,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from host.network import DetectorNet
 from protocol.errors import InputError
 
 STRIDES = (4, 8, 16)
@@ -70,22 +69,21 @@ class Teacher(nn.Module):
 
 
 class Pupil(nn.Module):
-    """A detector that learns on the side to predict the teacher's features, by linear maps that nobody keeps."""
+    """Predicts the teacher's features from the encoder's, by linear maps that nobody keeps."""
 
-    def __init__(self, net: DetectorNet, teacher: Teacher, channels: Sequence[int]) -> None:
+    def __init__(self, teacher: Teacher, channels: Sequence[int]) -> None:
         """`channels` of the encoder at `STRIDES`."""
         super().__init__()
-        self.net, self.teacher = net, teacher
+        self.teacher = teacher
         self.maps = nn.ModuleList(nn.Conv2d(own, its, 1) for own, its in zip(channels, CHANNELS, strict=True))
 
-    def forward(self, pictures: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits, and the squared error of the predictions, about 1 at the start."""
-        levels = self.net.encode(pictures)
+    def forward(self, pictures: Tensor, levels: Sequence[Tensor]) -> Tensor:
+        """Squared error of the predictions, about 1 at the start."""
         errors = []
         for linear, level, features in zip(self.maps, levels, self.teacher(pictures), strict=False):  # not stride 32
             target = functional.interpolate(features, size=level.shape[2:], mode="bilinear", align_corners=False)
             errors.append((linear(level).float() - target).square().mean())
-        return self.net.decode(levels), torch.stack(errors).mean()
+        return torch.stack(errors).mean()
 
 
 def load_teacher(path: Path) -> Teacher:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -18,12 +18,12 @@ from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import DataLoader
 
 from host.checkpoint import Checkpoint
+from host.learner import Learner
 from host.muon import Muon
-from host.network import DetectorNet
 from host.pairs import Batch, Images, Pairs, as_pictures
 from host.quantization import LayerNet, fold, quantize
 from host.recipe import Recipe
-from host.teacher import STRIDES, Pupil, Teacher
+from host.teacher import Teacher
 from host.textures import Floats
 
 WARMUP_STEPS = 100
@@ -35,6 +35,7 @@ DRAWING_LIMIT_S = 600.0
 GRADIENT_LIMIT = 5.0
 GOOD_PIXELS_WEIGHT = 8.0
 SCORE_WEIGHT = 0.5
+COARSE_WEIGHT = 0.3  # of each coarser stride's logits
 TEACHER_WEIGHT = 0.5
 SMALLEST_DEFECT = 2  # map pixels; the score of a picture with less is not asked to rise
 
@@ -71,12 +72,12 @@ class Trainer:
     def train_float(self, advance: Advance) -> nn.Module:
         """The trained DetectorNet in eval mode."""
         torch.manual_seed(self.seed)
-        learner = self._make_learner()
+        learner = Learner(self.recipe.widths, self.teacher)
+        learner.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         average = AveragedModel(learner, avg_fn=_blend, use_buffers=True)
         phase = Phase("float", self.recipe.float_steps, has_fast_bfloat16(self.device))
         self._fit(phase, learner, average, _make_optimizers(learner, self.recipe, self.device), advance)
-        kept = average.module
-        return (kept.net if isinstance(kept, Pupil) else kept).cpu().eval()
+        return cast(Learner, average.module).net.cpu().eval()
 
     def train_quantized(self, net: nn.Module, advance: Advance) -> LayerNet:
         """The network quantized and finetuned, in eval mode."""
@@ -85,14 +86,6 @@ class Trainer:
         optimizer = torch.optim.Adam(quantized.parameters(), self.recipe.quantized_learning_rate)
         self._fit(Phase("quantized", self.recipe.quantized_steps), quantized, None, [optimizer], advance)
         return quantized.cpu().eval()
-
-    def _make_learner(self) -> nn.Module:
-        widths = self.recipe.widths
-        net = DetectorNet(widths)
-        net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        if self.teacher is None:
-            return net.to(self.device)
-        return Pupil(net, self.teacher, widths.encoder[1 : 1 + len(STRIDES)]).to(self.device)
 
     def _fit(
         self, phase: Phase, net: nn.Module, average: AveragedModel | None, optimizers: Optimizers, advance: Advance
@@ -170,14 +163,21 @@ def detection_loss(logits: Tensor, labels: Tensor, top_pixels: int) -> Tensor:
     logits (2n, 1, h, w), good pictures first; labels (n, h, w) of the others: how likely a person outlines the pixel as
     defective, NaN for undecided.
     """
-    labels = torch.cat([torch.zeros_like(labels), labels])
-    decided = ~labels.isnan()
-    targets, maps = labels.nan_to_num(), logits[:, 0]
-    focus = (targets - maps.detach().sigmoid()).abs() * decided  # on the hard ones (Li et al. 2020, eq. 6, beta 1)
-    defect_loss = (focus * targets * functional.softplus(-maps)).sum() / targets.sum().clamp(min=1)
-    good_loss = (focus * (1 - targets) * functional.softplus(maps)).sum() / decided.sum()
     scores = logits.flatten(1).topk(top_pixels, dim=1).values.mean(1)
-    return defect_loss + GOOD_PIXELS_WEIGHT * good_loss + SCORE_WEIGHT * _score_loss(scores, labels == 1)
+    defective = torch.cat([torch.zeros_like(labels), labels]) == 1
+    return pixel_loss(logits, labels) + SCORE_WEIGHT * _score_loss(scores, defective)
+
+
+def pixel_loss(logits: Tensor, labels: Tensor) -> Tensor:
+    """Of logits (2n, 1, h, w) at the resolution of the labels or coarser."""
+    labels = torch.cat([torch.zeros_like(labels), labels])[:, None]
+    size = (logits.shape[2], logits.shape[3])
+    decided = functional.adaptive_avg_pool2d((~labels.isnan()).float(), size)
+    targets = functional.adaptive_avg_pool2d(labels.nan_to_num(), size) / decided.clamp(min=1e-6)
+    focus = (targets - logits.detach().sigmoid()).abs() * decided  # on the hard ones (Li et al. 2020, eq. 6, beta 1)
+    defect_loss = (focus * targets * functional.softplus(-logits)).sum() / targets.sum().clamp(min=1)
+    good_loss = (focus * (1 - targets) * functional.softplus(logits)).sum() / decided.sum()
+    return defect_loss + GOOD_PIXELS_WEIGHT * good_loss
 
 
 def _score_loss(scores: Tensor, positive: Tensor) -> Tensor:
@@ -220,8 +220,10 @@ def _learn(
 ) -> None:
     pictures, labels = batch
     with torch.autocast(pictures.device.type, torch.bfloat16, enabled=in_bfloat16):
-        logits, error = net(pictures) if isinstance(net, Pupil) else (net(pictures), 0.0)
+        (logits, *coarser), error = net(pictures) if isinstance(net, Learner) else ([net(pictures)], 0.0)
     loss = detection_loss(logits.float(), labels, top_pixels) + TEACHER_WEIGHT * error
+    for coarse in coarser:
+        loss = loss + COARSE_WEIGHT * pixel_loss(coarse.float(), labels)
     net.zero_grad(set_to_none=True)
     loss.backward()  # type: ignore[no-untyped-call]
     nn.utils.clip_grad_norm_(net.parameters(), GRADIENT_LIMIT)

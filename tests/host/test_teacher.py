@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from host.checkpoint import Checkpoint
-from host.network import DetectorNet, Widths
+from host.learner import Learner
+from host.network import Widths
 from host.recipe import Recipe
-from host.teacher import CHANNELS, FIRES, STRIDES, Pupil, Teacher, load_teacher
+from host.teacher import CHANNELS, FIRES, STRIDES, Teacher, load_teacher
 from host.training import Trainer
 from protocol.errors import InputError
 
@@ -43,13 +44,13 @@ def test_torchvisions_file_takes_rgb_and_caffes_bgr(prefix: str, first_channel: 
 
 def test_pupil_learns_the_features() -> None:
     torch.manual_seed(0)
-    pupil = Pupil(DetectorNet(SMALL.widths), Teacher(squeezenet("")).eval(), SMALL.widths.encoder[1:4])
+    learner = Learner(SMALL.widths, Teacher(squeezenet("")).eval())
     pictures = torch.rand(4, 3, 64, 64) * 2 - 1
-    optimizer = torch.optim.Adam([weight for weight in pupil.parameters() if weight.requires_grad], 1e-2)
+    optimizer = torch.optim.Adam([weight for weight in learner.parameters() if weight.requires_grad], 1e-2)
     errors = []
     for _ in range(30):
         optimizer.zero_grad()
-        _, error = pupil(pictures)
+        _, error = learner(pictures)
         error.backward()
         optimizer.step()
         errors.append(error.item())

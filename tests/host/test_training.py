@@ -21,7 +21,7 @@ from host.recipe import Recipe
 from host.regions import draw_region
 from host.synthetic import MATERIALS, Sources, add_defects
 from host.textures import make_bank
-from host.training import Trainer, detection_loss
+from host.training import Trainer, detection_loss, pixel_loss
 from tests.host.conftest import train
 
 SMALL = Recipe(float_steps=6, quantized_steps=4, pairs=2, widths=Widths((16, 16, 16, 16, 16), 16, 16))
@@ -166,6 +166,20 @@ def test_loss_is_lowest_at_the_rims_likelihood() -> None:
         maps[1, 0, 0, 0], maps[1, 0, 4, 4] = 8, logit
         losses.append(detection_loss(maps, labels, 1).item())
     assert losses[1] < min(losses[0], losses[2])
+
+
+def test_loss_of_coarser_logits_looks_at_the_share_of_defect() -> None:
+    labels = torch.zeros(1, 8, 8)
+    labels[0, :4, :4], labels[0, 4:, 4:] = 1, torch.nan
+    right = torch.full((2, 1, 2, 2), -8.0)
+    right[1, 0, 0, 0] = 8
+    undecided = right.clone()
+    undecided[1, 0, 1, 1] = 8
+    assert pixel_loss(right, labels) < 0.01
+    assert pixel_loss(undecided, labels) == pixel_loss(right, labels)
+    assert pixel_loss(-right, labels) > 10
+    labels[0, :2, :4] = 0  # half a cell
+    assert pixel_loss(torch.where(right > 0, 0, right), labels) < pixel_loss(right, labels)
 
 
 def same_integers(one: IntegerNet, other: IntegerNet) -> bool:
