@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from board.overlay.isa import Compute
-from host.compiler.compilation import Compiled, compile_net
-from host.compiler.timing import CLOCK_HZ, predict
+from host.compiler.compilation import compile_net
+from host.compiler.table import write_table
+from host.compiler.timing import predict
 from host.integers import Cost, IntegerNet, costs
 from protocol.errors import InputError
 
@@ -42,29 +42,5 @@ def check_cost(layers: Sequence[Cost], input_px: tuple[int, int]) -> None:
 
 
 def write_cost_table(net: IntegerNet) -> str:
-    """Markdown; the overlay's cycles are predicted, and a layer without any is part of another one's."""
-    compiled = compile_net(net)
-    cycles = _predict_layers(compiled)
-    lines = ["| layer | output | M MAC | weights, bytes | overlay, cycles |", "|---|---|---|---|---|"]
-    for cost in costs(net):
-        output = "×".join(map(str, cost.output))
-        lines.append(
-            f"| {cost.layer} | {output} | {cost.macs / 1e6:.2f} | {cost.weight_bytes} | {cycles.get(cost.layer, 0)} |"
-        )
-    total = summarise_cost(net)
-    lines += [
-        f"| **sum** | | **{total['macs'] / 1e6:.2f}** | **{total['weight_bytes']}** | **{total['overlay_cycles']}** |",
-        "",
-        f"Predicted on the overlay at {CLOCK_HZ // 1_000_000} MHz: {1e3 * total['overlay_cycles'] / CLOCK_HZ:.2f} ms a "
-        f"picture, {CLOCK_HZ / total['overlay_cycles']:.0f} pictures/s.",
-    ]
-    return "\n".join(lines)
-
-
-def _predict_layers(compiled: Compiled) -> dict[str, int]:
-    """Cycles from the last result of the operation before to a layer's own."""
-    ends = predict(compiled.instructions).ends
-    computes = [number for number in range(len(compiled.owners)) if isinstance(compiled.instructions[number], Compute)]
-    last = {compiled.owners[number].name: ends[number] for number in computes}
-    starts = [0.0, *last.values()]
-    return {name: round(end - start) for (name, end), start in zip(last.items(), starts, strict=False)}
+    """Markdown; the overlay's cycles are predicted."""
+    return write_table(compile_net(net))

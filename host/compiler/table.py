@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from board.overlay import isa
-from board.overlay.isa import BEAT_BYTES, Compute, LoadWeights, Mode
-from board.overlay.simulation.simulator import MemoryPort
+from board.overlay.isa import BEAT_BYTES, Compute, Instruction, LoadWeights, Mode
 from host.compiler.compilation import Compiled
 from host.compiler.durations import compute_steps
 from host.compiler.footprints import moved_beats
@@ -32,20 +32,35 @@ class Row:
         return self.operation.macs / (PRODUCTS_PER_CYCLE * max(1, self.cycles))
 
 
-def make_rows(compiled: Compiled, port: MemoryPort | None = None) -> list[Row]:
-    """One row an operation; their cycles sum up to the frame, but for the last store and the interrupt."""
-    timing = predict(compiled.instructions, port)
-    rows, before = [], 0.0
-    for operation in dict.fromkeys(compiled.owners):
-        mine = [number for number, owner in enumerate(compiled.owners) if owner is operation]
-        items = [compiled.instructions[number] for number in mine]
-        over = max(timing.ends[number] for number in mine if isinstance(compiled.instructions[number], Compute))
-        busy = sum(compute_steps(item) for item in items if isinstance(item, Compute))
-        weights = sum(moved_beats(item) for item in items if isinstance(item, LoadWeights)) * BEAT_BYTES
-        moved = sum(map(moved_beats, items)) * BEAT_BYTES
-        rows.append(Row(operation, round(over) - round(before), busy, weights, moved))
-        before = over
-    return rows
+def make_rows(compiled: Compiled, ends: Sequence[float] | None = None) -> list[Row]:
+    """One row an operation; their cycles sum up to the frame, but for the last store and the interrupt.
+
+    `ends` are the cycles at which each operation is over; they are predicted where they were not measured.
+    """
+    numbers: dict[Operation, list[int]] = {operation: [] for operation in compiled.owners}
+    for number, operation in enumerate(compiled.owners):
+        numbers[operation].append(number)
+    if ends is None:
+        ends = _predict_ends(compiled, list(numbers.values()))
+    starts = [0.0, *ends]
+    return [
+        _make_row(operation, [compiled.instructions[number] for number in mine], round(end) - round(start))
+        for (operation, mine), start, end in zip(numbers.items(), starts, ends, strict=False)
+    ]
+
+
+def _predict_ends(compiled: Compiled, numbers: list[list[int]]) -> list[float]:
+    ends = predict(compiled.instructions).ends
+    return [
+        max(float(ends[number]) for number in mine if isinstance(compiled.instructions[number], Compute))
+        for mine in numbers
+    ]
+
+
+def _make_row(operation: Operation, items: list[Instruction], cycles: int) -> Row:
+    busy = sum(compute_steps(item) for item in items if isinstance(item, Compute))
+    weights = sum(moved_beats(item) for item in items if isinstance(item, LoadWeights)) * BEAT_BYTES
+    return Row(operation, cycles, busy, weights, sum(map(moved_beats, items)) * BEAT_BYTES)
 
 
 def dense_utilisation(rows: list[Row]) -> float:
@@ -56,21 +71,31 @@ def dense_utilisation(rows: list[Row]) -> float:
 
 
 def write_table(compiled: Compiled) -> str:
-    """Markdown."""
-    lines = [
-        "| layer | map | channels | k | M MAC | cycles | array used | weights KiB | DDR KiB |",
-        "|---|---|---|---|---|---|---|---|---|",
-    ]
+    """Markdown: the layers as predicted, and what the frame as a whole takes."""
     rows, total = make_rows(compiled), predict(compiled.instructions).total
-    lines += [_write_row(row) for row in rows]
     program = compiled.program
-    lines += [
+    lines = [
+        write_rows(rows),
         "",
         f"{total:,} cycles a frame, {CLOCK_HZ / total:.1f} frames/s at {CLOCK_HZ // 1_000_000} MHz; "
         f"dense layers of at least {isa.CHANNELS_IN} inputs use {dense_utilisation(rows):.0%} of the array.",
         f"{ddr_bytes(compiled.instructions) / 1024:.0f} KiB of DDR traffic a frame; {program.instruction_count} "
         f"instructions, {program.scratch_bytes / 1024:.0f} KiB of scratch memory.",
         f"At most {compiled.peak_words:,} of {isa.ACTIVATION_WORDS:,} words of activation memory are in use.",
+    ]
+    return "\n".join(lines)
+
+
+def write_rows(rows: Sequence[Row]) -> str:
+    """Markdown, with a line for their sum."""
+    macs, cycles = sum(row.operation.macs for row in rows), sum(row.cycles for row in rows)
+    weights, moved = sum(row.weight_bytes for row in rows), sum(row.ddr_bytes for row in rows)
+    lines = [
+        "| layer | map | channels | k | M MAC | cycles | array used | weights KiB | DDR KiB |",
+        "|---|---|---|---|---|---|---|---|---|",
+        *map(_write_row, rows),
+        f"| **all** | | | | {macs / 1e6:.1f} | {cycles:,} | {macs / (PRODUCTS_PER_CYCLE * cycles):.0%} "
+        f"| {weights / 1024:.1f} | {moved / 1024:.1f} |",
     ]
     return "\n".join(lines)
 

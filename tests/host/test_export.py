@@ -51,7 +51,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     done = run_export(*order)
     assert done.returncode == 0, done.stderr
     assert "image AUROC" in done.stdout
-    assert "| stem | 16×64×64 | 4.92 | 1264 |" in done.stderr  # the cost table, before the training
+    assert "| stem | 64 × 64 | 3→16 | 5 | 4.9 |" in done.stderr  # the cost table, before the training
     return folder
 
 
