@@ -132,7 +132,7 @@ def train(order: Order, seed: int, dataset: Dataset, teacher: Teacher | None, pr
     _, *shape = integers.shapes()[MAP]
     top_pixels = min(recipe.top_pixels, shape[0] * shape[1])
     meaning = AnomalyMap((shape[0], shape[1]), 2.0 ** integers.exponents()[MAP], top_pixels)
-    measured = measure(write_qdq(integers), infer(net, dataset.test), dataset, meaning, recipe.threshold)
+    measured = measure(write_qdq(integers), infer(net, dataset.test), dataset, meaning, recipe)
     return Trained(integers, meaning, measured)
 
 

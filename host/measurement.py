@@ -10,9 +10,13 @@ from numpy.typing import NDArray
 
 from host.dataset import Dataset
 from host.evaluation import PixelCounts, count_pixels, image_auroc, image_figures, pixel_figures, recall
+from host.pairs import Pairs
 from host.parity import IntegerMaps, run_onnxruntime
-from host.thresholds import ThresholdRule, score_maps, set_threshold
+from host.recipe import Recipe
+from host.thresholds import Evidence, score_maps, set_threshold
 from protocol.manifest import AnomalyMap, Threshold
+
+SYNTHETIC_BATCHES = 24
 
 
 @dataclass(frozen=True)
@@ -31,15 +35,13 @@ def measure(
     float_maps: NDArray[np.float32],
     dataset: Dataset,
     meaning: AnomalyMap,
-    rule: ThresholdRule,
+    recipe: Recipe,
 ) -> Measurement:
     """`float_maps` are the float network's answers to the test pictures, for comparison.
 
     Raises: InputError if the rule cannot set a threshold on these pictures.
     """
-    good = run_onnxruntime(model, dataset.held_out)
-    bad = run_onnxruntime(model, dataset.validation) if len(dataset.validation) else good[:0]
-    threshold = set_threshold(good, bad, rule, meaning)
+    threshold = set_threshold(_gather_evidence(model, dataset, recipe), recipe.threshold, meaning)
     figures: dict[str, float] = {
         "train_pictures": len(dataset.train),
         "held_out_pictures": len(dataset.held_out),
@@ -53,6 +55,14 @@ def measure(
         figures["integer_loss"] = figures["float_image_auroc"] - figures["image_auroc"]
         figures |= _measure_pixels(maps, dataset, threshold.value / meaning.scale)
     return Measurement(threshold, figures)
+
+
+def _gather_evidence(model: onnx.ModelProto, dataset: Dataset, recipe: Recipe) -> Evidence:
+    pairs = Pairs(dataset.held_out, recipe.variation, recipe.pairs, seed=0)
+    defects = np.concatenate([pairs[number][0][recipe.pairs :] for number in range(SYNTHETIC_BATCHES)])
+    good, synthetic = run_onnxruntime(model, dataset.held_out), run_onnxruntime(model, defects)
+    bad = run_onnxruntime(model, dataset.validation) if len(dataset.validation) else good[:0]
+    return Evidence(good, synthetic, bad)
 
 
 def _float_scores(maps: NDArray[np.float32], top_pixels: int) -> NDArray[np.float64]:

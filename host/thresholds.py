@@ -6,12 +6,14 @@ The rules "max", "quantile", "k-sigma" and "max-area" are those of Bergmann et a
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import beta
 
 from board.score import score_map
 from host.evaluation import best_f1
@@ -21,6 +23,7 @@ from protocol.strict import require
 
 TAIL_SHARE = 0.2  # of the pictures: the upper tail that "false-rejects" continues
 FEWEST_IN_TAIL = 3
+PRICE = 0.05  # recall of synthetic defects that may be paid for fewer false rejects than the pictures can show
 
 IntegerMaps = NDArray[np.int8]
 Scores = NDArray[np.float64]
@@ -30,7 +33,7 @@ Scores = NDArray[np.float64]
 class ThresholdRule:
     """How the threshold is set.
 
-    false-rejects  `value` is the share of good parts that may be rejected
+    false-rejects  `value` is the share of good parts that may be rejected, if that does not lose too many defects
     max            above the highest; `value` is not used
     quantile       `value` is the quantile
     k-sigma        `value` is the number of standard deviations above the mean
@@ -41,7 +44,6 @@ class ThresholdRule:
     """
 
     method: Literal["false-rejects", "max", "quantile", "k-sigma", "max-area", "best-f1"] = "false-rejects"
-    # With 50 pictures the true rate is then below 4 % with 95 % confidence, with 300 below 2 %.
     value: float = 0.01
     of: Literal["scores", "pixels"] = "scores"
 
@@ -63,14 +65,23 @@ def check_rule(rule: ThresholdRule, bad_pictures: int) -> None:
         )
 
 
-def set_threshold(good: IntegerMaps, bad: IntegerMaps, rule: ThresholdRule, meaning: AnomalyMap) -> Threshold:
+@dataclass(frozen=True)
+class Evidence:
+    """int8 maps (n, h', w') that a threshold is set from."""
+
+    good: IntegerMaps  # of held-out good pictures
+    synthetic: IntegerMaps  # of the same pictures with synthetic defects; only "false-rejects" looks at them
+    bad: IntegerMaps  # of defective validation pictures; only "best-f1" looks at them
+
+
+def set_threshold(evidence: Evidence, rule: ThresholdRule, meaning: AnomalyMap) -> Threshold:
     """A score at or above the threshold rejects.
 
-    `good` and `bad` are int8 maps (n, h', w') of held-out good and of defective validation pictures; only "best-f1"
-    looks at the bad ones. Raises: InputError if there are none, or if no part could ever be rejected.
+    Raises: InputError if the rule needs bad pictures and there are none, or if no part could ever be rejected.
     """
-    check_rule(rule, len(bad))
-    threshold = _set(good, bad, rule, meaning)
+    check_rule(rule, len(evidence.bad))
+    good = evidence.good
+    threshold = _set(evidence, rule, meaning)
     ceiling = np.iinfo(np.int8).max * meaning.scale
     if threshold.value <= ceiling:
         return threshold
@@ -87,18 +98,18 @@ def score_maps(maps: IntegerMaps, meaning: AnomalyMap) -> Scores:
     return np.array([score_map(anomaly, meaning) for anomaly in maps], np.float64)
 
 
-def _set(good: IntegerMaps, bad: IntegerMaps, rule: ThresholdRule, meaning: AnomalyMap) -> Threshold:
+def _set(evidence: Evidence, rule: ThresholdRule, meaning: AnomalyMap) -> Threshold:
+    good = evidence.good
     on = f"on {len(good)} held-out good pictures"
     scores = score_maps(good, meaning)
     step = meaning.scale / meaning.top_pixels  # the smallest difference of two scores
     if rule.method == "best-f1":
-        return _best_f1(scores, score_maps(bad, meaning))
+        return _best_f1(scores, score_maps(evidence.bad, meaning))
     if rule.method == "max-area":
         level = _smallest_level(good, rule.value) * meaning.scale
         return Threshold(level, f"no region of more than {rule.value:g} map pixels {on}")
     if rule.method == "false-rejects":
-        value = _tail_quantile(scores, rule.value) + step
-        return Threshold(value, f"target false-reject rate {rule.value:g} {on}, {_count_above(scores, value)} above it")
+        return _limit_false_rejects(scores, score_maps(evidence.synthetic, meaning), rule.value, step)
     values, what = scores, "score"
     if rule.of == "pixels":
         values, what, step = good.reshape(-1).astype(np.float64) * meaning.scale, "pixel", meaning.scale
@@ -110,6 +121,33 @@ def _set(good: IntegerMaps, bad: IntegerMaps, rule: ThresholdRule, meaning: Anom
     seen = "" if len(values) * (1 - rule.value) >= 1 else ", too few to show it: near the highest"
     value = float(np.quantile(values, rule.value)) + step
     return Threshold(value, f"above the {rule.value:g} quantile of the {what}s {on}{seen}")
+
+
+def _limit_false_rejects(scores: Scores, synthetic: Scores, rate: float, step: float) -> Threshold:
+    value = _tail_quantile(scores, rate) + step
+    affordable = _affordable(float(scores.max()) + step, synthetic)
+    target = f"target false-reject rate {rate:g}"
+    if value > affordable:
+        value, target = affordable, f"{target}, stopped where it would cost more than {PRICE:.0%} of synthetic defects"
+    above = int((scores >= value).sum())
+    bound = f"with 95 % confidence at most {_highest_rate(above, len(scores)):.1%} of good parts are rejected"
+    return Threshold(value, f"{target}, on {len(scores)} held-out good pictures, {above} of them above it: {bound}")
+
+
+def _affordable(highest_good: float, synthetic: Scores) -> float:
+    """How far above all seen good scores a threshold may go.
+
+    The tail of few and scattered scores can reach beyond what any defect scores, for a rate that so few cannot show.
+    """
+    if not len(synthetic):
+        return math.inf
+    missed = float((synthetic < highest_good).mean())
+    return max(highest_good, float(np.quantile(synthetic, min(1.0, missed + PRICE))))
+
+
+def _highest_rate(above: int, count: int) -> float:
+    """The upper bound of a rate with 95 % confidence (Clopper and Pearson 1934)."""
+    return float(beta.ppf(0.95, above + 1, count - above)) if above < count else 1.0
 
 
 def _tail_quantile(scores: Scores, rate: float) -> float:
@@ -151,7 +189,3 @@ def _best_f1(good: Scores, bad: Scores) -> Threshold:
     f1, value = best_f1(scores, defective)
     on = f"on {len(good)} held-out good and {len(bad)} defective validation pictures"
     return Threshold(value, f"best F1 ({f1:.3f}) {on}")
-
-
-def _count_above(scores: Scores, value: float) -> int:
-    return int((scores >= value).sum())

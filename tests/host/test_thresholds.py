@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from host.thresholds import ThresholdRule, score_maps, set_threshold
+from host.thresholds import Evidence, ThresholdRule, score_maps, set_threshold
 from protocol.errors import InputError
 from protocol.manifest import AnomalyMap, Threshold
 from protocol.strict import FieldError
@@ -26,7 +26,11 @@ def maps_of(scores: NDArray[np.float64]) -> NDArray[np.int8]:
 
 
 def set_by(rule: ThresholdRule, scores: NDArray[np.float64]) -> Threshold:
-    return set_threshold(maps_of(scores), NONE, rule, FINE)
+    return set_by_maps(maps_of(scores), rule, FINE)
+
+
+def set_by_maps(maps: NDArray[np.int8], rule: ThresholdRule, meaning: AnomalyMap) -> Threshold:
+    return set_threshold(Evidence(maps, NONE, NONE), rule, meaning)
 
 
 SCORES = np.arange(101) / 100.0
@@ -61,29 +65,29 @@ def test_rules_of_single_pixels() -> None:
     maps = np.zeros((4, 8, 8), np.int8)
     maps[2, 3, 3] = 50
     wide = AnomalyMap((8, 8), 2.0**-4, 64)
-    highest = set_threshold(maps, NONE, ThresholdRule("max", of="pixels"), wide)
+    highest = set_by_maps(maps, ThresholdRule("max", of="pixels"), wide)
     assert highest.value == 51 / 16
     assert highest.method == "above the highest pixel on 4 held-out good pictures"
-    sigmas = set_threshold(maps, NONE, ThresholdRule("k-sigma", 3.0, "pixels"), wide)
+    sigmas = set_by_maps(maps, ThresholdRule("k-sigma", 3.0, "pixels"), wide)
     assert sigmas.value == pytest.approx((maps.mean() + 3 * maps.std(ddof=1)) / 16)
-    assert set_threshold(maps, NONE, ThresholdRule("quantile", 0.5, "pixels"), wide).value == 1 / 16
+    assert set_by_maps(maps, ThresholdRule("quantile", 0.5, "pixels"), wide).value == 1 / 16
 
 
 @pytest.mark.parametrize("area", [1, 3, 6, 40])
 def test_no_good_picture_has_a_larger_region_than_max_area(area: int) -> None:
     maps = np.random.default_rng(area).integers(-60, 90, (6, 8, 8)).astype(np.int8)
-    level = round(set_threshold(maps, NONE, ThresholdRule("max-area", area), COARSE).value / COARSE.scale)
+    level = round(set_by_maps(maps, ThresholdRule("max-area", area), COARSE).value / COARSE.scale)
     assert largest_region(maps >= level) <= area
     assert largest_region(maps >= level - 1) > area
 
 
 def test_best_f1_needs_and_uses_labelled_validation_pictures() -> None:
     good, bad = maps_of(np.array([0.1, 0.2, 0.3])), maps_of(np.array([0.25, 0.9, 1.1]))
-    threshold = set_threshold(good, bad, ThresholdRule("best-f1"), FINE)
+    threshold = set_threshold(Evidence(good, NONE, bad), ThresholdRule("best-f1"), FINE)
     assert 0.2 < threshold.value <= 0.25
     assert "best F1 (0.857) on 3 held-out good and 3 defective validation pictures" in threshold.method
     with pytest.raises(InputError, match=r"needs labelled validation pictures: put defective ones into validation/"):
-        set_threshold(good, good[:0], ThresholdRule("best-f1"), FINE)
+        set_threshold(Evidence(good, NONE, good[:0]), ThresholdRule("best-f1"), FINE)
 
 
 @pytest.mark.parametrize("count", [16, 50, 300])
@@ -104,7 +108,23 @@ def test_false_reject_rate_of_the_next_picture(count: int, shape: str) -> None:
 def test_false_rejects_of_equal_scores() -> None:
     threshold = set_by(ThresholdRule("false-rejects", 0.01), np.full(10, -3.0))
     assert threshold.value == pytest.approx(-3 + STEP)
-    assert threshold.method == "target false-reject rate 0.01 on 10 held-out good pictures, 0 above it"
+    told = "target false-reject rate 0.01, on 10 held-out good pictures, 0 of them above it: "
+    assert threshold.method == told + "with 95 % confidence at most 25.9% of good parts are rejected"
+
+
+def test_false_rejects_are_not_avoided_at_the_price_of_many_defects() -> None:
+    scattered = np.append(np.linspace(-2, 0, 20), [1.0, 2.0])
+    defects = np.linspace(-1, 4, 501)
+    threshold = set_threshold(Evidence(maps_of(scattered), maps_of(defects), NONE), ThresholdRule(), FINE)
+    lost = [(defects < value).mean() for value in (2.0, threshold.value, set_by(ThresholdRule(), scattered).value)]
+    assert lost[0] + 0.045 < lost[1] < lost[0] + 0.06 < lost[2]
+    assert "stopped where it would cost more than 5% of synthetic defects" in threshold.method
+
+
+def test_defects_that_score_high_leave_the_target_alone() -> None:
+    few = np.linspace(-2, 0, 20)
+    threshold = set_threshold(Evidence(maps_of(few), maps_of(np.linspace(3, 4, 100)), NONE), ThresholdRule(), FINE)
+    assert threshold == set_by(ThresholdRule(), few)
 
 
 def test_high_rates_are_quantiles() -> None:
@@ -114,13 +134,13 @@ def test_high_rates_are_quantiles() -> None:
 def test_threshold_that_no_part_can_reach_is_refused() -> None:
     saturated = np.full((5, 8, 8), 127, np.int8)
     with pytest.raises(InputError, match="is above every possible score, nothing would be rejected"):
-        set_threshold(saturated, NONE, ThresholdRule("max"), COARSE)
+        set_by_maps(saturated, ThresholdRule("max"), COARSE)
 
 
 def test_extrapolated_threshold_stays_reachable() -> None:
     """Some good pictures score high, but below the ceiling: a rule may not end up above it."""
     maps = np.linspace(-128, 126, 40).astype(np.int8)[:, np.newaxis, np.newaxis] + np.zeros((1, 8, 8), np.int8)
-    threshold = set_threshold(maps, NONE, ThresholdRule("k-sigma", 9.0), COARSE)
+    threshold = set_by_maps(maps, ThresholdRule("k-sigma", 9.0), COARSE)
     assert threshold.value == 127 / 16
     assert threshold.method.endswith("lowered to the highest possible score")
 
