@@ -28,7 +28,9 @@ from board.sinks.mqtt import MqttSettings, MqttSink
 from protocol.broker import BrokerSettings
 from protocol.errors import InputError, SinkError
 from protocol.messages import Frame, Trigger, Verdict, decode_verdict, encode_verdict
+from sim.relay import Relay
 from sim.station import LOOPBACK, free_port
+from tests.survival.packets import Witness, event_of
 
 WITHIN_S = 20.0
 MOSQUITTO = shutil.which("mosquitto") or shutil.which("mosquitto", path="/usr/sbin:/usr/local/sbin")
@@ -82,6 +84,21 @@ class Subscriber:
             seen.setdefault(verdict.event_id, verdict)
         return list(seen.values())
 
+    def until(self, event_id: str) -> list[Verdict]:
+        """In the order of arrival, some of them twice, up to this one."""
+        arrived = [decode_verdict(bytes(self.next().payload))]
+        while arrived[-1].event_id != event_id:
+            arrived.append(decode_verdict(bytes(self.next().payload)))
+        return arrived
+
+    def until_now(self) -> list[Verdict]:
+        return [decode_verdict(bytes(self.next().payload)) for _ in range(self.messages.qsize())]
+
+
+# subtle: with a `topic` rule mosquitto drops, after a restart and with a PUBACK to the station, what comes before the
+# subscriber is back: the rule does not hold for a session out of its file (mosquitto's issue 384). A pattern does.
+ANYTHING = "pattern readwrite #"
+
 
 class MortalBroker:
     """Mosquitto that can be killed. The subscription is in its file before the test starts it, so that the test's
@@ -97,7 +114,7 @@ class MortalBroker:
             "max_inflight_messages 0\n"  # it passes on what it acknowledges, and takes nothing with it into death
         )
         self._process: subprocess.Popen[bytes] | None = None
-        self.allow("topic readwrite #")
+        self.allow(ANYTHING)
         self.start()
         self.subscribe().close()
         self._end(signal.SIGTERM)  # writes its file
@@ -127,12 +144,10 @@ class MortalBroker:
     def subscribe(self) -> Subscriber:
         return Subscriber(self.settings.port, self._topic, "subscriber")
 
-    def read_along(self, subscriber: Subscriber) -> Subscriber:
-        """A second reader into the same queue, that acknowledges nothing: what the broker sent before its death is read
-        to the end, where the first reader hangs up as soon as an acknowledgement fails."""
-        reader = Subscriber(self.settings.port, self._topic, "reader", qos=0)
-        reader.messages = subscriber.messages
-        return reader
+    def read_along(self) -> Subscriber:
+        """A second reader, that acknowledges nothing: what the broker sent before its death is read to the end, where
+        the first reader hangs up as soon as an acknowledgement fails."""
+        return Subscriber(self.settings.port, self._topic, "reader", qos=0)
 
     def _listens(self) -> bool:
         with contextlib.suppress(OSError), socket.create_connection((LOOPBACK, self.settings.port), 1):
@@ -190,6 +205,11 @@ def stored(folder: Path) -> int:
     """What another program sees in the outbox's file."""
     with contextlib.closing(sqlite3.connect(folder / "outbox.sqlite")) as db:
         return int(db.execute("SELECT COUNT(*) FROM verdict").fetchone()[0])
+
+
+def stored_events(folder: Path) -> set[str]:
+    with contextlib.closing(sqlite3.connect(folder / "outbox.sqlite")) as db:
+        return {event_of(payload) for (payload,) in db.execute("SELECT payload FROM verdict")}
 
 
 # ---- a broker that is there (a site of its own for each test: they share the broker)
@@ -331,30 +351,47 @@ def test_a_broker_that_comes_later_gets_everything_marked_as_late(
 
 @needs_mosquitto
 def test_a_broker_killed_while_verdicts_flow_loses_none(tmp_path: Path, mortal: MortalBroker, verdict: Verdict) -> None:
+    """The outbox lets go only what was acknowledged on the wire; the broker alone may lose, and only what it had
+    acknowledged before it was killed."""
     mortal.start()
-    subscriber = mortal.subscribe()
-    reader = mortal.read_along(subscriber)
+    witness = Witness()
     with (
-        contextlib.closing(subscriber),
-        contextlib.closing(reader),
-        opened(tmp_path, mortal.settings, broker_at_start="required") as sink,
+        contextlib.closing(Relay(mortal.settings.port, listener=witness)) as relay,
+        contextlib.closing(mortal.subscribe()) as subscriber,
+        contextlib.closing(mortal.read_along()) as reader,
+        opened(tmp_path, BrokerSettings(LOOPBACK, relay.port), broker_at_start="required") as sink,
     ):
         publish(sink, verdict, range(100))
         before = subscriber.verdicts(50)
         publish(sink, verdict, range(100, 200))
         mortal.kill()
         publish(sink, verdict, range(200, 300))
-        wait_until(lambda: stored(tmp_path) >= 100)
+        wait_until(lambda: "event-299" in stored_events(tmp_path))
+        kept, let_go = stored_events(tmp_path), set(witness.acknowledged)
         mortal.start()
         publish(sink, verdict, range(300, 310))
-        once = {one.event_id: one for one in before}
-        while len(once) < 310:  # some come twice
-            one = decode_verdict(bytes(subscriber.next().payload))
-            once.setdefault(one.event_id, one)
         wait_until(lambda: sink.waiting == 0)
-    assert sorted(part_ids(list(once.values()))) == list(range(310))
-    assert not any(once[f"event-{number}"].late for number in range(50))
+        publish(sink, verdict, [310])  # the broker passes it on after all others
+        arrived = {one.event_id for one in before + subscriber.until("event-310") + reader.until_now()}
+    everything = {f"event-{number}" for number in range(311)}
+    assert everything - let_go - {f"event-{number}" for number in range(300, 311)} <= kept
+    assert everything - arrived <= let_go
+    assert not any(one.late for one in before)
     assert stored(tmp_path) == 0
+
+
+@needs_mosquitto
+def test_a_broker_that_restarts_keeps_what_comes_before_its_subscriber(
+    tmp_path: Path, mortal: MortalBroker, verdict: Verdict
+) -> None:
+    """An order of reconnection that the test before this one leaves to chance."""
+    with opened(tmp_path, mortal.settings) as sink:
+        publish(sink, verdict, range(100))
+        wait_until(lambda: stored(tmp_path) == 100)
+        mortal.start()
+        wait_until(lambda: sink.waiting == 0)
+        with contextlib.closing(mortal.subscribe()) as subscriber:
+            assert part_ids(subscriber.verdicts(100)) == list(range(100))
 
 
 def test_a_restarted_station_sends_what_the_last_one_could_not(
@@ -463,7 +500,7 @@ def test_a_verdict_that_the_broker_refuses_is_kept_and_sent_again(
         assert (sink.waiting, stored(tmp_path)) == (3, 3)
         assert "refuses verdicts (Not authorized)" in sink.complaint
         assert sink.counters()["refused_by_broker"] == sink.refused
-        mortal.allow("topic readwrite #")
+        mortal.allow(ANYTHING)
         with contextlib.closing(mortal.subscribe()) as subscriber:
             arrived = subscriber.verdicts(3)
         wait_until(lambda: sink.waiting == 0)
