@@ -1,0 +1,126 @@
+"""The real station as a process that can be killed, and the belt that feeds it, camera faults included."""
+
+from __future__ import annotations
+
+import os
+import resource
+import subprocess
+import sys
+import threading
+import time
+from collections import deque
+from pathlib import Path
+
+import numpy as np
+
+from host.trivial import FRAME_PX, write_trivial_package
+from protocol.messages import Trigger, clock_id
+from protocol.sockets import Socket, open_socket
+from protocol.wire import EndOfRun, encode_message, encode_raw_frame
+from sim.station import LOOPBACK, ROOT, StationSettings, board_config, free_port
+
+GATE_MM = 4000.0  # no part races the gate
+STOP_WITHIN_S = 20.0
+SEND_WITHIN_MS = 30_000
+LAST_WORDS = 20  # lines
+
+
+class Station:
+    """`board/run.py`. Its output comes through a pipe, which a full disk does not close."""
+
+    def __init__(self, folder: Path, mqtt_port: int) -> None:
+        write_trivial_package(folder / "models" / "trivial")
+        self.belt_port = free_port()
+        settings = StationSettings(
+            model="trivial",
+            models_dir=folder / "models",
+            folder=folder,
+            triggered=True,
+            belt_speed_mm_s=100.0,
+            gate_distance_mm=GATE_MM,
+            part_mm=76.0,
+            runtime="auto",
+            record=False,
+            mqtt_port=mqtt_port,
+            belt_port=self.belt_port,
+            tap_port=free_port(),
+        )
+        config = board_config(settings).replace("[mqtt]\n", '[mqtt]\nbroker_at_start = "optional"\n')
+        self._config = folder / "line.toml"
+        self._config.write_text(config.replace('dry_log = "gate.jsonl"\n', ""))
+        self.output: deque[str] = deque(maxlen=LAST_WORDS)
+        self.start()
+
+    def start(self) -> None:
+        """It runs when this returns."""
+        command = [sys.executable, str(ROOT / "board" / "run.py"), "--config", str(self._config)]
+        one_thread = {**os.environ, "OMP_NUM_THREADS": "1"}
+        pipe = subprocess.PIPE
+        self._child = subprocess.Popen(command, stdout=pipe, stderr=subprocess.STDOUT, cwd=ROOT, env=one_thread)
+        running = threading.Event()
+        threading.Thread(target=self._read, args=(self._child, running), daemon=True).start()
+        if not running.wait(STOP_WITHIN_S) or self._child.poll() is not None:
+            raise RuntimeError(f"the station does not run: {list(self.output)}")
+
+    def kill(self) -> None:
+        self._child.kill()
+        self._child.wait()
+
+    def stop(self) -> None:
+        self._child.terminate()
+        self._child.wait(STOP_WITHIN_S)
+
+    def fill_disk(self, is_full: bool) -> None:
+        """No file of its own grows any more: a write beyond the first byte fails."""
+        _, hard = resource.prlimit(self._child.pid, resource.RLIMIT_FSIZE)
+        resource.prlimit(self._child.pid, resource.RLIMIT_FSIZE, (1 if is_full else hard, hard))
+
+    def _read(self, child: subprocess.Popen[bytes], running: threading.Event) -> None:
+        assert child.stdout is not None
+        with child.stdout as lines:
+            for line in lines:
+                self.output.append(line.decode(errors="replace").rstrip())
+                if b" runs, model " in line:
+                    running.set()
+        running.set()  # it ended: nothing to wait for
+
+
+class Belt:
+    """Sends a run's parts at a pace from a thread, and then its end."""
+
+    def __init__(self, port: int, run: str, parts: int, rate_hz: float) -> None:
+        self.sent = 0
+        self.is_blind = False  # the camera is unplugged: triggers come without frames
+        self._run, self._parts, self._rate_hz = run, parts, rate_hz
+        self._clock = clock_id()
+        self._frame = np.full((FRAME_PX, FRAME_PX, 3), 40, np.uint8)
+        self._socket: Socket = open_socket(
+            "PUSH",
+            f"tcp://{LOOPBACK}:{port}",
+            bind=False,
+            high_water_mark=2,
+            linger_ms=SEND_WITHIN_MS,
+            timeout_ms=SEND_WITHIN_MS,
+        )
+        self._thread = threading.Thread(target=self._send_all, name="belt", daemon=True)
+        self._thread.start()
+
+    def wait_for(self, part: int) -> None:
+        while self.sent < part and self._thread.is_alive():
+            time.sleep(0.005)
+
+    def finish(self) -> None:
+        """Send the end of the run once more, for a station that was killed with the first: it tells how many parts."""
+        self._thread.join()
+        self._socket.send_multipart(encode_message(EndOfRun(self._run, self._parts)))
+        self._socket.close()
+
+    def _send_all(self) -> None:
+        for number in range(self._parts):
+            time.sleep(1 / self._rate_hz)
+            trigger = Trigger(self._run, number, time.monotonic_ns(), self._clock)
+            blind = self.is_blind
+            self._socket.send_multipart(
+                encode_message(trigger) if blind else encode_raw_frame(trigger, self._frame, {})
+            )
+            self.sent = number + 1

@@ -1,0 +1,50 @@
+"""The short campaign: every fault on the real station, and a loss that the campaign must see."""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from sim.relay import Link
+from tests.survival.broker import MOSQUITTO, wait_until
+from tests.survival.campaign import FAULTS, Bench, Case, run_campaign, run_case
+
+pytestmark = pytest.mark.skipif(not MOSQUITTO, reason="mosquitto is not installed")
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Iterator[Bench]:
+    with contextlib.ExitStack() as opened:
+        yield Bench(tmp_path, 1, opened)
+
+
+def test_every_part_has_one_verdict_whatever_breaks(tmp_path: Path) -> None:
+    rows = run_campaign(tmp_path, seed=1, long=False, parts=90, rate=60.0)
+    assert [row.fault for row in rows] == [name for name, *_ in FAULTS]
+    assert [(row.fault, row.lost, row.doubled) for row in rows] == [(name, 0, 0) for name, *_ in FAULTS]
+    gaps_s = {row.fault: row.longest_gap_s for row in rows}
+    assert gaps_s["broker stands still 1 s"] > 0.9, "the faults do strike"
+    assert gaps_s["link dead 1 s, then cut"] > 0.9
+    assert gaps_s["station killed"] > 0.2
+    assert gaps_s["disk full 0.5 s"] > 0.4
+
+
+def test_a_loss_is_seen(tmp_path: Path, bench: Bench) -> None:
+    def steal(bench: Bench) -> None:
+        """Verdicts that wait in the outbox of a killed station."""
+        bench.relay.link = Link(stalled=True)
+        time.sleep(0.5)
+        bench.station.kill()
+        with contextlib.closing(sqlite3.connect(tmp_path / "outbox.sqlite", isolation_level=None)) as outbox:
+            wait_until(lambda: outbox.execute("DELETE FROM verdict").rowcount > 0)
+        bench.relay.cut()
+        bench.relay.link = Link()
+        bench.station.start()
+
+    row = run_case(bench, Case("theft", steal, [20], parts=90, rate_hz=60.0, quiet_s=4.0))
+    assert row.lost > 0
