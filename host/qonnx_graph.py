@@ -24,6 +24,7 @@ from host.integers import (
 )
 
 OPSET = 13
+INT4_MAX = 7  # weights have narrow ranges: none is -8
 DOMAIN = "qonnx.custom_op.general"
 
 
@@ -65,7 +66,8 @@ def _conv(graph: Graph, conv: Conv | DepthwiseConv, exponents: dict[str, int], s
     columns = scales[:, np.newaxis, np.newaxis, np.newaxis]
     weights = graph.constant(f"{conv.name}_weights", conv_shape(conv.weights) * columns)
     bias = graph.constant(f"{conv.name}_bias", (conv.bias * sum_scales.astype(np.float64)).astype(np.float32))
-    weights = _quantize(graph, weights, f"{conv.name}_weights_quantized", columns, narrow=True)
+    bits = 4 if np.abs(conv.weights).max() <= INT4_MAX else 8
+    weights = _quantize(graph, weights, f"{conv.name}_weights_quantized", columns, bits=bits, narrow=True)
     bias = _quantize(graph, bias, f"{conv.name}_bias_quantized", sum_scales, bits=32)
     value = graph.conv(conv, source, weights, bias)
     return graph.node("Relu", [value], f"{conv.name}_rectified") if conv.relu else value

@@ -90,7 +90,7 @@ class FloatAdd(nn.Module):
 class QuantizedConv(nn.Module):
     """Convolution, ReLU where the float layer has one, requantization."""
 
-    def __init__(self, conv: nn.Conv2d, relu: bool, exponent: int) -> None:
+    def __init__(self, conv: nn.Conv2d, relu: bool, exponent: int, weight_bits: int) -> None:
         super().__init__()
         self.conv = qnn.QuantConv2d(
             conv.in_channels,
@@ -99,6 +99,7 @@ class QuantizedConv(nn.Module):
             cast(tuple[int, int], conv.stride),
             cast(tuple[int, int], conv.padding),
             weight_quant=FixedPointWeights,
+            weight_bit_width=weight_bits,
             bias_quant=Int32Bias,
         )
         self.conv.load_state_dict(conv.state_dict(), strict=False)
@@ -149,8 +150,11 @@ def fold(net: nn.Module) -> LayerNet:
     return LayerNet(tuple(steps), layers)
 
 
-def quantize(layers: LayerNet, batches: Iterable[Tensor]) -> LayerNet:
-    """Brevitas layers with the float layers' weights; activation scales fit what `batches` of pictures cause."""
+def quantize(layers: LayerNet, batches: Iterable[Tensor], weight_bits: int = 8) -> LayerNet:
+    """Brevitas layers with the float layers' weights; activation scales fit what `batches` of pictures cause.
+
+    Below 8, `weight_bits` leaves the first and the last convolution at 8: few weights, on which much depends.
+    """
     exponents = _calibrate(layers, batches)
     quantized: dict[str, nn.Module] = {IMAGE: requantizer(IMAGE_EXPONENT)}
     for step in layers.steps:
@@ -161,7 +165,9 @@ def quantize(layers: LayerNet, batches: Iterable[Tensor]) -> LayerNet:
             quantized[step.name] = QuantizedAdd(exponents[step.name])
         else:
             conv, relu = _conv_and_relu(layer)
-            quantized[step.name] = QuantizedConv(conv, relu, exponents[step.name])
+            is_outer = IMAGE in step.sources or step.name == MAP
+            bits = 8 if is_outer else weight_bits
+            quantized[step.name] = QuantizedConv(conv, relu, exponents[step.name], bits)
     return LayerNet(layers.steps, quantized)
 
 

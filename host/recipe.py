@@ -55,6 +55,7 @@ class Recipe:
     learning_rate: float = 2e-3  # of the rest: biases, norms, the last layer
     quantized_learning_rate: float = 1e-4
     weight_decay: float = 1e-2  # of the convolutions' weights
+    weight_bits: int = 8  # 4 halves what the overlay loads; the first and the last convolution keep 8
     top_pixels: int = 10
     held_out_share: float = 0.25  # of the good pictures; they set the threshold and train nothing
     threshold: ThresholdRule = field(default_factory=ThresholdRule)
@@ -65,6 +66,7 @@ class Recipe:
         require(whole, "input_px", f"must be a multiple of {INPUT_MULTIPLE_PX}")
         for key in ("float_steps", "quantized_steps", "pairs", "top_pixels"):
             require(getattr(self, key) >= 1, key, "must be at least 1")
+        require(self.weight_bits in (4, 8), "weight_bits", "must be 4 or 8")
         for key in ("muon_rate", "learning_rate", "quantized_learning_rate"):
             require(0 < getattr(self, key) < 1, key, "must lie between 0 and 1")
         require(self.weight_decay >= 0, "weight_decay", "must not be negative")

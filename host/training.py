@@ -81,7 +81,8 @@ class Trainer:
 
     def train_quantized(self, net: nn.Module, advance: Advance) -> LayerNet:
         """The network quantized and finetuned, in eval mode."""
-        quantized = quantize(fold(net), (as_pictures(self.pairs[-1 - i][0]) for i in range(CALIBRATION_BATCHES)))
+        batches = (as_pictures(self.pairs[-1 - i][0]) for i in range(CALIBRATION_BATCHES))
+        quantized = quantize(fold(net), batches, self.recipe.weight_bits)
         quantized.to(self.device)
         optimizer = torch.optim.Adam(quantized.parameters(), self.recipe.quantized_learning_rate)
         self._fit(Phase("quantized", self.recipe.quantized_steps), quantized, None, [optimizer], advance)

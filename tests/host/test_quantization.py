@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
-from host.integers import IMAGE, MAP, Conv
+from host.compiler.compilation import compile_net
+from host.compiler.table import make_rows
+from host.integers import IMAGE, MAP, Conv, IntegerNet
 from host.network import DetectorNet, Widths
+from host.parity import check_parity, run_numpy, run_onnxruntime, run_qonnx
+from host.qdq import write_qdq
+from host.qonnx_graph import write_qonnx
 from host.quantization import extract, fold, quantize
 from tests.host.conftest import Trained
 
@@ -56,6 +62,22 @@ def test_dead_channels_keep_their_bias_exact() -> None:
     assert integers.layers[-1].name == MAP
 
 
+def test_four_bits_inside_eight_at_both_ends() -> None:
+    """The compiler stores what fits in four bits so; every engine gives the same integers."""
+    layers, batches = fold(warmed_up()), [torch.rand(4, 3, 64, 64) * 2 - 1]
+    wide, integers = (extract(quantize(layers, batches, bits), (64, 64)) for bits in (8, 4))
+    first, *inner, last = (layer for layer in integers.layers if isinstance(layer, Conv))
+    assert max(np.abs(layer.weights).max() for layer in inner) == 7
+    assert min(np.abs(first.weights).max(), np.abs(last.weights).max()) > 7
+    assert loaded_bytes(integers) < 0.7 * loaded_bytes(wide)
+    images = np.random.default_rng(0).integers(0, 256, (2, 64, 64, 3), np.uint8)
+    answers = {
+        "ONNX Runtime": run_onnxruntime(write_qdq(integers), images),
+        "qonnx": run_qonnx(write_qonnx(integers), integers, images),
+    }
+    check_parity(run_numpy(integers, images), answers)
+
+
 def test_operators_that_the_overlay_lacks_are_refused() -> None:
     class Squashed(nn.Module):
         def __init__(self) -> None:
@@ -67,6 +89,10 @@ def test_operators_that_the_overlay_lacks_are_refused() -> None:
 
     with pytest.raises(TypeError, match="is not for the overlay"):
         fold(Squashed())
+
+
+def loaded_bytes(net: IntegerNet) -> int:
+    return sum(row.weight_bytes for row in make_rows(compile_net(net)))
 
 
 def warmed_up() -> DetectorNet:

@@ -26,6 +26,7 @@ def test_nested_tables(tmp_path: Path) -> None:
         ("steps = 3", "steps: unknown key"),
         ('pairs = "many"', "pairs: must be a whole number"),
         ("pairs = 0", "pairs: must be at least 1"),
+        ("weight_bits = 3", "weight_bits: must be 4 or 8"),
         ("input_px = 100", "input_px: must be a multiple of 32"),
         ("[threshold]\nmethod = 'best'", "threshold.method: must be one of"),
         ("pairs = ", "is not TOML"),
