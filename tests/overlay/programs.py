@@ -94,7 +94,9 @@ def random_compute(rng: np.random.Generator, mode: Mode) -> Compute:
     a_col = blocks + upto(2, 0)
     b_col = blocks + upto(2, 0)
     a = upto(isa.ACTIVATION_WORDS - 1, 0)
-    # the sources, and far from both the output
+    # source b a bank further, and the output in the bank of the one, of the other or of none
+    offset = upto(4000, 0)
+    behind = (900 + offset // 2, 5100 + offset // 2, 8300 + offset)[offset % 3]
     return Compute(
         mode=mode,
         relu=upto(1, 0),
@@ -120,7 +122,7 @@ def random_compute(rng: np.random.Generator, mode: Mode) -> Compute:
         b_row=b_col * source_cols + upto(2, 0),
         b_col=b_col,
         b_double=doubles[1],
-        out=(4 * (a + 8300 + upto(4000, 0)) + quad) % (4 * isa.ACTIVATION_WORDS),
+        out=(4 * (a + behind) + quad) % (4 * isa.ACTIVATION_WORDS),
         out_row=out_words * cols + upto(2, 0),
         out_col=out_words,
         out_quads=out_quads,
