@@ -1,7 +1,7 @@
 """What the overlay will do with a model, and how long it will take.
 
 python -m host.compiler models/orange-128 --table
-python -m host.compiler models/orange-128 --disassemble
+python -m host.compiler models/orange-128/model.onnx --disassemble
 """
 
 from __future__ import annotations
@@ -20,14 +20,15 @@ from protocol.manifest import MODEL_ONNX, load_package
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m host.compiler", description="Compile a model for the overlay.")
-    parser.add_argument("model", type=Path, help="folder of a model package")
+    parser.add_argument("model", type=Path, help="folder of a model package, or an exported .onnx")
     parser.add_argument(
         "--table", action="store_true", help="predicted cycles, array use and traffic of each layer (default)"
     )
     parser.add_argument("--disassemble", action="store_true", help="the program as text")
     parser.add_argument("--out", type=Path, help="write the program to this file")
     options = parser.parse_args()
-    compiled = compile_net(load_qdq(load_package(options.model).path(MODEL_ONNX)))
+    graph = options.model if options.model.suffix == ".onnx" else load_package(options.model).path(MODEL_ONNX)
+    compiled = compile_net(load_qdq(graph))
     if options.out:
         options.out.write_bytes(encode_file(compiled.program))
     if options.disassemble:

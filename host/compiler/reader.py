@@ -34,6 +34,7 @@ from host.integers import (
 
 Array = NDArray[Any]
 
+OPERATORS = ("QuantizeLinear", "DequantizeLinear", "Clip", "Resize", "Conv", "Add", "Concat", "MaxPool", "AveragePool")
 ACCEPTED = "Conv, Add, Concat, MaxPool, AveragePool between quantizers, and Resize by 2"
 
 
@@ -48,7 +49,26 @@ def load_qdq(path: Path) -> IntegerNet:
 
 def read_qdq(model: onnx.ModelProto) -> IntegerNet:
     """Raises: UnsupportedError naming the node, the reason and what would be accepted."""
+    _check_graph(model)
     return _Reader(model.graph).read()
+
+
+def _check_graph(model: onnx.ModelProto) -> None:
+    """What can be said before a node is understood."""
+    for node in model.graph.node:
+        if node.op_type not in OPERATORS or node.domain not in ("", "ai.onnx"):
+            operator = f"{node.domain}.{node.op_type}".lstrip(".")
+            raise _refuse(node, f"the overlay has no {operator}", ACCEPTED)
+    ends = [", ".join(item.name for item in items) for items in (model.graph.input, model.graph.output)]
+    if ends != [IMAGE, MAP]:
+        raise UnsupportedError(
+            f"the graph does not lead from {IMAGE!r} to {MAP!r} but from {ends[0]!r} to {ends[1]!r}: export it with "
+            "scripts/export.sh"
+        )
+    try:
+        onnx.checker.check_model(model)
+    except onnx.checker.ValidationError as error:
+        raise UnsupportedError(f"this is no valid graph ({_first_line(error)}): export the model again") from None
 
 
 class _Reader:
@@ -61,8 +81,6 @@ class _Reader:
         self.layers: list[Layer] = []
 
     def read(self) -> IntegerNet:
-        if [item.name for item in self.graph.input] != [IMAGE] or [item.name for item in self.graph.output] != [MAP]:
-            raise UnsupportedError(f"the graph does not lead from {IMAGE!r} to {MAP!r}: export the model again")
         for node in self.graph.node:
             if node.op_type == "QuantizeLinear":
                 self._read_quantized(node)
@@ -70,9 +88,9 @@ class _Reader:
                 self._read_upsample(node)
             elif node.op_type == "Clip":
                 self._read_clip(node)
-            elif node.op_type not in ("DequantizeLinear", "Conv", "Add", "Concat", "MaxPool", "AveragePool"):
-                raise _refuse(node, f"the overlay has no {node.op_type}", ACCEPTED)
-        if not self.layers or self.layers[-1].name != MAP:
+        if MAP not in self.exponents:
+            raise _refuse(self.makers[MAP], f"it writes {MAP!r} without a quantizer", ACCEPTED)
+        if self.layers[-1].name != MAP:
             raise UnsupportedError(f"the last layer does not write {MAP!r}: export the model again")
         return IntegerNet(self._input_px(), tuple(self.layers))
 
@@ -93,6 +111,8 @@ class _Reader:
             left, right = self._sources(maker)
             layer = Add(name, left, right, exponent)
         elif maker.op_type == "Concat":
+            if _attribute(maker, "axis", None) != 1:
+                raise _refuse(maker, "it does not concatenate channels", "axis 1")
             layer = Concat(name, tuple(self._sources(maker)))
             self._check_scale(maker, layer.sources, exponent)
         elif maker.op_type in ("MaxPool", "AveragePool"):
@@ -172,6 +192,8 @@ class _Reader:
                 node, f"{name} is no dequantized constant", "integers, a scale for each output channel, zero 0"
             )
         integers, scale, zero = (np.asarray(part) for part in parts)
+        if _attribute(maker, "axis", 1) != 0:
+            raise _refuse(maker, "its scales do not belong to output channels", "axis 0")
         if integers.dtype != kind or zero.any() or scale.shape != integers.shape[:1]:
             raise _refuse(node, f"{name} is {integers.dtype}", f"{kind.__name__} with a scale for each output channel")
         return integers, _exponents(maker, scale)
@@ -237,3 +259,7 @@ def _attribute(node: NodeProto, name: str, missing: Any) -> Any:
 def _refuse(node: NodeProto, reason: str, accepted: str) -> UnsupportedError:
     name = node.name or (node.output[0] if node.output else "?")
     return UnsupportedError(f"node {name} ({node.op_type}): {reason}; accepted: {accepted}")
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [""])[0][:200]

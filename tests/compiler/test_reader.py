@@ -144,7 +144,8 @@ def test_a_sum_cut_off_at_zero_is_refused() -> None:
     name = quantizer.output[0]
     quantizer.input[2] = "zero_uint8"
     quantizer.output[0] = f"{name}_wide"
-    model.graph.node.append(helper.make_node("Clip", [f"{name}_wide", "", "highest"], [name]))
+    clip = helper.make_node("Clip", [f"{name}_wide", "", "highest"], [name])
+    model.graph.node.insert(list(model.graph.node).index(quantizer) + 1, clip)
     with pytest.raises(UnsupportedError, match="cuts off negative values"):
         read_qdq(model)
 
