@@ -43,6 +43,8 @@ class Ordering:
         assert self.current is not None
         unit = self.current.UNIT
         assert unit is not None
+        if addresses.size == 0:  # padding alone
+            return
         reads, writes = self._table(self.reads, memory, addresses), self._table(self.writes, memory, addresses)
         for other in Unit:
             last = writes[other, addresses].max()

@@ -56,6 +56,7 @@ STAMP = "test_line.py::test_an_interruption_is_stamped_with_the_time_of_its_edge
 LATE_PULSE = "test_line.py::test_a_pulse_whose_time_has_passed_is_counted_and_not_given"
 LAYERS = WHOLE + "test_random_layers_are_those_of_the_golden_model[0-port0]"
 STALLS = WHOLE + "test_random_layers_are_those_of_the_golden_model[350-port2]"
+LOAD_AND_STORE = WHOLE + "test_a_load_and_a_store_share_their_port"
 RESET = WHOLE + "test_a_reset_in_mid_program_leaves_nothing_behind"
 WRONG = WHOLE + "test_a_wrong_program_ends_in_its_fault"
 BAD_ANSWER = WHOLE + "test_errors_of_the_memory_are_faults"
@@ -156,7 +157,7 @@ MUTATIONS = (
     Mutation("the bias is read before it is here", "compute.py",
              "countdown.eq(WeightMemory.READ_CYCLES - 1)", "countdown.eq(0)", LAYERS),
     Mutation("a load and a store use one port at once", "engine.py",
-             "store.read_grant.eq(~load.write)", "store.read_grant.eq(1)", LAYERS),
+             "store.read_grant.eq(~load.write)", "store.read_grant.eq(1)", LOAD_AND_STORE),
     Mutation("units are not cleared behind a run", "engine.py",
              "fresh(load), fresh(compute), fresh(store)", "load, compute, store", RESET),
     Mutation("a reset does not wait for bursts under way", "engine.py",

@@ -14,7 +14,7 @@ from board.overlay.golden import Machine
 from board.overlay.isa import Compute, End, Instruction, LoadTile, LoadWeights, Segment, StoreTile, WeightFormat
 from board.overlay.registers import ID_VALUE, STATUS_BUSY
 from board.overlay.simulation.simulator import MemoryPort, Run, Simulator
-from tests.overlay.programs import Case, random_case
+from tests.overlay.programs import FROM_LOAD, TO_STORE, Case, random_case
 
 
 class Twins:
@@ -114,6 +114,22 @@ def test_random_layers_are_those_of_the_golden_model(simulator: Simulator, first
     twins = Twins(simulator)
     for seed in range(first, first + (250 if first == 0 else 100)):
         twins.run(case_of(seed))
+
+
+def test_a_load_and_a_store_share_their_port(simulator: Simulator) -> None:
+    """While one tile leaves, another comes in beside it, in the same bank."""
+    twins, rng = Twins(simulator), np.random.default_rng(0)
+    tile: dict[str, Any] = {"rows": 8, "cols": 16, "pitch": 32, "base_row": 16, "base_col": 1}
+    program = [
+        LoadTile(segment=Segment.INPUT, signal=TO_STORE, **tile),
+        LoadTile(segment=Segment.INPUT, address=256, base=128, signal=TO_STORE, **tile),
+        StoreTile(segment=Segment.OUTPUT, wait=FROM_LOAD, **tile),
+        StoreTile(segment=Segment.OUTPUT, address=256, base=128, wait=FROM_LOAD, **tile),
+        End(),
+    ]
+    empty = np.zeros(4096, np.uint8)
+    for _ in range(4):
+        twins.run(Case(program, [empty, empty, rng.integers(0, 256, 4096, np.uint8), empty]))
 
 
 def test_a_program_takes_the_same_cycles_every_time(simulator: Simulator) -> None:
