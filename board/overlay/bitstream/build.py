@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from board.engines.fpga_pynq import FpgaSettings
 from board.overlay import isa
 from board.overlay.bitstream.wrapper import MODULE, emit_wrapper
 from board.overlay.errors import OverlayError
@@ -25,7 +26,7 @@ HERE = Path(__file__).resolve().parent
 PRODUCT = "beltsight"
 COPIED = ("build.tcl", "block_design.tcl", "processing_system.tcl", "pynq_z2.xdc", "pynq_z2.v")
 PART = "xc7z020clg400-1"
-REGISTER_ADDRESS = 0x43C0_0000
+REGISTER_ADDRESS = FpgaSettings.address  # where the driver looks when no .hwh tells it
 OPEN_TOOLS = ("nextpnr-xilinx", "fasm2frames", "xc7frames2bit")
 MISSING = 2  # exit code where a tool has to be installed first
 INSTALL = {
