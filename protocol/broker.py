@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import ssl
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import paho.mqtt.client as mqtt
 from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 from paho.mqtt.reasoncodes import ReasonCode
 
+from protocol.credentials import Credentials
 from protocol.errors import InputError
+from protocol.keys import is_loopback
 from protocol.strict import require
 
 UNSUPPORTED_PROTOCOL_VERSION = 132  # MQTT 5.0, 3.2.2.2; paho maps 3.1.1's return code 1 to it
@@ -22,10 +25,14 @@ class BrokerSettings:
     host: str = "127.0.0.1"
     port: int = 1883
     keepalive_s: int = 15  # the broker publishes the last will after 1.5 × this
+    credentials: Credentials = field(default_factory=Credentials)
 
     def __post_init__(self) -> None:
         require(1 <= self.port <= 65535, "port", "must be 1..65535")
         require(1 <= self.keepalive_s <= 3600, "keepalive_s", "must be 1..3600")
+        is_hidden = self.credentials.ca_file is not None or is_loopback(f"tcp://{self.host}:{self.port}")
+        is_safe = is_hidden or self.credentials.password_file is None
+        require(is_safe, "credentials.password_file", "needs ca_file: a password does not go over a network in clear")
 
 
 @dataclass(frozen=True)
@@ -99,12 +106,16 @@ def _connect_with(
     client.connect_timeout = ANSWER_WITHIN_S
     if will:
         client.will_set(will.topic, will.payload, qos=1, retain=True)
+    settings.credentials.apply(client)
     prepare(client)
     try:
         client.connect(settings.host, settings.port, settings.keepalive_s)
+    except ssl.SSLError as error:
+        where = f"MQTT broker at {settings.host}:{settings.port}"
+        raise InputError(f"{where} is not to be trusted ({error}): correct ca_file, or host and port") from None
     except OSError as error:
-        where = f"{settings.host}:{settings.port}"
-        raise InputError(f"no MQTT broker at {where} ({error}): start one, or correct its address") from None
+        where = f"{'with TLS ' if settings.credentials.ca_file else ''}at {settings.host}:{settings.port}"
+        raise InputError(f"no MQTT broker {where} ({error}): start one, or correct its address") from None
     client.loop_start()
     connected.answered.wait(ANSWER_WITHIN_S)
     return client, connected
@@ -113,5 +124,7 @@ def _connect_with(
 def _refused(settings: BrokerSettings, connected: Connected) -> InputError:
     where = f"MQTT broker at {settings.host}:{settings.port}"
     if connected.refusal is None:
-        return InputError(f"{where} does not answer: is it an MQTT broker?")
-    return InputError(f"{where} refuses us ({connected.refusal}): check its listeners and access rules")
+        has_tls = settings.credentials.ca_file is not None
+        question = "does it take our certificate?" if has_tls else "is it an MQTT broker?"
+        return InputError(f"{where} does not answer: {question}")
+    return InputError(f"{where} refuses us ({connected.refusal}): check its listeners and access rules, and our user")

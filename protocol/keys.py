@@ -38,7 +38,7 @@ def write_key_pair(folder: Path, name: str) -> tuple[Path, Path]:
     paths = folder / f"{name}.public", folder / f"{name}.secret"
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        _require_private(folder, "700")
+        require_private(folder, "700")
         for path in paths:
             if path.exists():
                 raise FileExistsError(errno.EEXIST, "exists", str(path))
@@ -61,7 +61,7 @@ def load_public(path: Path) -> bytes:
 def load_secret(path: Path) -> KeyPair:
     """Raises: InputError, also for a file that others may read."""
     secret = _read_key(path)
-    _require_private(path, "600")
+    require_private(path, "600")
     _require_curve()
     return KeyPair(zmq.curve_public(secret), secret)
 
@@ -104,7 +104,8 @@ def _read_key(path: Path) -> bytes:
     return key
 
 
-def _require_private(path: Path, mode: str) -> None:
+def require_private(path: Path, mode: str) -> None:
+    """Raises: InputError if anybody but the owner may do anything with it; OSError."""
     if path.stat().st_mode & 0o077:
         raise InputError(f"{path} is open to others: chmod {mode} {path}")
 

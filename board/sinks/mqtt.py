@@ -19,6 +19,7 @@ from typing import Literal, TypeVar
 import numpy as np
 import paho.mqtt.client as mqtt
 from numpy.typing import NDArray
+from paho.mqtt.enums import CallbackAPIVersion
 from paho.mqtt.reasoncodes import ReasonCode
 
 from board.outbox import Item, Outbox
@@ -72,7 +73,10 @@ class MqttSink:
     """One thread owns the outbox and publishes from it; the line only hands verdicts over."""
 
     def __init__(self, settings: MqttSettings, broker: BrokerSettings, site: str, line: str, model_id: str) -> None:
-        """Begins to connect, and does not wait for it. Raises: InputError if the outbox does not open."""
+        """Begins to connect, and does not wait for it. Raises: InputError if the outbox does not open, or
+        the broker's credentials are not in order.
+        """
+        broker.credentials.apply(mqtt.Client(CallbackAPIVersion.VERSION2))  # now: later it would pass for an outage
         self._settings, self._broker = settings, broker
         self._site, self._line, self._model_id = site, line, model_id
         self._outbox = Outbox(settings.outbox)

@@ -188,6 +188,6 @@ def test_a_broker_that_refuses_us_says_why(tmp_path: Path, port: int) -> None:
         pytest.skip("mosquitto is not installed")
     config = tmp_path / "mosquitto.conf"
     config.write_text(config.read_text().replace("allow_anonymous true", "allow_anonymous false"))
-    refusal = r"refuses us \(Not authorized\): check its listeners and access rules"
+    refusal = r"refuses us \(Not authorized\): check its listeners and access rules, and our user"
     with running(tmp_path, command, port), pytest.raises(InputError, match=refusal):
         connect(port)
