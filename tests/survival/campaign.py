@@ -128,6 +128,15 @@ def kill_station(bench: Bench) -> None:
     bench.station.start()
 
 
+def kill_station_on_dead_link(bench: Bench) -> None:
+    """What it had sent and nobody acknowledged is gone with it: only the outbox knows of it."""
+    with linked(bench, Link(stalled=True)):
+        time.sleep(0.5)
+        bench.station.kill()
+        bench.relay.cut()
+    bench.station.start()
+
+
 def fill_disk(bench: Bench) -> None:
     bench.station.fill_disk(is_full=True)
     time.sleep(0.5)
@@ -159,6 +168,7 @@ FAULTS: tuple[tuple[str, Callable[[Bench], None], int, int], ...] = (
     ("link 200 ms, 5 % loss", slow_link, 1, 10),
     ("link dead 1 s, then cut", stall_link, 1, 10),
     ("station killed", kill_station, 2, 50),
+    ("station killed, link dead", kill_station_on_dead_link, 1, 20),
     ("disk full 0.5 s", fill_disk, 2, 20),
     ("camera unplugged 0.5 s", unplug_camera, 2, 20),
 )
