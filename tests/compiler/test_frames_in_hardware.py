@@ -42,12 +42,17 @@ def begin(simulator: Simulator, program: Program, image: Image) -> NDArray[np.ui
     return views[3]
 
 
-def infer(simulator: Simulator, program: Program, image: Image) -> Map:
-    """The map, int8 (h', w')."""
+def infer_channels(simulator: Simulator, program: Program, image: Image) -> Map:
+    """The output, int8 (channels, h', w')."""
     output = begin(simulator, program, image)
     assert simulator.finish().fault == Fault.NONE
-    output_map: Map = unpack_output(program, output.tobytes())[0]
-    return output_map
+    return unpack_output(program, output.tobytes())
+
+
+def infer(simulator: Simulator, program: Program, image: Image) -> Map:
+    """The map, int8 (h', w')."""
+    (output,) = infer_channels(simulator, program, image)
+    return np.asarray(output)
 
 
 def shipped_program(model: str) -> Program:

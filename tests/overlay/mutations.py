@@ -58,6 +58,7 @@ LAYERS = WHOLE + "test_random_layers_are_those_of_the_golden_model[0-port0]"
 STALLS = WHOLE + "test_random_layers_are_those_of_the_golden_model[350-port2]"
 LOAD_AND_STORE = WHOLE + "test_a_load_and_a_store_share_their_port"
 RESET = WHOLE + "test_a_reset_in_mid_program_leaves_nothing_behind"
+LONG_TRANSFER = WHOLE + "test_a_reset_ends_a_long_transfer_soon"
 WRONG = WHOLE + "test_a_wrong_program_ends_in_its_fault"
 BAD_ANSWER = WHOLE + "test_errors_of_the_memory_are_faults"
 SAME_CYCLES = WHOLE + "test_a_program_takes_the_same_cycles_every_time"
@@ -162,8 +163,10 @@ MUTATIONS = (
              "fresh(load), fresh(compute), fresh(store)", "load, compute, store", RESET),
     Mutation("a reset does not wait for bursts under way", "engine.py",
              "with m.If(self.reader.idle & self.writer.quiet):", "with m.If(1):", RESET),
-    Mutation("a fault does not keep new reads back", "engine.py",
-             "self.reader.stop.eq(stop)", "self.reader.stop.eq(0)", WRONG),
+    Mutation("a reset does not keep new reads back", "engine.py",
+             "self.reader.stop.eq(stop)", "self.reader.stop.eq(0)", LONG_TRANSFER),
+    Mutation("a reset does not keep new writes back", "engine.py",
+             "self.writer.stop.eq(stop)", "self.writer.stop.eq(0)", LONG_TRANSFER),
     Mutation("the watchdog sleeps", "engine.py", "self.watchdog != 0", "self.watchdog == 0", WRONG),
     Mutation("an error of a write is not seen", "engine.py",
              "(self.writer.failed, Fault.WRITE)", "(0, Fault.WRITE)", BAD_ANSWER),

@@ -152,6 +152,26 @@ def test_a_reset_in_mid_program_leaves_nothing_behind(simulator: Simulator) -> N
 
 
 @pytest.mark.parametrize(
+    "transfer",
+    [
+        LoadTile(segment=Segment.INPUT, cols=1024, words=2, base_col=2),
+        StoreTile(segment=Segment.OUTPUT, cols=1024, words=2, base_col=2),
+    ],
+)
+def test_a_reset_ends_a_long_transfer_soon(simulator: Simulator, transfer: Instruction) -> None:
+    """Bursts under way are finished, but no other is asked for."""
+    contents = raw_case([transfer, End()]).with_code()
+    contents[Segment.INPUT] = contents[Segment.OUTPUT] = np.zeros(32_768, np.uint8)
+    start(simulator, contents, 2)
+    assert not simulator.wait(800)
+    assert simulator.read("BEATS_READ") + simulator.read("BEATS_WRITTEN") < 1000
+    simulator.reset()
+    simulator.wait(200)
+    assert not simulator.read("STATUS") & STATUS_BUSY
+    assert recovers(simulator)
+
+
+@pytest.mark.parametrize(
     ("program", "fault", "count"),
     [
         ([LoadTile(segment=Segment.INPUT)], Fault.PROGRAM_END, 1),
