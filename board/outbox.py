@@ -26,6 +26,8 @@ SCHEMA = (
     "CREATE TABLE IF NOT EXISTS newest (only INTEGER PRIMARY KEY, seq INTEGER, run TEXT, part_id INTEGER)",
 )
 BUSY_TIMEOUT_S = 2.0
+# subtle: a message of SQLite that quotes bytes of a damaged file fails to decode, which is no sqlite3.Error
+DATABASE_TROUBLE = (sqlite3.Error, UnicodeDecodeError)
 
 
 @dataclass(frozen=True)
@@ -55,7 +57,7 @@ class Outbox:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._open_or_renew()
-        except (sqlite3.Error, OSError) as error:
+        except (*DATABASE_TROUBLE, OSError) as error:
             raise InputError(f"outbox {path}: {error}: make its folder writable, or move the file away") from None
 
     def store(self, items: Sequence[Item], removed: Iterable[int] = (), *, sync: bool = False) -> None:
@@ -94,7 +96,7 @@ class Outbox:
         query = "SELECT seq, payload FROM verdict WHERE seq > ? ORDER BY seq LIMIT ?"
         try:
             return [Entry(*row) for row in self._db.execute(query, (seq, limit))]
-        except sqlite3.Error as error:
+        except DATABASE_TROUBLE as error:
             raise self._trouble(error) from None
 
     @property
@@ -108,7 +110,7 @@ class Outbox:
     def _open_or_renew(self) -> None:
         try:
             self._open()
-        except sqlite3.Error as error:
+        except DATABASE_TROUBLE as error:
             if not is_damage(error):
                 raise
             self._renew()
@@ -133,7 +135,7 @@ class Outbox:
     def _renew(self) -> None:
         """Keep the damaged file under another name; begin a new one with what can still be read.
 
-        Raises: sqlite3.Error or OSError.
+        Raises: DATABASE_TROUBLE or OSError.
         """
         last_seq, last_part = self._next_seq - 1, self.last_part
         self._db.close()
@@ -161,18 +163,18 @@ class Outbox:
             self._db.execute("BEGIN IMMEDIATE")
             yield
             self._db.execute("COMMIT")
-        except sqlite3.Error as error:
-            with contextlib.suppress(sqlite3.Error):
+        except DATABASE_TROUBLE as error:
+            with contextlib.suppress(*DATABASE_TROUBLE):
                 self._db.execute("ROLLBACK")
             raise self._trouble(error) from None
 
-    def _trouble(self, error: sqlite3.Error) -> SinkError:
+    def _trouble(self, error: sqlite3.Error | UnicodeDecodeError) -> SinkError:
         """The error to raise; a damaged file is replaced first."""
         if not is_damage(error):
             return SinkError(f"outbox: {error}: free some disk space")
         try:
             self._renew()
-        except (sqlite3.Error, OSError) as second:
+        except (*DATABASE_TROUBLE, OSError) as second:
             return SinkError(f"outbox: {error}, and no new one can be made ({second}): make its folder writable")
         return SinkError(f"outbox: {error}: kept as {self.set_aside}, a new one is begun")
 
@@ -181,7 +183,7 @@ class Outbox:
 OBSTACLES = ("locked", "is full", "disk I/O error", "unable to open", "readonly")
 
 
-def is_damage(error: sqlite3.Error) -> bool:
+def is_damage(error: sqlite3.Error | UnicodeDecodeError) -> bool:
     return not any(obstacle in str(error) for obstacle in OBSTACLES)
 
 
@@ -202,7 +204,7 @@ def read_readable(path: Path) -> list[Entry]:
     entries: dict[int, bytes] = {}
     for order in ("ASC", "DESC"):
         with (
-            contextlib.suppress(sqlite3.Error),
+            contextlib.suppress(*DATABASE_TROUBLE),
             contextlib.closing(sqlite3.connect(path, timeout=BUSY_TIMEOUT_S)) as db,
         ):
             for seq, payload in db.execute(f"SELECT seq, payload FROM verdict ORDER BY seq {order}"):  # noqa: S608 - our own text
@@ -216,5 +218,5 @@ def part_of(payload: bytes) -> LastPart | None:
     try:
         record = json.loads(payload)
         return LastPart(str(record["run"]), int(record["part_id"]))
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         return None

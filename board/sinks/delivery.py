@@ -82,6 +82,7 @@ def mark_late(payload: bytes) -> bytes:
     """The verdict with `late` true. Bytes that are no JSON, out of a file that was damaged, go as they are."""
     try:
         record = json.loads(payload)
-    except ValueError:
+        late = {**record, "late": True} if isinstance(record, dict) else None
+        return payload if late is None else json.dumps(late, separators=(",", ":")).encode()
+    except (ValueError, RecursionError):
         return payload
-    return json.dumps({**record, "late": True}, separators=(",", ":")).encode() if isinstance(record, dict) else payload
