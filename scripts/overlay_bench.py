@@ -6,13 +6,13 @@ are read off the counter of the array's steps while the frame runs, so that util
 
 What stands beside it: ONNX Runtime measured on this machine, one thread, and the board's ARM engine as an estimate, for
 which nothing has run on a board: products over the rate of one Cortex-A9 at 650 MHz in ONNX Runtime int8, from counted
-instructions (qemu-user) times cycles an instruction calibrated on ncnn's published table for the Zynq-7020.
+instructions (qemu-user) times cycles an instruction calibrated on ncnn's published table for the Zynq-7020. And what
+FINN+ estimates, where it is installed (host/finn_estimate.py).
 """
 
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import sys
 import time
 from bisect import bisect_left
@@ -36,6 +36,7 @@ from host.compiler.footprints import steps_of
 from host.compiler.reader import load_qdq
 from host.compiler.table import Row, dense_utilisation, make_rows, write_rows
 from host.compiler.timing import CLOCK_HZ, predict
+from host.finn_estimate import INSTALL, Estimate, estimate, is_installed
 from host.integers import IMAGE, IntegerNet, costs, run
 from host.network import Widths
 from host.qdq import write_qdq
@@ -71,6 +72,7 @@ class Result:
     predicted: int
     rows: list[Row]  # with measured cycles
     onnx_ms: float
+    finn: Estimate | None  # where FINN+ is installed
 
     @property
     def macs(self) -> int:
@@ -140,7 +142,8 @@ def measure(simulator: Simulator, candidate: Candidate) -> Result:
     compiled = compile_net(candidate.net)
     done, ends = simulate(simulator, compiled, candidate)
     predicted, rows = predict(compiled.instructions).total, make_rows(compiled, ends)
-    return Result(candidate, done.counters, predicted, rows, time_onnx(candidate))
+    finn = estimate(candidate.net) if is_installed() else None
+    return Result(candidate, done.counters, predicted, rows, time_onnx(candidate), finn)
 
 
 def simulate(simulator: Simulator, compiled: Compiled, candidate: Candidate) -> tuple[Run, list[float]]:
@@ -211,8 +214,14 @@ FIGURES: dict[str, Callable[[Result], str]] = {
 }
 
 
+FINN_FIGURES: dict[str, Callable[[Result], str]] = {
+    "FINN+ estimate of the convolutions alone, frames/s": lambda r: f"{r.finn.frames_per_s:.1f}" if r.finn else "",
+    "its DSP, and BRAM18 of the chip's 280": lambda r: f"{r.finn.dsp}, {r.finn.bram18}" if r.finn else "",
+}
+
+
 def write_results(results: list[Result]) -> str:
-    port = MemoryPort()
+    port, figures = MemoryPort(), FIGURES | (FINN_FIGURES if is_installed() else {})
     lines = [
         f"One frame at {CLOCK_HZ // 1_000_000} MHz, simulated: a 64-bit port at {port.efficiency:.0%}, "
         f"{port.latency_cycles} cycles of latency, image in and map out. Every map equals its integers. "
@@ -220,18 +229,10 @@ def write_results(results: list[Result]) -> str:
         "",
         f"| | {' | '.join(result.candidate.name for result in results)} |",
         f"|---|{'---:|' * len(results)}",
-        *(f"| {name} | {' | '.join(map(write, results))} |" for name, write in FIGURES.items()),
-        "",
-        describe_finn(),
+        *(f"| {name} | {' | '.join(map(write, results))} |" for name, write in figures.items()),
+        *([] if is_installed() else ["", f"FINN+ estimate: not installed: {INSTALL}"]),
     ]
     return "\n".join(lines)
-
-
-def describe_finn() -> str:
-    """FINN+ has no operator for these networks' residual sums and upsampling that needs no vendor's tool."""
-    if importlib.util.find_spec("finn") is None:
-        return "FINN+ estimate: not installed: pip install --no-deps finn-plus"
-    return "FINN+ estimate: none, its RTL layers have no residual sum and no upsampling, which these networks have"
 
 
 def find_missed(result: Result) -> list[str]:
