@@ -124,6 +124,7 @@ class Outbox:
             raise sqlite3.DatabaseError(finding)
         for table in SCHEMA:
             self._db.execute(table)
+        self._db.execute("SELECT seq, payload FROM verdict LIMIT 0")  # finds a damaged schema before it takes more
         self._take_stock()
 
     def _take_stock(self) -> None:
