@@ -101,6 +101,6 @@ def find_library(folder: Path = BUILD) -> Path:
 def _digest_design() -> str:
     """Of the sources that the simulation is made from: to emit the design only to compare it takes long."""
     digest = hashlib.sha256()
-    for path in sorted(path for path in OVERLAY.rglob("*") if path.suffix in (".py", ".cpp")):
+    for path in sorted(path for path in OVERLAY.rglob("*") if path.suffix in (".py", ".cpp", ".h")):
         digest.update(path.read_bytes())
     return digest.hexdigest()[:16]
