@@ -37,6 +37,7 @@ GOOD_PIXELS_WEIGHT = 8.0
 SCORE_WEIGHT = 0.5
 COARSE_WEIGHT = 0.3  # of each coarser stride's logits
 TEACHER_WEIGHT = 0.5
+SMALL_DEFECT = 4.0  # map pixels; below this, size hardly matters
 SMALLEST_DEFECT = 2  # map pixels; the score of a picture with less is not asked to rise
 
 Advance = Callable[[int], None]  # told the number of steps done
@@ -170,13 +171,17 @@ def detection_loss(logits: Tensor, labels: Tensor, top_pixels: int) -> Tensor:
 
 
 def pixel_loss(logits: Tensor, labels: Tensor) -> Tensor:
-    """Of logits (2n, 1, h, w) at the resolution of the labels or coarser."""
+    """Of logits (2n, 1, h, w) at the resolution of the labels or coarser.
+
+    Large defects weigh more than small ones by the root of their areas, which lets small ones be learned too.
+    """
     labels = torch.cat([torch.zeros_like(labels), labels])[:, None]
     size = (logits.shape[2], logits.shape[3])
     decided = functional.adaptive_avg_pool2d((~labels.isnan()).float(), size)
     targets = functional.adaptive_avg_pool2d(labels.nan_to_num(), size) / decided.clamp(min=1e-6)
     focus = (targets - logits.detach().sigmoid()).abs() * decided  # on the hard ones (Li et al. 2020, eq. 6, beta 1)
-    defect_loss = (focus * targets * functional.softplus(-logits)).sum() / targets.sum().clamp(min=1)
+    weights = targets / (targets.sum((2, 3), keepdim=True) + SMALL_DEFECT).sqrt()
+    defect_loss = (focus * weights * functional.softplus(-logits)).sum() / weights.sum().clamp(min=1)
     good_loss = (focus * (1 - targets) * functional.softplus(logits)).sum() / decided.sum()
     return defect_loss + GOOD_PIXELS_WEIGHT * good_loss
 
