@@ -191,8 +191,12 @@ def test_loss_of_coarser_logits_looks_at_the_share_of_defect() -> None:
     assert pixel_loss(right, labels) < 0.01
     assert pixel_loss(undecided, labels) == pixel_loss(right, labels)
     assert pixel_loss(-right, labels) > 10
-    labels[0, :2, :4] = 0  # half a cell
-    assert pixel_loss(torch.where(right > 0, 0, right), labels) < pixel_loss(right, labels)
+    half, even_odds = labels.clone(), torch.where(right > 0, 0, right)
+    half[0, :2, :4] = 0
+    assert pixel_loss(even_odds, half) < pixel_loss(right, half)
+    half[0, :2, :4] = torch.nan  # all that is decided of the cell is defect
+    assert pixel_loss(even_odds, half) > pixel_loss(right, half)
+    assert pixel_loss(right, half) < 0.01
 
 
 def same_integers(one: IntegerNet, other: IntegerNet) -> bool:
