@@ -57,6 +57,7 @@ LATE_PULSE = "test_line.py::test_a_pulse_whose_time_has_passed_is_counted_and_no
 LAYERS = WHOLE + "test_random_layers_are_those_of_the_golden_model[0-port0]"
 STALLS = WHOLE + "test_random_layers_are_those_of_the_golden_model[350-port2]"
 LOAD_AND_STORE = WHOLE + "test_a_load_and_a_store_share_their_port"
+STORE_AND_LOAD = WHOLE + "test_what_was_stored_can_be_loaded_at_once"
 RESET = WHOLE + "test_a_reset_in_mid_program_leaves_nothing_behind"
 LONG_TRANSFER = WHOLE + "test_a_reset_ends_a_long_transfer_soon"
 WRONG = WHOLE + "test_a_wrong_program_ends_in_its_fault"
@@ -159,6 +160,8 @@ MUTATIONS = (
              "countdown.eq(WeightMemory.READ_CYCLES - 1)", "countdown.eq(0)", LAYERS),
     Mutation("a load and a store use one port at once", "engine.py",
              "store.read_grant.eq(~load.write)", "store.read_grant.eq(1)", LOAD_AND_STORE),
+    Mutation("a store ends while its beats are in the writer", "engine.py",
+             "store.written.eq(self.writer.idle & translators[2].access.ready)", "store.written.eq(1)", STORE_AND_LOAD),
     Mutation("units are not cleared behind a run", "engine.py",
              "fresh(load), fresh(compute), fresh(store)", "load, compute, store", RESET),
     Mutation("a reset does not wait for bursts under way", "engine.py",

@@ -14,7 +14,7 @@ from board.overlay.golden import Machine
 from board.overlay.isa import Compute, End, Instruction, LoadTile, LoadWeights, Segment, StoreTile, WeightFormat
 from board.overlay.registers import ID_VALUE, STATUS_BUSY
 from board.overlay.simulation.simulator import MemoryPort, Run, Simulator
-from tests.overlay.programs import FROM_LOAD, TO_STORE, Case, random_case
+from tests.overlay.programs import FROM_LOAD, FROM_STORE, TO_LOAD, TO_STORE, Case, random_case
 
 
 class Twins:
@@ -130,6 +130,24 @@ def test_a_load_and_a_store_share_their_port(simulator: Simulator) -> None:
     empty = np.zeros(4096, np.uint8)
     for _ in range(4):
         twins.run(Case(program, [empty, empty, rng.integers(0, 256, 4096, np.uint8), empty]))
+
+
+@pytest.mark.parametrize("port", [MemoryPort(), MemoryPort(latency_cycles=1, efficiency=0.3)])
+def test_what_was_stored_can_be_loaded_at_once(simulator: Simulator, port: MemoryPort) -> None:
+    simulator.set_port(port)
+    twins, rng = Twins(simulator), np.random.default_rng(0)
+    tile: dict[str, Any] = {"rows": 2, "cols": 16, "pitch": 32, "base_row": 16, "base_col": 1}
+    program = [
+        LoadTile(segment=Segment.INPUT, signal=TO_STORE, **tile),
+        StoreTile(segment=Segment.SCRATCH, wait=FROM_LOAD, signal=TO_LOAD, **tile),
+        # what is written last is read first
+        LoadTile(segment=Segment.SCRATCH, address=62, base=159, wait=FROM_STORE, signal=TO_STORE),
+        StoreTile(segment=Segment.OUTPUT, base=128, wait=FROM_LOAD, **tile),
+        End(),
+    ]
+    empty = np.zeros(1024, np.uint8)
+    for _ in range(4):
+        twins.run(Case(program, [empty, empty, rng.integers(0, 256, 1024, np.uint8), empty]))
 
 
 def test_a_program_takes_the_same_cycles_every_time(simulator: Simulator) -> None:
