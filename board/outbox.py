@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -111,7 +112,7 @@ class Outbox:
         try:
             self._open()
         except DATABASE_TROUBLE as error:
-            if not is_damage(error):
+            if not is_damage(error, self._path):
                 raise
             self._renew()
 
@@ -125,6 +126,7 @@ class Outbox:
         for table in SCHEMA:
             self._db.execute(table)
         self._db.execute("SELECT seq, payload FROM verdict LIMIT 0")  # finds a damaged schema before it takes more
+        self._db.execute("UPDATE newest SET only = only WHERE FALSE")  # writes nothing, and finds that it could not
         self._take_stock()
 
     def _take_stock(self) -> None:
@@ -171,8 +173,9 @@ class Outbox:
 
     def _trouble(self, error: sqlite3.Error | UnicodeDecodeError) -> SinkError:
         """The error to raise; a damaged file is replaced first."""
-        if not is_damage(error):
-            return SinkError(f"outbox: {error}: free some disk space")
+        if not is_damage(error, self._path):
+            advice = "make it and its folder writable" if READ_ONLY in str(error) else "free some disk space"
+            return SinkError(f"outbox: {error}: {advice}")
         try:
             self._renew()
         except (*DATABASE_TROUBLE, OSError) as second:
@@ -181,11 +184,23 @@ class Outbox:
 
 
 # What SQLite says of a file that cannot be used now, and may be whole (Python 3.10 does not pass on its error codes).
-OBSTACLES = ("locked", "is full", "disk I/O error", "unable to open", "readonly")
+OBSTACLES = ("locked", "is full", "disk I/O error", "unable to open")
+READ_ONLY = "readonly"
 
 
-def is_damage(error: sqlite3.Error | UnicodeDecodeError) -> bool:
+def is_damage(error: sqlite3.Error | UnicodeDecodeError, path: Path) -> bool:
+    """Whether it speaks of the file's bytes. Of a file that we may write, SQLite says that it is read-only when its
+    header names a newer format (SQLite file format, 1.3.3).
+    """
+    if READ_ONLY in str(error):
+        return is_writable(path)
     return not any(obstacle in str(error) for obstacle in OBSTACLES)
+
+
+def is_writable(path: Path) -> bool:
+    """The database with its write-ahead log, and their folder."""
+    files = [path, *(path.with_name(path.name + suffix) for suffix in ("-wal", "-shm"))]
+    return path.exists() and all(os.access(place, os.W_OK) for place in (path.parent, *files) if place.exists())
 
 
 def move_aside(path: Path) -> Path:

@@ -287,8 +287,7 @@ class MqttSink:
         if self._client is None:
             return
         for entry in self._delivery.next():
-            info = self._client.publish(self._topic(VERDICT), entry.payload, qos=VERDICT.qos)
-            self._delivery.note_published(info.mid, entry)
+            self._delivery.note_published(self._send(self._client, VERDICT, entry.payload), entry)
 
     # ---- the broker
 
@@ -324,8 +323,20 @@ class MqttSink:
 
     def _publish_state(self) -> None:
         if self._client and self._connected.event.is_set():
-            payload = json.dumps(asdict(self._state))
-            self._client.publish(self._topic(STATE), payload, qos=STATE.qos, retain=STATE.retain)
+            self._send(self._client, STATE, json.dumps(asdict(self._state)).encode())
+
+    def _send(self, client: mqtt.Client, stream: Stream, payload: bytes) -> int:
+        """At QoS 1. The message id, which is not one that waits for its acknowledgement.
+
+        subtle: paho counts its ids round through 65535 and does not take a message whose id is still in use, which
+        the result alone tells. Each call draws the next id, and fewer than `2 * MAX_IN_FLIGHT` are in use.
+        """
+        info = client.publish(self._topic(stream), payload, qos=stream.qos, retain=stream.retain)
+        for _ in range(2 * MAX_IN_FLIGHT):
+            if info.rc != mqtt.MQTT_ERR_QUEUE_SIZE:
+                break
+            info = client.publish(self._topic(stream), payload, qos=stream.qos, retain=stream.retain)
+        return info.mid
 
     def _topic(self, stream: Stream) -> str:
         return topic(stream, self._site, self._line)

@@ -127,6 +127,7 @@ def test_damaged_bytes_of_an_outbox_are_still_sent(data: bytes) -> None:
 @given(st.lists(st.tuples(st.integers(0, 20_000), st.binary(min_size=1, max_size=64)), min_size=1, max_size=6))
 @example([(957, b"\x80")])  # SQLite quotes it
 @example([(1003, b"$")])  # a column of another name
+@example([(18, b"\x03")])  # SQLite opens it, and only reads it
 def test_a_damaged_outbox_opens_and_stores(
     tmp_path_factory: pytest.TempPathFactory, patches: list[tuple[int, bytes]]
 ) -> None:

@@ -9,6 +9,7 @@ import socket
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, replace
@@ -513,6 +514,30 @@ def test_bytes_that_are_no_verdict_do_not_stop_the_others(outbox: Outbox, verdic
     delivery = Delivery(outbox, 1000.0, Clock())
     delivery.begin_replay()
     assert [entry.payload[:3] for entry in delivery.next()] == [b"\xff{", b"[1]", b'{"e']
+
+
+@needs_mosquitto
+def test_a_message_id_that_is_still_in_use_costs_no_verdict(
+    tmp_path: Path, mortal: MortalBroker, verdict: Verdict
+) -> None:
+    """Paho's count has come round to ids whose acknowledgement is still on its way."""
+    mortal.start()
+    with subscribed(mortal.settings, VERDICTS) as subscriber, opened(tmp_path, mortal.settings) as sink:
+        publish(sink, verdict, range(10))
+        assert part_ids(subscriber.verdicts(10)) == list(range(10))
+        wait_until(lambda: sink.waiting == 0)
+        holding = threading.Thread(target=mortal.hold, args=(1.0,))
+        holding.start()
+        publish(sink, verdict, range(10, 20))
+        wait_until(lambda: stored(tmp_path) == 10)
+        time.sleep(0.2)  # published
+        client = sink._client
+        assert client is not None
+        client._last_mid -= 10
+        publish(sink, verdict, range(20, 30))
+        assert part_ids(subscriber.verdicts(20)) == list(range(10, 30))
+        holding.join()
+        wait_until(lambda: sink.waiting == 0)
 
 
 def test_closing_without_a_broker_does_not_wait(tmp_path: Path, port: int, verdict: Verdict) -> None:

@@ -10,6 +10,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -259,6 +260,48 @@ def run_short(path: Path) -> None:
     outbox.close()
     for suffix in ("", "-wal"):
         path.with_name(f"copy{suffix}").rename(path.with_name(path.name + suffix))
+
+
+def test_a_file_that_its_header_makes_read_only_is_damaged(tmp_path: Path) -> None:
+    """Byte 18: a write version that SQLite does not know. All of it can be read."""
+    path = tmp_path / "outbox.sqlite"
+    filled(path, 3)
+    spoil_header(path)
+    outbox = Outbox(path)
+    assert outbox.set_aside == tmp_path / "outbox.sqlite.damaged-1"
+    outbox.store([item(3)])
+    assert part_ids(outbox) == [0, 1, 2, 3]
+    outbox.close()
+
+
+READ_ONLY = """
+import os, sys
+from pathlib import Path
+from board.outbox import Outbox
+if os.geteuid() == 0:  # who may write everything
+    os.setuid(65534)
+Outbox(Path(sys.argv[1]))
+"""
+
+
+def test_an_outbox_that_may_not_be_written_is_left_where_it_is() -> None:
+    with tempfile.TemporaryDirectory() as name:  # of pytest's own folders others see nothing
+        path = Path(name) / "outbox.sqlite"
+        filled(path, 3)
+        path.chmod(0o444)
+        path.parent.chmod(0o555)
+        command = [sys.executable, "-c", READ_ONLY, str(path)]
+        environment = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2])}
+        refused = subprocess.run(command, check=False, timeout=60, env=environment, capture_output=True, text=True)
+        path.parent.chmod(0o755)
+        assert "make its folder writable" in refused.stderr
+        assert [file.name for file in path.parent.iterdir()] == ["outbox.sqlite"]
+
+
+def spoil_header(path: Path) -> None:
+    with path.open("r+b") as file:
+        file.seek(18)
+        file.write(b"\x03")
 
 
 def test_a_folder_that_cannot_be_made_says_what_to_do(tmp_path: Path) -> None:
