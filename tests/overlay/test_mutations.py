@@ -1,4 +1,4 @@
-"""Deliberate faults in the hardware are caught: those that a part's own test sees, and one that the AXI rules see."""
+"""Deliberate faults in the hardware are caught: here one of each part, and one that the AXI rules see."""
 
 from __future__ import annotations
 
@@ -31,9 +31,10 @@ def test_every_file_of_the_hardware_has_a_fault() -> None:
     assert len({mutation.name for mutation in MUTATIONS}) == len(MUTATIONS)
 
 
-def test_faults_of_parts_are_caught() -> None:
-    chosen = [mutation for mutation in MUTATIONS if mutation.of_a_part]
-    assert [mutation.name for mutation, reason in try_out(chosen) if not reason] == []
+def test_a_fault_of_each_part_is_caught() -> None:
+    """`python -m tests.overlay.mutate` tries the others."""
+    chosen = {mutation.file: mutation for mutation in MUTATIONS if mutation.of_a_part}
+    assert [mutation.name for mutation, reason in try_out([*chosen.values()]) if not reason] == []
 
 
 def test_a_burst_across_128_bytes_is_reported_by_the_rules_of_the_port() -> None:
