@@ -38,6 +38,7 @@ class LineConfig:
     site: str = "plant"
     line: str = "line1"
     models_dir: Path = Path("../models")
+    trusted_keys: Path | None = None  # folder of NAME.public.pem: only models that one of them signed are taken
     source: Literal["belt", "camera", "replay"] = "belt"
     mode: Literal["triggered", "free-running"] = "triggered"
     threshold: float | None = None  # None: the model's own

@@ -27,6 +27,7 @@ from board.sources.belt import BeltSource
 from board.watchdog import Watchdog
 from protocol.errors import run_main
 from protocol.manifest import Package, load_package
+from protocol.signing import TrustedKeys
 
 
 def main() -> int:
@@ -50,7 +51,8 @@ def run_station(config: LineConfig, stop: threading.Event) -> None:
     """Open everything the configuration names, judge parts until `stop` or the source's end, close everything."""
     cv2.setNumThreads(config.engines.threads)
     watchdog = Watchdog(os.environ)
-    package = load_package(config.models_dir / config.model)
+    trusted = TrustedKeys(config.trusted_keys) if config.trusted_keys else None
+    package = load_package(config.models_dir / config.model, trusted)
     with contextlib.ExitStack() as opened:
         opened.callback(watchdog.close)
         gate = open_gate(config.gate, config.belt_speed_mm_s)  # first: a crash may have left it open

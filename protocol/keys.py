@@ -32,20 +32,25 @@ class KeyPair:
 
 def write_key_pair(folder: Path, name: str) -> tuple[Path, Path]:
     """Make NAME.public and NAME.secret. Raises: InputError if one is there already, or cannot be written."""
+    public, secret = _require_curve()
+    return write_pair(folder, name, public + b"\n", secret + b"\n")
+
+
+def write_pair(folder: Path, name: str, public: bytes, secret: bytes, suffix: str = "") -> tuple[Path, Path]:
+    """The two files with their modes, in a folder of mode 0700. Raises: InputError."""
     if not name.replace("-", "").replace("_", "").isalnum():
         raise InputError(f"{name!r:.80} is no name for a key: use letters, digits, '-' and '_'")
-    public, secret = _require_curve()
-    paths = folder / f"{name}.public", folder / f"{name}.secret"
+    paths = folder / f"{name}.public{suffix}", folder / f"{name}.secret{suffix}"
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         require_private(folder, "700")
         for path in paths:
             if path.exists():
                 raise FileExistsError(errno.EEXIST, "exists", str(path))
-        for path, key, mode in ((paths[1], secret, 0o600), (paths[0], public, 0o644)):
+        for path, content, mode in ((paths[1], secret, 0o600), (paths[0], public, 0o644)):
             # subtle: made with its mode, never open to others for even a moment
             with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
-                file.write(key + b"\n")
+                file.write(content)
     except FileExistsError as error:
         raise InputError(f"{error.filename} exists: choose another name, or remove it and give out new keys") from None
     except OSError as error:

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from protocol.errors import ManifestError
+from protocol.signing import TrustedKeys
 from protocol.strict import FieldError, build, require
 
 FORMAT = 1
@@ -145,17 +146,22 @@ def decode_manifest(data: bytes) -> Manifest:
         raise ManifestError(f"manifest: {error}: export the model again") from None
 
 
-def load_package(folder: Path) -> Package:
-    """Read a model folder and check every file against its SHA-256.
+def load_package(folder: Path, trusted: TrustedKeys | None = None) -> Package:
+    """Read a model folder and check every file against its SHA-256; with `trusted`, also who signed the manifest.
 
     Raises: ManifestError naming the file and what to do.
     """
     if not (folder / MANIFEST).is_file():
         raise ManifestError(f"no model at {folder}: make one with scripts/export.sh, or correct `model`")
+    data = (folder / MANIFEST).read_bytes()
+    if trusted:
+        trusted.require_signed(folder, data)
     try:
-        manifest = decode_manifest((folder / MANIFEST).read_bytes())
+        manifest = decode_manifest(data)
     except ManifestError as error:
         raise ManifestError(f"{folder / MANIFEST}: {error}") from None
+    if trusted and manifest.id != folder.name:  # another model, signed for another line, is not this one
+        raise ManifestError(f"{folder} holds the signed model {manifest.id}: rename the folder, or correct `model`")
     for name, digest in manifest.files.items():
         if not (folder / name).is_file():
             raise ManifestError(f"{folder / name} is missing: copy the whole model folder again")
