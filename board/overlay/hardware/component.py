@@ -33,6 +33,7 @@ class Loop:
         self.last = last
         self.count = Signal(len(last), name=name)
         self.ends = Signal(name=f"{name}_ends")
+        self.last_but_one = Signal(len(last), name=f"{name}_last_but_one")
 
     @property
     def single(self) -> Any:
@@ -40,10 +41,10 @@ class Loop:
 
     @property
     def ends_next(self) -> Any:
-        return Mux(self.ends, self.single, self.count + 1 == self.last)
+        return Mux(self.ends, self.single, self.count == self.last_but_one)
 
     def begin(self) -> list[Any]:
-        return [self.count.eq(0), self.ends.eq(self.single)]
+        return [self.count.eq(0), self.ends.eq(self.single), self.last_but_one.eq(self.last - 1)]
 
     def advance(self) -> list[Any]:
         return [self.count.eq(Mux(self.ends, 0, self.count + 1)), self.ends.eq(self.ends_next)]

@@ -55,6 +55,7 @@ class LoadUnit(Elaboratable):
         m.submodules.words = words = TileWords()
         m.submodules.fold = fold = Fold()
         start, pairs = Signal(), Signal()
+        start_words, start_fold = Signal(), Signal()
         self._ask(m, fields, is_image, is_weights)
 
         for to, of_tile, of_image in (
@@ -77,7 +78,7 @@ class LoadUnit(Elaboratable):
         pair = self._pair_beats(m, pairs, narrow)
         writes_weights = self._write_weights(m, weights, start & is_weights, pair)
         m.d.comb += [
-            words.next.eq(Mux(is_image, fold.word_valid, pair.valid & ~is_weights)),
+            words.next.eq(fold.word_valid | (pair.valid & ~is_weights)),  # no pairs while there is an image
             fold.beats.valid.eq(self.beats.valid),
             fold.beats.payload.eq(self.beats.payload),
             self.beats.ready.eq(pairs | fold.beats.ready),
@@ -88,7 +89,8 @@ class LoadUnit(Elaboratable):
             self.write_address.eq(words.address),
             self.write_data.eq(Mux(is_image, fold.word, pair.payload)),
         ]
-        m.d.comb += self.instruction.ready.eq(self.idle)
+        m.d.comb += [self.instruction.ready.eq(self.idle), rows.start.eq(start)]
+        m.d.comb += [words.start.eq(start_words), fold.start.eq(start_fold)]
         with m.FSM():
             with m.State("IDLE"):
                 m.d.sync += [
@@ -101,10 +103,10 @@ class LoadUnit(Elaboratable):
                     m.d.sync += self.idle.eq(0)
                     m.next = "START"
             with m.State("START"):  # a cycle for the number of beats, of which the rest comes with GO
+                m.d.sync += [start.eq(1), start_words.eq(~is_weights), start_fold.eq(is_image)]
                 m.next = "GO"
             with m.State("GO"):
-                m.d.comb += [start.eq(1), rows.start.eq(1), words.start.eq(~is_weights), fold.start.eq(is_image)]
-                m.d.sync += pairs.eq(~is_image)
+                m.d.sync += [start.eq(0), start_words.eq(0), start_fold.eq(0), pairs.eq(~is_image)]
                 m.next = "RUN"
             with m.State("RUN"), m.If(Mux(is_weights, ~writes_weights, ~words.valid & ~fold.running)):
                 m.d.sync += pairs.eq(0)

@@ -129,7 +129,7 @@ class Reader(Elaboratable):
             splitter.request.payload.eq(self.requests[i].payload),
             self.requests[i].ready.eq(splitter.request.ready),
             buffer.w_data.eq(self.port.rdata),
-            buffer.w_en.eq(self.port.rvalid & self.port.rready & owned),
+            buffer.w_en.eq(self.port.rvalid & owned),  # nothing comes that has no owner
             self.beats[i].valid.eq(buffer.r_rdy),
             self.beats[i].payload.eq(buffer.r_data),
             buffer.r_en.eq(self.beats[i].ready),
