@@ -42,7 +42,7 @@ def name_outliers(paths: Sequence[Path], images: Images) -> str:
     found = [paths[number] for number in find_outliers(images)]
     if not found:
         return ""
-    listed = ", ".join(str(path) for path in found[:LISTED])
+    listed = ", ".join("/".join(path.parts[-2:]) for path in found[:LISTED])
     more = f" and {len(found) - LISTED} more" if len(found) > LISTED else ""
     return (
         f"{len(found)} of {len(paths)} good pictures look unlike the others: {listed}{more}; "
