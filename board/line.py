@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from board.commands import Commands
 from board.config import LineConfig
 from board.engines.chain import EngineChain
 from board.health import Health
@@ -63,6 +64,7 @@ class Line:
         self._watchdog = watchdog or Watchdog({})
         self._announced: tuple[LineCondition, str] = ("stopped", "")
         self._health = Health()
+        self._commands = Commands()
         self._stopping: Callable[[], bool] = lambda: False
 
     def run(self, stopping: Callable[[], bool]) -> None:
@@ -79,6 +81,8 @@ class Line:
 
     def _turn(self) -> None:
         self._beat()
+        for received in self._mqtt.take_commands():
+            self._mqtt.publish_answer(self._commands.obey(received))
         self._announce(*self._condition())
         frame = self._source.read(READ_TIMEOUT_S)
         if frame is not None:
@@ -127,6 +131,9 @@ class Line:
         finding.stages_ms = {"wait": waited_ms, "decode": frame.decode_ms}
         if frame.image is None:
             return finding
+        if self._commands.paused_by:
+            finding.reason = self._pause()
+            return finding
         try:
             image = preprocess(frame.image, self._manifest.preprocess)
             ready_ns = time.monotonic_ns()
@@ -173,10 +180,15 @@ class Line:
         self._mqtt.publish_health(self._health.report({**self._mqtt.counters(), **self._counters()}))
 
     def _condition(self) -> tuple[LineCondition, str]:
+        if self._commands.paused_by:
+            return "stopped", self._pause()
         if self._engines.speaker is None:
             return "degraded", f"no engine: every part is rejected ({self._engines.trouble})"
         trouble = self._engines.trouble if self._engines.degraded else self._mqtt.complaint
         return ("degraded", trouble) if trouble else ("running", "")
+
+    def _pause(self) -> str:
+        return f"paused by command {self._commands.paused_by}"
 
     def _announce(self, state: LineCondition, reason: str) -> None:
         """On the state topic, in the log and to systemd, when it is news."""

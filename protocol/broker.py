@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import ssl
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import paho.mqtt.client as mqtt
 from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
 from protocol.credentials import Credentials
@@ -18,6 +20,8 @@ from protocol.strict import require
 
 UNSUPPORTED_PROTOCOL_VERSION = 132  # MQTT 5.0, 3.2.2.2; paho maps 3.1.1's return code 1 to it
 ANSWER_WITHIN_S = 5.0
+SUBSCRIBE_QOS = 1
+MAX_RECEIVED_BYTES = 1 << 16  # a packet; MQTT 5 has the broker hold back what is longer
 
 
 @dataclass(frozen=True)
@@ -42,17 +46,20 @@ class Will:
 
 
 class Connected:
-    """Set while the broker has accepted us; `refusal` is its last answer."""
+    """Set while the broker has accepted us; `refusal` is its last answer. Subscribes to `topics` at each connection."""
 
-    def __init__(self) -> None:
+    def __init__(self, topics: Sequence[str]) -> None:
+        self._topics = topics
         self.event = threading.Event()
         self.answered = threading.Event()
         self.refusal: ReasonCode | None = None
 
-    def on_connect(self, _client: mqtt.Client, _data: object, _flags: object, code: ReasonCode, _props: object) -> None:
+    def on_connect(self, client: mqtt.Client, _data: object, _flags: object, code: ReasonCode, _props: object) -> None:
         self.refusal = code if code.is_failure else None
         if not code.is_failure:
             self.event.set()
+            if self._topics:
+                client.subscribe([(topic, SUBSCRIBE_QOS) for topic in self._topics])
         self.answered.set()
 
     def on_disconnect(self, *_: object) -> None:
@@ -61,13 +68,26 @@ class Connected:
 
 
 def connect_broker(
-    settings: BrokerSettings, client_id: str, *, will: Will | None = None, prepare: Callable[[mqtt.Client], None]
+    settings: BrokerSettings,
+    client_id: str,
+    *,
+    will: Will | None = None,
+    topics: Sequence[str] = (),
+    prepare: Callable[[mqtt.Client], None],
 ) -> tuple[mqtt.Client, Connected]:
     """A connected client whose network thread runs and reconnects by itself until `close_broker`.
 
-    `prepare` sets callbacks before the first packet. Raises: InputError if no broker answers or it refuses us.
+    It subscribes to `topics` at QoS 1. `prepare` sets callbacks before the first packet.
+    Raises: InputError if no broker answers or it refuses us.
     """
-    client, connected = _connect_with(_find_version(settings, client_id), settings, client_id, will, prepare)
+
+    def prepare_with_will(client: mqtt.Client) -> None:
+        if will:
+            client.will_set(will.topic, will.payload, qos=1, retain=True)
+        prepare(client)
+
+    version = _find_version(settings, client_id)
+    client, connected = _connect_with(version, settings, client_id, topics, prepare_with_will)
     if not connected.event.is_set():
         close_broker(client)
         raise _refused(settings, connected)
@@ -76,7 +96,7 @@ def connect_broker(
 
 def _find_version(settings: BrokerSettings, client_id: str) -> MQTTProtocolVersion:
     """Ask with a plain CONNECT: some 3.1.1 brokers understand the refusal of MQTT 5, but not its last will."""
-    probe, answer = _connect_with(MQTTProtocolVersion.MQTTv5, settings, f"{client_id}-probe", None, lambda _: None)
+    probe, answer = _connect_with(MQTTProtocolVersion.MQTTv5, settings, f"{client_id}-probe", (), lambda _: None)
     accepted = answer.event.is_set()
     close_broker(probe)
     if accepted:
@@ -95,21 +115,19 @@ def _connect_with(
     version: MQTTProtocolVersion,
     settings: BrokerSettings,
     client_id: str,
-    will: Will | None,
+    topics: Sequence[str],
     prepare: Callable[[mqtt.Client], None],
 ) -> tuple[mqtt.Client, Connected]:
     client = mqtt.Client(CallbackAPIVersion.VERSION2, client_id=client_id, protocol=version)
-    connected = Connected()
+    connected = Connected(topics)
     client.on_connect = connected.on_connect
     client.on_disconnect = connected.on_disconnect
     client.reconnect_delay_set(min_delay=1, max_delay=10)
     client.connect_timeout = ANSWER_WITHIN_S
-    if will:
-        client.will_set(will.topic, will.payload, qos=1, retain=True)
     settings.credentials.apply(client)
     prepare(client)
     try:
-        client.connect(settings.host, settings.port, settings.keepalive_s)
+        client.connect(settings.host, settings.port, settings.keepalive_s, properties=_bounds(version))
     except ssl.SSLError as error:
         where = f"MQTT broker at {settings.host}:{settings.port}"
         raise InputError(f"{where} is not to be trusted ({error}): correct ca_file, or host and port") from None
@@ -119,6 +137,15 @@ def _connect_with(
     client.loop_start()
     connected.answered.wait(ANSWER_WITHIN_S)
     return client, connected
+
+
+def _bounds(version: MQTTProtocolVersion) -> Properties | None:
+    """Of what the broker may send us."""
+    if version != MQTTProtocolVersion.MQTTv5:
+        return None
+    properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
+    properties.MaximumPacketSize = MAX_RECEIVED_BYTES
+    return properties
 
 
 def _refused(settings: BrokerSettings, connected: Connected) -> InputError:

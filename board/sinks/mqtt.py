@@ -22,13 +22,15 @@ from numpy.typing import NDArray
 from paho.mqtt.enums import CallbackAPIVersion
 from paho.mqtt.reasoncodes import ReasonCode
 
+from board.commands import Received
 from board.outbox import Item, Outbox
 from board.seams import LastPart
 from board.sinks.delivery import MAX_IN_FLIGHT, Delivery
 from protocol.broker import BrokerSettings, Connected, Will, close_broker, connect_broker
+from protocol.commands import COMMANDS, Answer
 from protocol.errors import InputError, SinkError
 from protocol.messages import Frame, Verdict, encode_verdict, rfc3339_now
-from protocol.streams import HEALTH, STATE, VERDICT, Stream, topic
+from protocol.streams import COMMAND, HEALTH, RESULT, STATE, VERDICT, Stream, topic
 from protocol.strict import require
 
 RECONNECT_EVERY_S = 2.0
@@ -38,6 +40,7 @@ FLUSH_WITHIN_S = 5.0
 REMOVE_WITHIN_S = 1.0  # acknowledged verdicts leave with the next commit, or after this one of their own
 MAX_UNREMOVED = 256
 REFUSAL_SHOWN_S = 10.0  # how long a refusal of the broker makes the state degraded
+MAX_COMMANDS = 16  # received and not yet taken
 _T = TypeVar("_T")
 LineCondition = Literal["running", "degraded", "stopped", "lost"]
 
@@ -51,6 +54,7 @@ class MqttSettings:
     sync_every_ms: float = 1000.0  # commits of this time share one sync to the disk
     replay_per_s: float = 200.0  # pace of the verdicts that waited for the broker, beside the fresh ones
     broker_at_start: Literal["required", "optional"] = "required"
+    commands: bool = False  # obey cmd/pause and cmd/resume: only where the broker's access rules say who may send them
 
     def __post_init__(self) -> None:
         require(self.max_stored >= 1, "max_stored", "must be 1 or more")
@@ -95,8 +99,10 @@ class MqttSink:
         self._handed_over = self._stored = 0
         self._trouble = ""
         self._closing = False
+        self._commands: queue.Queue[Received] = queue.Queue(MAX_COMMANDS)
+        self.dropped_commands = 0
         self._client: mqtt.Client | None = None
-        self._connected = Connected()
+        self._connected = Connected(())
         self._retry_at_s = 0.0
         self._attempt: threading.Thread | None = None
         self._attempted = threading.Event()
@@ -135,6 +141,14 @@ class MqttSink:
         if self._client and self._connected.event.is_set():
             self._client.publish(self._topic(HEALTH), json.dumps(health), qos=HEALTH.qos)
 
+    def take_commands(self) -> list[Received]:
+        """What came since the last call, at most `MAX_COMMANDS`."""
+        return _drain(self._commands)
+
+    def publish_answer(self, answer: Answer) -> None:
+        if self._client and self._connected.event.is_set():
+            self._send(self._client, RESULT, json.dumps(asdict(answer)).encode())
+
     @property
     def waiting(self) -> int:
         """Verdicts that the broker has not acknowledged."""
@@ -164,6 +178,7 @@ class MqttSink:
             "unacknowledged": self.waiting,
             "dropped_verdicts": self.dropped,
             "refused_by_broker": self.refused,
+            "dropped_commands": self.dropped_commands,
             "damaged_outbox": str(aside) if aside else "",
         }
 
@@ -311,15 +326,26 @@ class MqttSink:
         lost = LineState("lost", "the station vanished", self._model_id, rfc3339_now())
         will = Will(self._topic(STATE), json.dumps(asdict(lost)).encode())
         client_id = f"beltsight-{self._site}-{self._line}"
-        self._client, self._connected = connect_broker(self._broker, client_id, will=will, prepare=self._prepare)
+        topics = [f"{self._topic(COMMAND)}/{name}" for name in COMMANDS] if self._settings.commands else []
+        self._client, self._connected = connect_broker(
+            self._broker, client_id, will=will, topics=topics, prepare=self._prepare
+        )
 
     def _prepare(self, client: mqtt.Client) -> None:
         client.max_inflight_messages_set(MAX_IN_FLIGHT)
         client.on_publish = self._on_publish
+        client.on_message = self._on_message
 
     def _on_publish(self, _client: mqtt.Client, _data: object, mid: int, code: ReasonCode, *_: object) -> None:
         # subtle: in MQTT 5 a broker also acknowledges what it refuses, with a code of 0x80 or above
         self._answers.put((mid, str(code) if code.is_failure else ""))
+
+    def _on_message(self, _client: mqtt.Client, _data: object, message: mqtt.MQTTMessage) -> None:
+        name = message.topic.rpartition("/")[2]
+        try:
+            self._commands.put_nowait(Received(name, bytes(message.payload), message.retain))
+        except queue.Full:
+            self.dropped_commands += 1
 
     def _publish_state(self) -> None:
         if self._client and self._connected.event.is_set():
@@ -342,7 +368,7 @@ class MqttSink:
         return topic(stream, self._site, self._line)
 
 
-def _drain(items: queue.SimpleQueue[_T]) -> list[_T]:
+def _drain(items: queue.SimpleQueue[_T] | queue.Queue[_T]) -> list[_T]:
     drained = []
     with contextlib.suppress(queue.Empty):
         while True:
