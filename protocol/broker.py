@@ -127,7 +127,8 @@ def _connect_with(
     settings.credentials.apply(client)
     prepare(client)
     try:
-        client.connect(settings.host, settings.port, settings.keepalive_s, properties=_bounds(version))
+        bounds = _bounds(version) if topics else None
+        client.connect(settings.host, settings.port, settings.keepalive_s, properties=bounds)
     except ssl.SSLError as error:
         where = f"MQTT broker at {settings.host}:{settings.port}"
         raise InputError(f"{where} is not to be trusted ({error}): correct ca_file, or host and port") from None
@@ -140,7 +141,7 @@ def _connect_with(
 
 
 def _bounds(version: MQTTProtocolVersion) -> Properties | None:
-    """Of what the broker may send us."""
+    """Of what the broker may send us. subtle: a plain CONNECT has none, see `_find_version`."""
     if version != MQTTProtocolVersion.MQTTv5:
         return None
     properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
