@@ -44,6 +44,13 @@ def test_black_frame_is_listed(oranges: Images) -> None:
     assert find_outliers(images).tolist() == [7]
 
 
+def test_the_strangest_comes_first(oranges: Images) -> None:
+    images = oranges.copy()
+    images[9] = images[9] // 2
+    images[7] = 0
+    assert find_outliers(images).tolist() == [7, 9]
+
+
 def test_warning_names_the_strangest_pictures(oranges: Images) -> None:
     images = oranges.copy()
     images[7], images[9] = 0, 255

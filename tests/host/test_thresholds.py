@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import product
+
 import cv2
 import numpy as np
 import pytest
@@ -90,9 +92,8 @@ def test_best_f1_needs_and_uses_labelled_validation_pictures() -> None:
         set_threshold(Evidence(good, NONE, good[:0]), ThresholdRule("best-f1"), FINE)
 
 
-@pytest.mark.parametrize("count", [16, 50, 300])
-@pytest.mark.parametrize("shape", ["exponential", "normal"])
-def test_false_reject_rate_of_the_next_picture(count: int, shape: str) -> None:
+@pytest.mark.parametrize(("shape", "count"), [("exponential", 8), *product(("exponential", "normal"), (16, 50, 300))])
+def test_false_reject_rate_of_the_next_picture(shape: str, count: int) -> None:
     """Over many small sets of good pictures the mean rate on fresh ones is the target, or below it."""
     rng = np.random.default_rng(1)
     draw = rng.standard_exponential if shape == "exponential" else rng.standard_normal
