@@ -51,16 +51,23 @@ def write_card(manifest: Manifest, description: str, cost_table: str, remarks: S
         f"# {manifest.id}\n\n{description}: finds defects on the product *{manifest.product}*; trained on good "
         f"pictures alone, with synthetic defects. {_size(manifest)}",
         *(f"**To look at:** {remark}." for remark in remarks),
-        f"## Measured\n\n{_figures(manifest)}",
-        *([f"### By kind of defect\n\n{_kinds(manifest)}"] if _list_kinds(manifest) else []),
-        f"![pictures, heat-maps and true masks]({HEATMAPS_PNG})",
-        f"## Threshold\n\nA part is rejected at a score of {manifest.threshold.value:g} or above: "
-        f"{manifest.threshold.method}. No test picture took part in setting it or any other setting.",
+        *write_figures(manifest, "on the exported integers, through ONNX Runtime"),
         f"## Cost\n\n{cost_table}",
         f"## To make it again\n\n{_reproduction(manifest)}",
         "## Provenance\n\n" + "\n".join(f"- {key}: `{value}`" for key, value in manifest.provenance.items()),
     ]
     return "\n\n".join(sections) + "\n"
+
+
+def write_figures(manifest: Manifest, measured_on: str) -> list[str]:
+    """Sections of Markdown: figures, by kind of defect, what it looks at, the threshold."""
+    return [
+        f"## Measured\n\n{_figures(manifest, measured_on)}",
+        *([f"### By kind of defect\n\n{_kinds(manifest)}"] if _list_kinds(manifest) else []),
+        f"![pictures, heat-maps and true masks]({HEATMAPS_PNG})",
+        f"## Threshold\n\nA part is rejected at a score of {manifest.threshold.value:g} or above: "
+        f"{manifest.threshold.method}. No test picture took part in setting it or any other setting.",
+    ]
 
 
 def draw_heatmaps(images: Images, anomaly: NDArray[np.float32], masks: Sequence[NDArray[np.bool_]]) -> bytes:
@@ -87,13 +94,13 @@ def _size(manifest: Manifest) -> str:
     return f"{cost['macs'] / 1e6:.1f} M multiply-accumulates a picture, {cost['weight_bytes'] / 1e3:.0f} kB of weights."
 
 
-def _figures(manifest: Manifest) -> str:
+def _figures(manifest: Manifest, measured_on: str) -> str:
     """Of several seeds, mean and worst beside the shipped network's."""
     figures = manifest.figures
     several = "seeds" in figures
     head = [f" {manifest.id} ", f" mean of {figures['seeds']:.0f} seeds ", " worst "] if several else [" "]
     lines = [
-        "| on the exported integers, through ONNX Runtime |" + "|".join(head) + "|",
+        f"| {measured_on} |" + "|".join(head) + "|",
         "|---" * (1 + len(head)) + "|",
     ]
     for key, text in FIGURES.items():

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import onnx
 import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -104,11 +105,11 @@ def export(order: Order, progress: Progress) -> Path:
     graphs = write_graphs(trained[0].integers)
     _check_engines(trained[0].integers, graphs, dataset.held_out[:PARITY_PICTURES])
     manifest = describe(order, dataset, trained)
-    golden = make_golden(_golden_frames(dataset, order.seed), dataset.how, trained[0].integers)
+    golden = make_golden(draw_golden_frames(dataset, order.seed), dataset.how, trained[0].integers)
     table = write_cost_table(trained[0].integers)
     extra = {
         CARD_MD: write_card(manifest, order.recipe.description, table, remarks).encode(),
-        HEATMAPS_PNG: _draw_examples(dataset, graphs, manifest.map.scale),
+        HEATMAPS_PNG: draw_examples(dataset, graphs.model, manifest.map.scale),
         RECIPE_TOML: encode_recipe(order.recipe).encode(),
     }
     package = order.unfinished / "package"
@@ -181,7 +182,7 @@ def _check_engines(net: IntegerNet, graphs: Graphs, images: Images) -> None:
     check_parity(run_numpy(net, images), answers)
 
 
-def _golden_frames(dataset: Dataset, seed: int) -> Images:
+def draw_golden_frames(dataset: Dataset, seed: int) -> Images:
     """One good frame, then the same with painted defects, so that the maps have something to say."""
     frame = load_frame(dataset.pictures.held_out[0], dataset.how)
     sources = Sources(make_bank(np.random.default_rng(seed)), dataset.train)
@@ -197,13 +198,13 @@ def _golden_frames(dataset: Dataset, seed: int) -> Images:
     return np.stack(frames)
 
 
-def _draw_examples(dataset: Dataset, graphs: Graphs, scale: float) -> bytes:
+def draw_examples(dataset: Dataset, model: onnx.ModelProto, scale: float) -> bytes:
     """Of labelled test pictures evenly, else of held-out good ones."""
     labelled = dataset.has_test
     images = dataset.test if labelled else dataset.held_out
     chosen = np.linspace(0, len(images) - 1, HEATMAPS).astype(int)
     masks = [dataset.masks[index] if labelled else np.zeros(images.shape[1:3], np.bool_) for index in chosen]
-    maps = run_onnxruntime(graphs.model, images[chosen]).astype(np.float32) * np.float32(scale)
+    maps = run_onnxruntime(model, images[chosen]).astype(np.float32) * np.float32(scale)
     return draw_heatmaps(images[chosen], maps, masks)
 
 

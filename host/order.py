@@ -130,7 +130,7 @@ def describe_provenance(order: Order, pictures: Pictures) -> dict[str, str]:
         "data_sha256": digest([*pictures.train, *pictures.held_out]),
         "backbone_sha256": _digest_backbone(order),
         "seed": str(order.seed),
-        "commit": _commit(),
+        "commit": source_commit(),
         "recipe": json.dumps(asdict(order.recipe), sort_keys=True),
     }
 
@@ -139,7 +139,7 @@ def _digest_backbone(order: Order) -> str:
     return digest([order.backbone_weights]) if order.backbone_weights is not None else "none"
 
 
-def _commit() -> str:
+def source_commit() -> str:
     """The source's commit, marked where files differ from it."""
     command = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
     try:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import os
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -56,16 +58,30 @@ def make_golden(frames: NDArray[np.uint8], how: Preprocess, net: IntegerNet) -> 
 
 
 def write_package(folder: Path, manifest: Manifest, graphs: Graphs, golden: Golden, extra: dict[str, bytes]) -> None:
-    """Fill an empty folder; `manifest.files` is replaced by what was written. `extra` are files by their names."""
+    """A package that every engine can run. `extra` are files by their names."""
+    models = {MODEL_ONNX: graphs.model, CARRIED_ONNX: graphs.carried, MODEL_QONNX: graphs.qonnx}
+    files = {name: graph.SerializeToString(deterministic=True) for name, graph in models.items()}
+    files |= {PROGRAM_BIN: graphs.program, GOLDEN_NPZ: encode_golden(golden)}
+    write_files(folder, manifest, files | extra)
+
+
+def write_files(folder: Path, manifest: Manifest, files: Mapping[str, bytes]) -> None:
+    """Fill an empty folder; `manifest.files` is replaced by what was written."""
     folder.mkdir(parents=True)
-    for name, graph in ((MODEL_ONNX, graphs.model), (CARRIED_ONNX, graphs.carried), (MODEL_QONNX, graphs.qonnx)):
-        (folder / name).write_bytes(graph.SerializeToString(deterministic=True))
-    (folder / PROGRAM_BIN).write_bytes(graphs.program)
-    np.savez_compressed(folder / GOLDEN_NPZ, frames=golden.frames, images=golden.images, maps=golden.maps)
-    for name, content in extra.items():
+    for name, content in files.items():
         (folder / name).write_bytes(content)
-    files = {path.name: file_sha256(path) for path in sorted(folder.iterdir())}
-    (folder / MANIFEST).write_bytes(encode_manifest(replace(manifest, files=files)))
+    digests = {name: file_sha256(folder / name) for name in sorted(files)}
+    (folder / MANIFEST).write_bytes(encode_manifest(replace(manifest, files=digests)))
+
+
+def encode_golden(golden: Golden, tolerance: int = 0) -> bytes:
+    """`tolerance` in map steps: what a network in floating point may be off on another processor."""
+    file = io.BytesIO()
+    arrays = {"frames": golden.frames, "images": golden.images, "maps": golden.maps}
+    if tolerance:
+        arrays["tolerance"] = np.array(tolerance, np.uint8)
+    np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
+    return file.getvalue()
 
 
 def publish(folder: Path, target: Path) -> None:
