@@ -18,7 +18,7 @@ from tests.compiler.random_layers import EXPONENT, random_conv, random_depthwise
 from tests.compiler.test_frames_in_hardware import infer_channels
 
 CASES = 12  # of each of the 45 kinds below
-SMALL_WORDS = 250  # of the activation memory
+SMALL_WORDS = 400  # of the activation memory
 PORTS = [MemoryPort(), MemoryPort(latency_cycles=3, efficiency=1.0, stall=0.2, shy=True), MemoryPort(stall=0.3, seed=5)]
 
 
