@@ -109,7 +109,9 @@ class Gate:
         if move.is_end and move.part_id != self._holder:
             return
         self._holder = NOBODY if move.is_end else move.part_id
-        self._pin.write(move.is_open, move.part_id)
+        # On a machine that stood still: the part has gone by, and what is at the gate now is another.
+        is_gone = time.monotonic_ns() >= move.t_ns + self._window_ns
+        self._pin.write(move.is_open and not is_gone, move.part_id)
 
 
 class DryPin:

@@ -187,3 +187,32 @@ def test_the_board_without_pynq_says_what_to_do() -> None:
 def test_a_log_that_cannot_be_written_says_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"correct \[gate\] dry_log"):
         open_gate(GateSettings(dry_log=tmp_path / "none" / "gate.jsonl"), SPEED_MM_S)
+
+
+class StuckPin:
+    """Its first movement for a part takes longer than the window of the next, as on a machine that stands still."""
+
+    def __init__(self) -> None:
+        self.written: list[tuple[int, bool]] = []
+
+    def write(self, is_open: bool, part_id: int) -> None:
+        self.written.append((part_id, is_open))
+        if part_id == 0 and is_open:
+            time.sleep(0.3)
+
+    def close(self) -> None:
+        pass
+
+
+def test_the_gate_does_not_open_for_a_part_that_has_gone_by() -> None:
+    pin = StuckPin()
+    with contextlib.closing(Gate(SETTINGS, SPEED_MM_S, pin)) as gate:
+        start_ns = time.monotonic_ns()
+        for part_id, at_ms in ((0, 0), (1, 100), (2, 500)):
+            gate.apply(Trigger("run", part_id, start_ns + at_ms * 1_000_000, "clock"), "OK")
+        deadline_s = time.monotonic() + WITHIN_S
+        while (2, True) not in pin.written and time.monotonic() < deadline_s:
+            time.sleep(0.005)
+    opened = [part_id for part_id, is_open in pin.written if is_open]
+    assert opened == [0, 2]
+    assert (1, False) in pin.written
