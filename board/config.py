@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from board.engines.settings import EngineSettings
 from board.gate import GateSettings
+from board.second_opinion import SecondOpinionSettings
 from board.sinks.mqtt import MqttSettings
 from board.sinks.recorder import RecorderSettings
 from board.sinks.tap import TapSettings
@@ -53,6 +54,7 @@ class LineConfig:
     mqtt: MqttSettings = field(default_factory=MqttSettings)
     tap: TapSettings = field(default_factory=TapSettings)
     recorder: RecorderSettings = field(default_factory=RecorderSettings)
+    second_opinion: SecondOpinionSettings | None = None  # of [engines.remote]'s server, near the threshold
 
     def __post_init__(self) -> None:
         require(is_topic_level(self.site), "site", "must be a name without spaces, '/', '+', '#' or '$'")

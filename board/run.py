@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 if not __package__:  # started as a file: import from the repository, not from this folder
@@ -20,12 +21,13 @@ from board.engines.chain import EngineChain, connect_remote, open_engine
 from board.gate import open_gate
 from board.line import Line
 from board.seams import FrameSource, LastPart, ResultSink
+from board.second_opinion import SecondOpinion, SecondOpinionSettings
 from board.sinks.mqtt import MqttSink
 from board.sinks.recorder import RecorderSink
 from board.sinks.tap import TapSink
 from board.sources.belt import BeltSource
 from board.watchdog import Watchdog
-from protocol.errors import run_main
+from protocol.errors import InputError, run_main
 from protocol.manifest import Package, load_package
 from protocol.signing import TrustedKeys
 
@@ -69,6 +71,8 @@ def run_station(config: LineConfig, stop: threading.Event) -> None:
         source = open_source(config, package, mqtt.last_part)
         opened.callback(source.close)
         others = open_sinks(config, package)
+        if config.second_opinion:
+            others.append(open_second_opinion(config, config.second_opinion, package, trusted, mqtt))
         for sink in others:
             opened.callback(sink.close)
         mqtt.require_broker()
@@ -124,12 +128,30 @@ def open_sinks(config: LineConfig, package: Package) -> list[ResultSink]:
     return sinks
 
 
+def open_second_opinion(
+    config: LineConfig, settings: SecondOpinionSettings, package: Package, trusted: TrustedKeys | None, mqtt: MqttSink
+) -> SecondOpinion:
+    """Raises: ManifestError for the server's model; InputError if it takes other frames than the line's."""
+    second = load_package(config.models_dir / settings.model, trusted)
+    frame_px, expected = second.manifest.preprocess.frame_px, package.manifest.preprocess.frame_px
+    if frame_px != expected:
+        raise InputError(
+            f"{settings.model} takes frames of {frame_px}, {config.model} of {expected}: make both from pictures of "
+            "one size, or correct [second_opinion] model"
+        )
+    folder = config.recorder.folder / "disagreements"
+    captures = RecorderSink(replace(config.recorder, keep="everything", folder=folder))
+    return SecondOpinion(settings, config.engines.remote, second, mqtt.publish_opinion, captures)
+
+
 def count_losses(source: FrameSource, sinks: list[ResultSink]) -> dict[str, int]:
     """What source and sinks could not take, for the health report."""
     recorders = [sink for sink in sinks if isinstance(sink, RecorderSink)]
+    second = next((sink for sink in sinks if isinstance(sink, SecondOpinion)), None)
     return {
         "refused_messages": source.refused_messages if isinstance(source, BeltSource) else 0,
         "recorder_dropped": sum(recorder.dropped for recorder in recorders),
+        **(second.counters() if second else {}),
     }
 
 

@@ -38,6 +38,8 @@ RefusalCode = Literal[
     "worker-lost",  # the work was begun twice, and twice the worker died
 ]
 
+Content = Literal["image", "frame"]
+
 
 @dataclass(frozen=True)
 class Request:
@@ -45,7 +47,7 @@ class Request:
     model: str
     deadline_ms: float  # time left when it was sent
     shape: tuple[int, int]  # (height, width); always RGB
-    content: Literal["image", "frame"] = "image"  # the network's image, or a frame that the server preprocesses
+    content: Content = "image"  # the network's image, or a frame that the server preprocesses
     encoding: Encoding = "raw"
     model_sha256: str = ""  # of the board's own model.onnx; empty: any of that name will do
 

@@ -87,6 +87,36 @@ class Verdict:
     late: bool = False  # published from the outbox after an outage
 
 
+@dataclass(frozen=True)
+class Opinion:
+    """What the server's model says of a part near the board's threshold. It changes nothing at the gate.
+
+    Usually it follows the part's verdict; after an outage of the broker the verdict may come later, from the outbox.
+    """
+
+    event_id: str  # of the verdict
+    site: str
+    line: str
+    run: str
+    part_id: int
+    decision: Literal["OK", "REJECT"]  # by the server's model alone
+    score: float
+    threshold: float
+    agrees: bool  # with the verdict
+    model_id: str
+    time: str  # RFC 3339, UTC
+    latency_ms: float  # verdict → opinion
+
+
+def encode_opinion(opinion: Opinion) -> bytes:
+    return json.dumps(asdict(opinion), separators=(",", ":"), allow_nan=False).encode()
+
+
+def decode_opinion(data: bytes) -> Opinion:
+    """Raises: MessageError for anything that is not an opinion."""
+    return decode_json(Opinion, data)
+
+
 def encode_verdict(verdict: Verdict) -> bytes:
     return json.dumps(asdict(verdict), separators=(",", ":"), allow_nan=False).encode()
 

@@ -17,7 +17,7 @@ import numpy as np
 import zmq
 from numpy.typing import NDArray
 
-from protocol.detection import Answer, Ping, Pong, Refusal, Request, ToBoard, decode_to_board, encode
+from protocol.detection import Answer, Content, Ping, Pong, Refusal, Request, ToBoard, decode_to_board, encode
 from protocol.errors import EngineError, MessageError
 from protocol.keys import client_options, is_loopback, load_public, load_secret
 from protocol.manifest import MODEL_ONNX, Package
@@ -51,9 +51,9 @@ class RemoteSettings:
 class RemoteServer:
     """The board's connection to the server, for one model; of one thread."""
 
-    def __init__(self, settings: RemoteSettings, package: Package) -> None:
+    def __init__(self, settings: RemoteSettings, package: Package, content: Content = "image") -> None:
         """Raises: InputError for keys or an endpoint that cannot be used."""
-        self._settings, self._model = settings, package.manifest.id
+        self._settings, self._model, self._content = settings, package.manifest.id, content
         self._sha256 = package.manifest.files.get(MODEL_ONNX, "")
         self._keys: Options = NO_OPTIONS
         if settings.server_key and settings.key:
@@ -89,7 +89,10 @@ class RemoteServer:
         return RemoteEngine(self)
 
     def ask(self, image: NDArray[np.uint8]) -> NDArray[np.int8]:
-        """Raises: EngineError at the deadline, or when the server refuses."""
+        """The anomaly map of what `content` says: the network's image, or a frame.
+
+        Raises: EngineError at the deadline, or when the server refuses.
+        """
         until_s = time.monotonic() + self._settings.deadline_ms / 1e3
         for left in range(self._settings.attempts, 0, -1):
             now_s = time.monotonic()
@@ -113,7 +116,7 @@ class RemoteServer:
         if left_ms <= 0:
             return None
         shape = (image.shape[0], image.shape[1])
-        request = Request(number, self._model, left_ms, shape, model_sha256=self._sha256)
+        request = Request(number, self._model, left_ms, shape, self._content, model_sha256=self._sha256)
         self._send([encode(request), np.ascontiguousarray(image).data.cast("B")])
         while reply := self._receive(until_s):
             header, anomaly = reply

@@ -29,8 +29,8 @@ from board.sinks.delivery import MAX_IN_FLIGHT, Delivery
 from protocol.broker import BrokerSettings, Connected, Will, close_broker, connect_broker
 from protocol.commands import COMMANDS, Answer
 from protocol.errors import InputError, SinkError
-from protocol.messages import Frame, Verdict, encode_verdict, rfc3339_now
-from protocol.streams import COMMAND, HEALTH, RESULT, STATE, VERDICT, Stream, topic
+from protocol.messages import Frame, Opinion, Verdict, encode_opinion, encode_verdict, rfc3339_now
+from protocol.streams import COMMAND, HEALTH, RESULT, SECOND_OPINION, STATE, VERDICT, Stream, topic
 from protocol.strict import require
 
 RECONNECT_EVERY_S = 2.0
@@ -140,6 +140,10 @@ class MqttSink:
     def publish_health(self, health: dict[str, object]) -> None:
         if self._client and self._connected.event.is_set():
             self._client.publish(self._topic(HEALTH), json.dumps(health), qos=HEALTH.qos)
+
+    def publish_opinion(self, opinion: Opinion) -> None:
+        if self._client and self._connected.event.is_set():
+            self._client.publish(self._topic(SECOND_OPINION), encode_opinion(opinion), qos=SECOND_OPINION.qos)
 
     def take_commands(self) -> list[Received]:
         """What came since the last call, at most `MAX_COMMANDS`."""
