@@ -1,0 +1,167 @@
+"""Every decoder of bytes from outside: how it is fed, the one error that it may raise, and examples to begin with."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import struct
+import tempfile
+import zlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from board.config import decode_config
+from board.outbox import part_of
+from board.overlay import isa
+from board.overlay.errors import ProgramError
+from board.overlay.program import DIGEST_BYTES, decode_file, encode_file
+from board.pictures import decode_pixels, read_picture
+from board.recording import MAGIC, encode_record, read_recording
+from board.sinks.delivery import mark_late
+from host.compiler.compilation import compile_net
+from host.trivial import brightness_net
+from protocol.commands import COMMANDS, decode_command
+from protocol.detection import Answer, Ping, Request, decode_to_board, decode_to_server, encode
+from protocol.errors import BeltsightError, ConfigError, InputError, ManifestError, MessageError
+from protocol.manifest import FORMAT, AnomalyMap, Manifest, Preprocess, Threshold, decode_manifest, encode_manifest
+from protocol.messages import Frame, Trigger, Verdict, decode_verdict, encode_verdict
+from protocol.tap import TapPart, decode_tap, encode_tap
+from protocol.wire import EndOfRun, FrameHeader, FrameMessage, decode_message, encode_message
+
+ROOT = Path(__file__).resolve().parents[2]
+BETWEEN_PARTS = b"\xfe\xef|"  # of a multipart message, in one input
+SHAPE = (24, 32)
+PIXELS = np.random.default_rng(1).integers(0, 256, (*SHAPE, 3), np.uint8)
+JPEG, PNG = (cv2.imencode(form, PIXELS)[1].tobytes() for form in (".jpg", ".png"))
+TRIGGER = Trigger("run", 7, 12345, "clock")
+VERDICT = Verdict(
+    event_id="0f2c",
+    site="plant",
+    line="line1",
+    run="run",
+    part_id=7,
+    decision="REJECT",
+    score=0.5,
+    threshold=0.25,
+    reason="",
+    engine="arm",
+    model_id="m",
+    degraded=False,
+    missed_deadline=False,
+    time="2026-01-01T00:00:00.000Z",
+    latency_ms=12.5,
+    stages_ms={"infer": 8.25},
+    readings={"die_c": 51.5},
+)
+MANIFEST = Manifest(
+    format=FORMAT,
+    id="orange-128",
+    product="orange",
+    preprocess=Preprocess((256, 320), (0, 32, 256, 256), (128, 128)),
+    map=AnomalyMap((8, 8), 2.0**-7, 4),
+    threshold=Threshold(0.25, "chosen"),
+    files={"model.onnx": "0" * 64},
+)
+
+
+@dataclass(frozen=True)
+class Decoder:
+    feed: Callable[[bytes], object]
+    refusal: type[BeltsightError]
+    seeds: Sequence[bytes]
+
+
+def join(parts: Sequence[bytes | bytearray | memoryview]) -> bytes:
+    return BETWEEN_PARTS.join(bytes(part) for part in parts)
+
+
+def in_parts(decode: Callable[[list[bytes]], object]) -> Callable[[bytes], object]:
+    return lambda data: decode(data.split(BETWEEN_PARTS))
+
+
+def feed_file(read: Callable[[Path], object]) -> Callable[[bytes], object]:
+    handle, name = tempfile.mkstemp(dir="/dev/shm" if Path("/dev/shm").is_dir() else None)
+    path = Path(name)
+
+    def feed(data: bytes) -> object:
+        os.ftruncate(handle, 0)
+        os.pwrite(handle, data, 0)
+        return read(path)
+
+    return feed
+
+
+def feed_program(data: bytes) -> object:
+    """With the digest that belongs to it, which no fuzzer finds."""
+    return decode_file(data + hashlib.sha256(data).digest())
+
+
+def feed_record(data: bytes) -> bytes:
+    """One record with the checksum that belongs to it."""
+    return MAGIC + struct.pack("<II", len(data), zlib.crc32(data)) + data
+
+
+def feed_stored(data: bytes) -> object:
+    """Out of an outbox that was damaged: nothing is refused."""
+    part_of(data)
+    return mark_late(data)
+
+
+def program_seeds() -> list[bytes]:
+    return [encode_file(compile_net(brightness_net()).program)[:-DIGEST_BYTES]]
+
+
+def record_seeds() -> list[bytes]:
+    head = 8  # length and checksum
+    return [encode_record(Frame(TRIGGER, image), VERDICT)[head:] for image in (None, PIXELS)]
+
+
+def open_decoders() -> dict[str, Decoder]:
+    recording = feed_file(lambda path: list(read_recording(path)))
+    frame = encode_message(FrameMessage(FrameHeader(TRIGGER, SHAPE, "jpeg", {"die_c": 1.0}), JPEG))
+    order = b'{"id": "7d3e", "expires": "2026-01-01T08:00:30Z"}'
+    request, answer = Request(1, "m", 50.0, SHAPE), Answer(1, "", (2, 2), 1, 2.5)
+    return {
+        "wire": Decoder(
+            in_parts(decode_message),
+            MessageError,
+            [join(frame), join(encode_message(TRIGGER)), join(encode_message(EndOfRun("run", 9)))],
+        ),
+        "server-request": Decoder(
+            in_parts(decode_to_server), MessageError, [join([encode(request), b"pixels"]), encode(Ping(1, "m"))]
+        ),
+        "server-answer": Decoder(in_parts(decode_to_board), MessageError, [join([encode(answer), b"abcd"])]),
+        "verdict": Decoder(decode_verdict, MessageError, [encode_verdict(VERDICT)]),
+        "tap": Decoder(
+            in_parts(decode_tap),
+            MessageError,
+            [join(encode_tap(TapPart(3, VERDICT, PIXELS, np.zeros((8, 8), np.int8), 0.5)))],
+        ),
+        "command": Decoder(lambda data: decode_command(COMMANDS[0], data), MessageError, [order]),
+        "stored": Decoder(feed_stored, MessageError, [encode_verdict(VERDICT)]),
+        "manifest": Decoder(decode_manifest, ManifestError, [encode_manifest(MANIFEST)]),
+        "config": Decoder(
+            lambda data: decode_config(data, "line.toml"),
+            ConfigError,
+            [(ROOT / "board" / "line.toml").read_bytes(), b'model = "m"\n[gate]\nwindow_mm = 3\n'],
+        ),
+        "instructions": Decoder(
+            isa.decode_program, ProgramError, [isa.encode_program([isa.LoadTile(rows=3), isa.End()])]
+        ),
+        "program": Decoder(feed_program, ProgramError, program_seeds()),
+        "recording": Decoder(lambda data: recording(feed_record(data)), InputError, record_seeds()),
+        "recording-file": Decoder(recording, InputError, [feed_record(seed) for seed in record_seeds()]),
+        "jpeg": Decoder(lambda data: decode_pixels("jpeg", SHAPE, data), MessageError, [JPEG]),
+        "picture": Decoder(feed_file(read_picture), InputError, [JPEG, PNG]),
+    }
+
+
+def try_one(decoder: Decoder, data: bytes) -> None:
+    """Raises: whatever it raises that is not its refusal."""
+    with contextlib.suppress(decoder.refusal):
+        decoder.feed(data)
