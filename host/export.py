@@ -98,7 +98,7 @@ def export(order: Order, progress: Progress) -> Path:
     teacher = load_teacher(order.backbone_weights) if order.backbone_weights is not None else None
     dataset = load_dataset(_find_folder(order, progress), order.recipe.held_out_share, order.recipe.input_px)
     check_rule(order.recipe.threshold, len(dataset.validation))
-    remarks = find_remarks(dataset)
+    remarks = find_remarks(dataset) if order.data != RENDERED else []  # the belt draws nothing that is strange
     for remark in remarks:
         progress.console.print(f"warning: {remark}", markup=False, highlight=False, soft_wrap=True)
     trained = [train(order, seed, dataset, teacher, progress) for seed in order.seeds]
