@@ -3,7 +3,8 @@
 Every part must have exactly one verdict at the subscriber, whatever broke. `lost` counts parts without one, `doubled`
 parts with two different ones, `repeated` second copies of the same event (QoS 1 allows them), `overtaken` verdicts that
 came after one of a later part (a replay is behind fresh verdicts by intent). The gap is between two verdicts. A verdict
-that the broker acknowledged and took into its death unsent would count as lost too.
+that the broker acknowledged and took into its death unsent would count as lost too. The gate may open for an OK part
+alone, once, and at its place; a part for which it stays closed is rejected, which a killed station does.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import random
 import sys
 import tempfile
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,19 +23,29 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from host.trivial import write_trivial_package
 from protocol.errors import InputError, run_main
-from protocol.messages import decode_verdict
+from protocol.messages import Verdict, decode_verdict
 from sim.relay import Link, Relay
 from tests.survival.broker import MOSQUITTO, MortalBroker, Subscriber
-from tests.survival.station import Belt, Station
+from tests.survival.gate import GateLog, Opening
+from tests.survival.server import MortalServer
+from tests.survival.station import GATE_OPENS_S, LIBFAKETIME, Belt, Station
 
 TOPIC = "beltsight/sim/line1/verdict"
 
 
 class Bench:
-    """Station → relay → broker → subscribers."""
+    """Server → station → relay → broker → subscribers. Without `served` the station judges by itself."""
 
-    def __init__(self, folder: Path, seed: int, opened: contextlib.ExitStack) -> None:
+    def __init__(self, folder: Path, seed: int, opened: contextlib.ExitStack, *, served: bool = False) -> None:
+        folder.mkdir(exist_ok=True)
+        write_trivial_package(folder / "models" / "trivial")
+        self.gate = GateLog(folder / "gate.jsonl")
+        opened.callback(self.gate.close)
+        self.server = MortalServer(folder) if served else None
+        if self.server:
+            opened.callback(self.server.close)
         self.broker = MortalBroker(folder, TOPIC)
         self.broker.start()
         opened.callback(self.broker.kill)
@@ -43,7 +54,7 @@ class Bench:
         self.readers = (self.broker.subscribe(), self.broker.read_along())
         for reader in self.readers:
             opened.callback(reader.close)
-        self.station = Station(folder, self.relay.port)
+        self.station = Station(folder, self.relay.port, self.server.port if self.server else None)
         opened.callback(self.station.stop)
         self.belt: Belt | None = None
 
@@ -54,6 +65,9 @@ class Arrivals:
 
     run: str
     events: dict[int, set[str]] = field(default_factory=lambda: defaultdict(set))
+    passed: set[int] = field(default_factory=set)  # parts that are OK
+    engines: Counter[str] = field(default_factory=Counter)
+    times: list[str] = field(default_factory=list)  # of the station's wall clock
     order: list[int] = field(default_factory=list)  # of the first arrivals
     copies: int = 0  # at the reader of QoS 1
     latest_s: float = 0.0
@@ -67,11 +81,15 @@ class Arrivals:
                 is_new = verdict.event_id not in self.events[verdict.part_id]
                 self.copies += counts_copies
                 if is_new:
-                    self._note(verdict.part_id, verdict.event_id, message.timestamp)
+                    self._note(verdict, message.timestamp)
 
-    def _note(self, part_id: int, event_id: str, now_s: float) -> None:
-        self.events[part_id].add(event_id)
-        self.order.append(part_id)
+    def _note(self, verdict: Verdict, now_s: float) -> None:
+        self.events[verdict.part_id].add(verdict.event_id)
+        self.order.append(verdict.part_id)
+        self.engines[verdict.engine] += 1
+        self.times.append(verdict.time)
+        if verdict.decision == "OK":
+            self.passed.add(verdict.part_id)
         if self.latest_s:
             self.longest_gap_s = max(self.longest_gap_s, now_s - self.latest_s)
         self.latest_s = max(self.latest_s, now_s)
@@ -95,6 +113,10 @@ class Row:
     repeated: int
     overtaken: int
     longest_gap_s: float
+    opened: int  # parts for which the gate opened
+    misplaced: int  # openings for a part that is not OK, or a second one for the same part
+    gate_off_s: float  # the largest distance in time between a part's opening and its place
+    arrivals: Arrivals
 
 
 def kill_broker(bench: Bench) -> None:
@@ -150,6 +172,37 @@ def unplug_camera(bench: Bench) -> None:
         bench.belt.is_blind = False
 
 
+def kill_server(bench: Bench) -> None:
+    if bench.server:
+        bench.server.kill()
+        time.sleep(0.5)
+        bench.server.start()
+
+
+def falsify_answers(bench: Bench) -> None:
+    """The golden self-test finds it; until then wrong maps are judged."""
+    if bench.server:
+        bench.server.lies = True
+        time.sleep(1.0)
+        bench.server.lies = False
+        time.sleep(1.0)  # it is trusted again
+
+
+def step_clock(bench: Bench) -> None:
+    if not bench.station.steps_clock:
+        bench.station.stop()
+        bench.station.start(steps_clock=True)
+    for offset_s in (3600, -3600, 0):
+        bench.station.step_clock(offset_s)
+        time.sleep(0.5)
+
+
+def spoil_outbox(bench: Bench) -> None:
+    bench.station.kill()
+    bench.station.spoil_outbox()
+    bench.station.start()
+
+
 @contextlib.contextmanager
 def linked(bench: Bench, link: Link) -> Iterator[None]:
     bench.relay.link = link
@@ -171,6 +224,14 @@ FAULTS: tuple[tuple[str, Callable[[Bench], None], int, int], ...] = (
     ("station killed, link dead", kill_station_on_dead_link, 1, 20),
     ("disk full 0.5 s", fill_disk, 2, 20),
     ("camera unplugged 0.5 s", unplug_camera, 2, 20),
+    ("outbox unwritable", spoil_outbox, 1, 20),
+    # The last: what follows would have a slower station.
+    *([("clock stepped by 1 h", step_clock, 1, 20)] if LIBFAKETIME else []),
+)
+# With a detection server as the first engine.
+SERVER_FAULTS: tuple[tuple[str, Callable[[Bench], None], int, int], ...] = (
+    ("server killed", kill_server, 1, 20),
+    ("server answers wrongly 1 s", falsify_answers, 1, 20),
 )
 
 
@@ -187,14 +248,17 @@ class Case:
 def run_case(bench: Bench, case: Case) -> Row:
     arrivals = Arrivals(f"run-{time.time_ns()}")
     bench.belt = Belt(bench.station.belt_port, arrivals.run, case.parts, case.rate_hz)
+    began_ns = time.monotonic_ns()
     for moment in case.moments:
         bench.belt.wait_for(moment)
         case.strike(bench)
     bench.belt.finish()
     wait_for_all(bench, case, arrivals)
-    time.sleep(0.3)  # for copies, and for a second verdict of a part
+    last_s = bench.belt.t_ns[-1] / 1e9 + GATE_OPENS_S - time.monotonic()
+    time.sleep(max(0.0, last_s) + 0.3)  # for the gate, for copies, and for a second verdict of a part
     collect(bench, arrivals)
-    return judge(case, arrivals)
+    openings = [opening for opening in bench.gate.openings() if opening.t_ns > began_ns]
+    return judge(case, arrivals, openings, bench.belt.t_ns)
 
 
 def wait_for_all(bench: Bench, case: Case, arrivals: Arrivals) -> None:
@@ -206,7 +270,7 @@ def wait_for_all(bench: Bench, case: Case, arrivals: Arrivals) -> None:
         time.sleep(0.05)
 
 
-def judge(case: Case, arrivals: Arrivals) -> Row:
+def judge(case: Case, arrivals: Arrivals, openings: list[Opening], triggers_ns: list[int]) -> Row:
     on_the_belt, seen = set(range(case.parts)), set(arrivals.events)
     contradicted = sum(len(events) > 1 for events in arrivals.events.values())
     return Row(
@@ -218,6 +282,15 @@ def judge(case: Case, arrivals: Arrivals) -> Row:
         repeated=max(0, arrivals.copies - len(arrivals.order)),
         overtaken=arrivals.overtaken,
         longest_gap_s=arrivals.longest_gap_s,
+        opened=len({opening.part_id for opening in openings}),
+        misplaced=sum(opening.part_id not in arrivals.passed for opening in openings)
+        + len(openings)
+        - len({opening.part_id for opening in openings}),
+        gate_off_s=max(
+            (abs((opening.t_ns - triggers_ns[opening.part_id]) / 1e9 - GATE_OPENS_S) for opening in openings),
+            default=0.0,
+        ),
+        arrivals=arrivals,
     )
 
 
@@ -232,22 +305,29 @@ def run_campaign(folder: Path, seed: int, *, long: bool, parts: int, rate: float
         raise InputError("mosquitto is not installed: apt-get install mosquitto")
     rng = random.Random(seed)
     rows = []
-    with contextlib.ExitStack() as opened:
-        bench = Bench(folder, seed, opened)
-        for name, strike, short_times, long_times in FAULTS:
-            times = long_times if long else short_times
-            moments = sorted(rng.sample(range(parts // 10, parts * 9 // 10), times))
-            if only in name:
-                rows.append(run_case(bench, Case(name, strike, moments, parts, rate)))
+    for faults, served in ((FAULTS, False), (SERVER_FAULTS, True)):
+        if not any(only in name for name, *_ in faults):
+            continue
+        with contextlib.ExitStack() as opened:
+            bench = Bench(folder / ("served" if served else "alone"), seed, opened, served=served)
+            for name, strike, short_times, long_times in faults:
+                times = long_times if long else short_times
+                moments = sorted(rng.sample(range(parts // 10, parts * 9 // 10), times))
+                if only in name:
+                    rows.append(run_case(bench, Case(name, strike, moments, parts, rate)))
     return rows
 
 
 def show(rows: list[Row]) -> Table:
     headers = ("fault", "times", "parts", "lost", "doubled", "repeated", "overtaken", "longest gap, ms")
-    table = Table(*headers, title="Verdicts at the subscriber")
+    gate = ("opened", "misplaced", "gate off, ms")
+    table = Table(*headers, *gate, title="Verdicts at the subscriber, openings of the gate (link by a relay, no netem)")
     for row in rows:
         counts = (row.times, row.parts, row.lost, row.doubled, row.repeated, row.overtaken)
-        table.add_row(row.fault, *map(str, counts), f"{row.longest_gap_s * 1e3:.0f}")
+        times = (f"{row.longest_gap_s * 1e3:.0f}", row.opened, row.misplaced, f"{row.gate_off_s * 1e3:.1f}")
+        table.add_row(row.fault, *map(str, (*counts, *times)))
+    if not LIBFAKETIME:
+        table.caption = "no stepped clock: apt-get install faketime"
     return table
 
 
@@ -264,8 +344,8 @@ def main() -> int:
         rows = run_campaign(
             Path(folder), options.seed, long=options.long, parts=parts, rate=options.rate, only=options.only
         )
-    Console(width=120).print(show(rows))
-    return 1 if any(row.lost or row.doubled for row in rows) else 0
+    Console(width=150).print(show(rows))
+    return 1 if any(row.lost or row.doubled or row.misplaced for row in rows) else 0
 
 
 if __name__ == "__main__":
