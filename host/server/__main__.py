@@ -2,6 +2,7 @@
 
 python -m host.server --models models --bind tcp://127.0.0.1:5555
 python -m host.server --models models --bind tcp://*:5555 --key keys/server.secret --allow keys/boards
+python -m host.server --models models --workers-bind tcp://127.0.0.1:5556 --cluster ray --workers 16
 python -m host.server --join tcp://server:5556 --server-key keys/server.public --key keys/worker.secret
 """
 
@@ -20,13 +21,14 @@ from pathlib import Path
 import zmq
 
 from host.server.admission import Admission
+from host.server.cluster import MOST_WORKERS, RayCrew
 from host.server.crew import Crew, Keys
 from host.server.dispatch import Limits
 from host.server.front import Front
 from host.server.logs import log, start_logging
 from host.server.metrics import Metrics, serve_metrics
 from protocol.errors import InputError, run_main
-from protocol.keys import is_loopback, load_public, load_secret, server_options
+from protocol.keys import client_options, is_loopback, load_public, load_secret, server_options
 from protocol.sockets import Options, Socket, open_socket
 
 DEFAULTS = Limits()
@@ -57,11 +59,14 @@ def parse_options() -> argparse.Namespace:
     add("--workers", type=int, default=os.cpu_count() or 1, help="worker processes (default: one a core)")
     add("--threads", type=int, default=1, help="threads of each worker (default: %(default)s)")
     add("--workers-bind", help="where workers of other machines join, e.g. tcp://*:5556")
+    add("--cluster", choices=("ray",), help="have Ray place the workers: they come in at --workers-bind")
+    add("--cluster-address", default="auto", help="of the Ray cluster (default: the one that this machine is in)")
     add("--join", help="be workers of the server at this endpoint, nothing else")
     add("--key", type=Path, help="own secret key (scripts/keys): connections are encrypted")
     add("--allow", type=Path, help="folder of the boards' public keys")
     add("--allow-workers", type=Path, help="folder of the joining workers' public keys")
     add("--server-key", type=Path, help="with --join: the server's public key")
+    add("--workers-key", type=Path, help="with --cluster and --key: the workers' secret key")
     add("--plain-anywhere", action="store_true", help="speak unencrypted beyond this machine: anybody may listen")
     add("--metrics", default="127.0.0.1:9464", help="HOST:PORT of /metrics, /healthz, /readyz (default: %(default)s)")
     add("--max-batch", type=int, default=DEFAULTS.max_batch, help="pictures judged together (default: %(default)s)")
@@ -74,6 +79,8 @@ def parse_options() -> argparse.Namespace:
     options = parser.parse_args()
     if options.workers < 0 or options.threads < 1:
         parser.error("--workers must be 0 or more, --threads 1 or more")
+    if options.cluster and (not options.workers_bind or options.join or options.workers >= MOST_WORKERS):
+        parser.error(f"--cluster needs --workers-bind, goes without --join, and has at most {MOST_WORKERS - 1} workers")
     if not 1 <= options.max_batch <= 64 or options.queue < 1 or options.queue_per_board < 1:
         parser.error("--max-batch must be 1..64, --queue and --queue-per-board 1 or more")
     return options
@@ -105,7 +112,7 @@ def run_front(options: argparse.Namespace, stop: threading.Event) -> None:
             keys = encryption(options, options.workers_bind, options.allow_workers, WORKERS)
             workers.append(open_workers(opened, options.workers_bind, keys))
         boards = open_boards(opened, options.bind, encryption(options, options.bind, options.allow, BOARDS))
-        crew = Crew(local, options.workers, options.threads)
+        crew = open_cluster(options) if options.cluster else Crew(local, options.workers, options.threads)
         front = Front(
             boards=boards,
             workers=workers,
@@ -118,6 +125,16 @@ def run_front(options: argparse.Namespace, stop: threading.Event) -> None:
         opened.callback(front.close)
         log("server runs", bind=options.bind, encrypted=bool(options.key), workers=options.workers)
         front.run(stop.is_set)
+
+
+def open_cluster(options: argparse.Namespace) -> RayCrew:
+    """Raises: InputError for a cluster, a key or an endpoint that cannot be used."""
+    keys: Options = {}
+    if options.key:
+        if options.workers_key is None:
+            raise InputError("--cluster with --key needs --workers-key: make one with scripts/keys")
+        keys = client_options(load_secret(options.key).public, load_secret(options.workers_key))
+    return RayCrew(options.workers_bind, options.workers, options.threads, keys=keys, address=options.cluster_address)
 
 
 def run_joined(options: argparse.Namespace, stop: threading.Event) -> None:

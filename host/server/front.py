@@ -13,6 +13,7 @@ import zmq
 
 from board.pictures import jpeg_size
 from host.server.admission import Admission
+from host.server.cluster import RayCrew
 from host.server.crew import Crew
 from host.server.dispatch import Dispatcher, Limits
 from host.server.logs import Once, log
@@ -54,7 +55,7 @@ class Front:
         boards: Socket,
         workers: Sequence[Socket],
         models: Path,
-        crew: Crew,
+        crew: Crew | RayCrew,
         limits: Limits,
         metrics: Metrics,
         admission: Admission | None,

@@ -147,8 +147,8 @@ class Board:
         until(lambda: isinstance(reply := self.pings(model), Pong) and reply.ready)
 
 
-def until(condition: Callable[[], bool]) -> None:
-    deadline_s = time.monotonic() + WITHIN_S
+def until(condition: Callable[[], bool], within_s: float = WITHIN_S) -> None:
+    deadline_s = time.monotonic() + within_s
     while not condition():
         assert time.monotonic() < deadline_s, "did not happen in time"
         time.sleep(0.02)
