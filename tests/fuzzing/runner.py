@@ -99,7 +99,7 @@ def damage_by_chance(trial: Trial, decoder: Decoder, seed: int) -> None:
     inputs = st.one_of(*(damaged(example) for example in decoder.seeds), st.binary(max_size=MAX_INPUT_BYTES))
     while True:  # it draws no input twice in one run, and stops early where it finds no more
         run = settings(max_examples=10_000, deadline=None, database=None, suppress_health_check=list(HealthCheck))
-        seeded(seed)(run(given(inputs)(trial)))()
+        seeded(seed)(run(given(inputs)(lambda data: trial(data))))()  # noqa: PLW0108 - of a function it takes the name
         seed += 1
 
 

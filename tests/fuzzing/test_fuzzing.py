@@ -49,8 +49,9 @@ trial = runner.Trial("brittle", decoder, 100000, Path(sys.argv[1]))
 """
 
 
-def test_an_error_that_is_not_the_decoders_own_is_found(tmp_path: Path) -> None:
-    command = [sys.executable, "-c", BRITTLE, str(tmp_path / "report.json")]
+@pytest.mark.parametrize("before", ["", 'import sys; sys.modules["atheris"] = None'], ids=["atheris", "hypothesis"])
+def test_an_error_that_is_not_the_decoders_own_is_found(tmp_path: Path, before: str) -> None:
+    command = [sys.executable, "-c", before + BRITTLE, str(tmp_path / "report.json")]
     found = subprocess.run(command, cwd=ROOT, capture_output=True, check=False, timeout=120)
     assert found.returncode == 1, found.stderr.decode()
     record = json.loads((tmp_path / "report.json").read_text())
