@@ -117,11 +117,11 @@ class Server:
 
 @contextlib.contextmanager
 def run_server(
-    folder: Path, models: Path, workers: int, *, encrypted: bool = False, batch: int = 4
+    folder: Path, models: Path, workers: int, *more: str, encrypted: bool = False, batch: int = 4
 ) -> Iterator[Server]:
     endpoint = f"tcp://{LOOPBACK}:{free_port()}"
     command = [sys.executable, "-m", "host.server", "--models", str(models), "--bind", endpoint]
-    command += ["--workers", str(workers), "--max-batch", str(batch), "--metrics", f"{LOOPBACK}:{free_port()}"]
+    command += ["--workers", str(workers), "--max-batch", str(batch), "--metrics", f"{LOOPBACK}:{free_port()}", *more]
     keys = NO_OPTIONS
     if encrypted:
         for name in ("server", "board"):

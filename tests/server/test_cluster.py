@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 from collections.abc import Iterator
@@ -57,9 +58,12 @@ def on(cluster: Any) -> list[str]:
 
 def workers() -> list[int]:
     """Process ids of the actors, whose process Ray names by them."""
-    return [
-        int(path.parent.name) for path in Path("/proc").glob("[0-9]*/cmdline") if b"ray::RayWorker" in path.read_bytes()
-    ]
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):  # it ended meanwhile
+            if b"ray::RayWorker" in path.read_bytes():
+                found.append(int(path.parent.name))
+    return found
 
 
 def test_a_node_is_killed_under_load(served: tuple[Server, Any], cluster: Any) -> None:
