@@ -27,7 +27,10 @@ def read_picture(path: Path) -> NDArray[np.uint8]:
         raise InputError(f"cannot read {path}: {error.strerror}") from None
     if len(data) > MAX_PICTURE_BYTES:
         raise InputError(f"{path} has {len(data)} bytes, at most {MAX_PICTURE_BYTES} are read: use a smaller picture")
-    image = _decode(data)
+    size = picture_size(data)
+    if size and max(size) > MAX_SIDE_PX:
+        raise InputError(f"{path} is {size[1]} × {size[0]}, at most {MAX_SIDE_PX} are read: use a smaller picture")
+    image = _decode(data) if size else None
     if image is None:
         raise InputError(f"{path} is not a picture that can be read: replace or remove it")
     return image
@@ -55,6 +58,20 @@ def decode_pixels(encoding: Encoding, shape: tuple[int, int], pixels: Buffer) ->
 def rgb(bgr: cv2.typing.MatLike) -> NDArray[np.uint8]:
     """uint8 (h, w, 3) RGB, C-contiguous, from what OpenCV decodes to."""
     return np.ascontiguousarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB), dtype=np.uint8)
+
+
+def picture_size(data: bytes) -> tuple[int, int] | None:
+    """(height, width) from the header of a PNG, JPEG or BMP file, None for any other.
+
+    subtle: read before decoding, so that a small file cannot ask for a huge picture.
+    """
+    if data[:8] == b"\x89PNG\r\n\x1a\n" and data[12:16] == b"IHDR":
+        return int.from_bytes(data[20:24], "big"), int.from_bytes(data[16:20], "big")
+    if data[:2] == b"BM":
+        at = 2 if data[14:18] == b"\x0c\0\0\0" else 4  # bytes of a side: 2 in OS/2's header, else 4 with their sign
+        width, height = (int.from_bytes(data[i : i + at], "little", signed=at == 4) for i in (18, 18 + at))
+        return abs(height), abs(width)  # a negative height: rows from the top
+    return jpeg_size(data)
 
 
 def jpeg_size(data: bytes | memoryview) -> tuple[int, int] | None:

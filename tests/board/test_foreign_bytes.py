@@ -98,6 +98,27 @@ def test_a_damaged_file_is_a_picture_or_refused(tmp_path_factory: pytest.TempPat
     assert image is None or (isinstance(image, np.ndarray) and image.ndim == 3)
 
 
+@pytest.mark.parametrize(
+    ("form", "at", "sides"),
+    [
+        (".png", 16, (30_000).to_bytes(4, "big") * 2),
+        (".jpg", JPEG.index(b"\xff\xc0") + 5, (30_000).to_bytes(2, "big") * 2),
+        (".bmp", 18, (30_000).to_bytes(4, "little") * 2),
+        (".bmp", 18, (30_000).to_bytes(4, "little") + (-30_000).to_bytes(4, "little", signed=True)),
+    ],
+)
+def test_a_small_file_that_claims_to_be_a_huge_picture_is_not_decoded(
+    tmp_path: Path, form: str, at: int, sides: bytes
+) -> None:
+    data = bytearray(cv2.imencode(form, PIXELS)[1].tobytes())
+    (tmp_path / "picture").write_bytes(data)
+    assert read_picture(tmp_path / "picture").shape == (*SHAPE, 3)
+    data[at : at + len(sides)] = sides
+    (tmp_path / "picture").write_bytes(data)
+    with pytest.raises(InputError, match="picture is 30000 × 30000, at most 4096 are read"):
+        read_picture(tmp_path / "picture")
+
+
 @given(damaged(PROGRAM))
 def test_a_damaged_program_is_itself_or_refused(data: bytes) -> None:
     """What is accepted encodes to the same bytes: no bit is silently dropped."""

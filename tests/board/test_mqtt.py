@@ -416,6 +416,7 @@ def test_counters_name_what_was_lost(tmp_path: Path, port: int, verdict: Verdict
             "unacknowledged": 2,
             "dropped_verdicts": 3,
             "refused_by_broker": 0,
+            "dropped_commands": 0,
             "damaged_outbox": str(tmp_path / "outbox.sqlite.damaged-1"),
         }
         assert "outbox is full: 3 verdicts dropped so far" in sink.complaint

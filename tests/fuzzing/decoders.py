@@ -37,7 +37,7 @@ ROOT = Path(__file__).resolve().parents[2]
 BETWEEN_PARTS = b"\xfe\xef|"  # of a multipart message, in one input
 SHAPE = (24, 32)
 PIXELS = np.random.default_rng(1).integers(0, 256, (*SHAPE, 3), np.uint8)
-JPEG, PNG = (cv2.imencode(form, PIXELS)[1].tobytes() for form in (".jpg", ".png"))
+JPEG, PNG, BMP = (cv2.imencode(form, PIXELS)[1].tobytes() for form in (".jpg", ".png", ".bmp"))
 TRIGGER = Trigger("run", 7, 12345, "clock")
 VERDICT = Verdict(
     event_id="0f2c",
@@ -157,7 +157,7 @@ def open_decoders() -> dict[str, Decoder]:
         "recording": Decoder(lambda data: recording(feed_record(data)), InputError, record_seeds()),
         "recording-file": Decoder(recording, InputError, [feed_record(seed) for seed in record_seeds()]),
         "jpeg": Decoder(lambda data: decode_pixels("jpeg", SHAPE, data), MessageError, [JPEG]),
-        "picture": Decoder(feed_file(read_picture), InputError, [JPEG, PNG]),
+        "picture": Decoder(feed_file(read_picture), InputError, [JPEG, PNG, BMP]),
     }
 
 

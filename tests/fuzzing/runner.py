@@ -49,7 +49,7 @@ class Trial:
         self._done += 1
         if took_s > MAX_S:
             self._end(data, f"took {took_s:.1f} s")
-        if self._done % 100 == 0 and peak_mb() - self._began_mb > MAX_MB:
+        if peak_mb() - self._began_mb > MAX_MB:
             self._end(data, f"needs {peak_mb() - self._began_mb:.0f} MB")
         if self._done >= self._executions:
             self._end(None, "")
