@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,9 +14,11 @@ from typing import Any
 import pytest
 
 from host.server.cluster import import_ray
+from host.server.orders import CONTROL, NAME_BYTES, WORK
 from protocol.errors import InputError
 from protocol.keys import write_key_pair
-from sim.station import LOOPBACK, free_port
+from protocol.sockets import open_socket
+from sim.station import LOOPBACK, ROOT, free_port
 from tests.server.running import Board, Server, grey, is_grey, run_server, until
 from tests.server.test_losses import load_on
 
@@ -102,6 +106,19 @@ def test_a_worker_that_hangs_is_replaced_and_its_work_begun_again(served: tuple[
     with Board(server.endpoint) as board:
         board.wait_until_ready()
         assert is_grey(board.ask(grey(3)), 3)
+
+
+def test_each_life_of_an_actor_is_another_worker_to_the_front(endpoint: str) -> None:
+    """Else a new one that greets before the end of the old was noticed would be taken for it, models and all."""
+    code = f"from host.server.cluster import RayWorker; RayWorker().serve('{endpoint}', b'post:', {{}}, 1)"
+    names = set()
+    with open_socket("ROUTER", endpoint, bind=True, high_water_mark=8, timeout_ms=20_000) as front:
+        for _ in range(2):
+            with subprocess.Popen([sys.executable, "-c", code], cwd=ROOT) as life:
+                names |= {front.recv_multipart()[0][:NAME_BYTES] for _ in (WORK, CONTROL)}
+                life.kill()
+    assert len(names) == 2
+    assert {name[:5] for name in names} == {b"post:"}
 
 
 def test_encrypted_workers_and_an_orderly_end(tmp_path: Path, models: Path, cluster: Any) -> None:

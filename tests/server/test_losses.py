@@ -83,7 +83,7 @@ def test_workers_are_killed_under_load(two_workers: Server) -> None:
         load.run(1.0, deadline_s=3.0)
     assert two_workers.metric("beltsight_workers_lost_total") >= 2, "some die before they have any work"
     assert (load.lost, sum(load.refused.values())) == (0, 0)
-    assert min(load.answered.values()) > 20
+    assert min(load.answered.values()) > 5, "more than one between two kills, on however busy a machine"
     assert len(load.answered) == 4
     until(lambda: len(two_workers.workers()) == 2)
 
