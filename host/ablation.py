@@ -21,12 +21,11 @@ from host.augmentation import Variation
 from host.order import parse_seeds
 from host.recipe import Recipe, load_recipe
 from host.trial import load_field, run_trial
-from protocol.errors import InputError, run_main
+from protocol.errors import InputError, run_resumable
 
 TABLE_MD = "ablation.md"
 # What an augmentation that the recipe leaves out is tried with.
 USUAL = Variation(flips=True, hue_deg=5.0)
-INTERRUPTED = 130
 
 
 def main() -> int:
@@ -39,9 +38,6 @@ def main() -> int:
     recipe = load_recipe(options.recipe) if options.recipe else Recipe()
     try:
         print(ablate(options.data, recipe, parse_seeds(options.seeds), options.out))
-    except KeyboardInterrupt:
-        print("beltsight: interrupted; the same command goes on where it stopped", file=sys.stderr)
-        return INTERRUPTED
     except OSError as error:
         raise InputError(f"{error.filename or options.out}: {error.strerror or error}: choose another --out") from None
     return 0
@@ -90,4 +86,4 @@ def _write_table(scores: dict[str, list[float]]) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(run_main(main))
+    sys.exit(run_resumable(main))

@@ -53,13 +53,12 @@ from host.textures import make_bank
 from host.thresholds import check_rule
 from host.training import Trainer, infer
 from host.untrained import make_untrained
-from protocol.errors import InputError, run_main
+from protocol.errors import InputError, run_resumable
 from protocol.manifest import FORMAT, AnomalyMap, Manifest
 
 PARITY_PICTURES = 32
 GOLDEN_FRAMES = 3
 HEATMAPS = 8
-INTERRUPTED = 130  # what shells report for a command that Ctrl-C ended
 
 
 @dataclass(frozen=True)
@@ -75,9 +74,6 @@ def main() -> int:
     try:
         with _open_progress() as progress:
             target = export(parse_order(sys.argv[1:]), progress)
-    except KeyboardInterrupt:
-        print("beltsight: interrupted; the same command goes on where it stopped", file=sys.stderr)
-        return INTERRUPTED
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         raise InputError(
@@ -230,4 +226,4 @@ def _open_progress() -> Progress:
 
 
 if __name__ == "__main__":
-    sys.exit(run_main(main))
+    sys.exit(run_resumable(main))

@@ -17,9 +17,7 @@ from pathlib import Path
 from host.catalogue import CATALOGUE, DataSet, Source
 from host.download import Advance, download
 from host.unpack import unpack
-from protocol.errors import InputError, run_main
-
-INTERRUPTED = 130
+from protocol.errors import InputError, run_resumable
 
 
 def main() -> int:
@@ -42,8 +40,8 @@ def main() -> int:
     try:
         print(f"\nis now in {fetch(dataset, options.out)}")
     except KeyboardInterrupt:
-        print("\nbeltsight: interrupted; the same command goes on where it stopped", file=sys.stderr)
-        return INTERRUPTED
+        print(file=sys.stderr)  # ends the line of the progress
+        raise
     except OSError as error:
         raise InputError(f"{error.filename or options.out}: {error.strerror or error}: choose another --out") from None
     return 0
@@ -134,4 +132,4 @@ def _show_progress(name: str) -> Advance:
 
 
 if __name__ == "__main__":
-    sys.exit(run_main(main))
+    sys.exit(run_resumable(main))

@@ -20,10 +20,9 @@ from rich.progress import Progress, TaskID
 from host.order import hash_values
 from host.recipe import Recipe, encode_recipe, load_recipe
 from host.trial import load_field, run_trial
-from protocol.errors import InputError, run_main
+from protocol.errors import InputError, run_resumable
 
 STUDIES_DB, BEST_TOML = "studies.db", "best.toml"
-INTERRUPTED = 130
 
 
 def main() -> int:
@@ -39,9 +38,6 @@ def main() -> int:
     base = load_recipe(options.recipe) if options.recipe else Recipe()
     try:
         print(search(options.data, base, options.trials, options.out, options.seed))
-    except KeyboardInterrupt:
-        print("beltsight: interrupted; the same command goes on where it stopped", file=sys.stderr)
-        return INTERRUPTED
     except OSError as error:
         raise InputError(f"{error.filename or options.out}: {error.strerror or error}: choose another --out") from None
     return 0
@@ -116,4 +112,4 @@ def _write_table(study: optuna.Study) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(run_main(main))
+    sys.exit(run_resumable(main))

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable
 
 EXIT_BAD_INPUT = 2
+EXIT_INTERRUPTED = 130  # what shells report for a command that Ctrl-C ended
 
 
 class BeltsightError(Exception):
@@ -41,6 +42,15 @@ class EngineError(BeltsightError):
 
 class SinkError(BeltsightError):
     """A verdict could not be stored or handed on."""
+
+
+def run_resumable(main: Callable[[], int]) -> int:
+    """`run_main` for work that goes on where it stopped: Ctrl-C says so."""
+    try:
+        return run_main(main)
+    except KeyboardInterrupt:
+        print("beltsight: interrupted; the same command goes on where it stopped", file=sys.stderr)
+        return EXIT_INTERRUPTED
 
 
 def run_main(main: Callable[[], int]) -> int:

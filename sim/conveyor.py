@@ -25,7 +25,7 @@ import cv2
 from rich.console import Console
 
 from protocol.broker import BrokerSettings
-from protocol.errors import InputError, run_main
+from protocol.errors import EXIT_INTERRUPTED, InputError, run_main
 from protocol.manifest import Manifest, load_package
 from protocol.messages import encode_verdict, new_run
 from sim.feed import Feed
@@ -39,7 +39,6 @@ from sim.verdicts import Verdicts
 from sim.view import Scenery, View, print_summary
 
 REFRESH_S = 0.1
-INTERRUPTED = 130  # what shells report for a command that Ctrl-C ended
 READY_WITHIN_S = 30.0
 COMPILED_WITHIN_S = 900.0  # the simulated overlay, when its design is new
 HEALTH_WITHIN_S = 2.5  # the board reports every second
@@ -60,7 +59,7 @@ def main() -> int:
         summary = run_line(options, console, stop)
     except Interrupted:
         console.print("stopped; broker, board and belt are shut down")
-        return INTERRUPTED
+        return EXIT_INTERRUPTED
     print_summary(console, summary)
     if options.report:
         write_report(options.report, summary, options)

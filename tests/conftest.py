@@ -12,6 +12,7 @@ from protocol.broker import BrokerSettings
 from protocol.manifest import Package, load_package
 from protocol.messages import Verdict
 from sim.station import LOOPBACK, free_port, start_broker
+from tests.examples import VERDICT
 
 # The same examples on every run: a failure on one machine is a failure on all.
 settings.register_profile(
@@ -52,22 +53,4 @@ def endpoint(port: int) -> str:
 
 @pytest.fixture
 def verdict() -> Verdict:
-    return Verdict(
-        event_id="0f2c",
-        site="plant",
-        line="line1",
-        run="run",
-        part_id=7,
-        decision="REJECT",
-        score=0.5,
-        threshold=0.25,
-        reason="",
-        engine="arm-onnxruntime",
-        model_id="trivial",
-        degraded=False,
-        missed_deadline=False,
-        time="2026-01-01T00:00:00.000Z",
-        latency_ms=12.5,
-        stages_ms={"infer": 8.25},
-        readings={"die_c": 51.5},
-    )
+    return VERDICT

@@ -27,6 +27,7 @@ from protocol.messages import Trigger, clock_id
 from protocol.sockets import open_socket
 from protocol.wire import EndOfRun, encode_message, encode_raw_frame
 from sim.station import LOOPBACK, ROOT, Process, StationSettings, board_config, free_port, wait_for_port
+from tests.examples import trivial_station
 from tests.protocol.test_credentials import MOSQUITTO, make_authority, make_certificate, needs_broker
 from tests.survival.broker import wait_until
 
@@ -226,20 +227,7 @@ def test_a_station_hears_its_own_commands_alone_and_a_viewer_none(safe: Path, po
 def station(safe: Path, port: int, tmp_path: Path) -> Iterator[StationSettings]:
     """`board/run.py` as user line1 over TLS."""
     write_trivial_package(tmp_path / "models" / "trivial")
-    settings = StationSettings(
-        model="trivial",
-        models_dir=tmp_path / "models",
-        folder=tmp_path,
-        triggered=True,
-        belt_speed_mm_s=100.0,
-        gate_distance_mm=4000.0,
-        part_mm=76.0,
-        runtime="auto",
-        record=False,
-        mqtt_port=port,
-        belt_port=free_port(),
-        tap_port=free_port(),
-    )
+    settings = trivial_station(tmp_path, port)
     config = board_config(settings).replace('site = "sim"', 'site = "plant"')
     config = config.replace("[mqtt]\n", "[mqtt]\ncommands = true\n")
     credentials = f'ca_file = "{safe}/ca.pem"\nuser = "line1"\npassword_file = "{safe}/password"\n'

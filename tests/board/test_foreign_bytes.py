@@ -22,26 +22,8 @@ from protocol.errors import InputError, MessageError, SinkError
 from protocol.keys import load_public
 from protocol.messages import Verdict, decode_verdict, encode_verdict
 from protocol.tap import TapPart, decode_tap, encode_tap
+from tests.examples import VERDICT
 
-VERDICT = Verdict(
-    event_id="0f2c",
-    site="plant",
-    line="line1",
-    run="run",
-    part_id=7,
-    decision="REJECT",
-    score=0.5,
-    threshold=0.25,
-    reason="",
-    engine="arm",
-    model_id="m",
-    degraded=False,
-    missed_deadline=False,
-    time="2026-01-01T00:00:00.000Z",
-    latency_ms=12.5,
-    stages_ms={"infer": 8.25},
-    readings={"die_c": 51.5},
-)
 SHAPE = (24, 32)
 PIXELS = np.random.default_rng(1).integers(0, 256, (*SHAPE, 3), np.uint8)
 JPEG = cv2.imencode(".jpg", PIXELS)[1].tobytes()

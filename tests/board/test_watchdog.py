@@ -31,7 +31,8 @@ from protocol.broker import BrokerSettings, close_broker, connect_broker
 from protocol.errors import EngineError
 from protocol.manifest import Package
 from protocol.messages import Frame, Trigger, clock_id
-from sim.station import LOOPBACK, ROOT, StationSettings, board_config, free_port
+from sim.station import LOOPBACK, ROOT, board_config
+from tests.examples import trivial_station
 
 LIMIT_S = 1.2
 SILENCE_S = 2 * LIMIT_S
@@ -261,20 +262,8 @@ def test_a_degraded_state_is_seen_within_a_second(
 def test_the_stations_process_beats_while_it_waits_and_is_silent_while_it_is_stopped(
     tmp_path: Path, port: int, trivial_package: Package, systemd: Systemd
 ) -> None:
-    settings = StationSettings(
-        model=trivial_package.manifest.id,
-        models_dir=trivial_package.path("model.onnx").parent.parent,
-        folder=tmp_path,
-        triggered=True,
-        belt_speed_mm_s=100.0,
-        gate_distance_mm=300.0,
-        part_mm=76.0,
-        runtime="auto",
-        record=False,
-        mqtt_port=port,
-        belt_port=free_port(),
-        tap_port=free_port(),
-    )
+    models = trivial_package.path("model.onnx").parent.parent
+    settings = trivial_station(tmp_path, port, models_dir=models, gate_distance_mm=300.0)
     text = board_config(settings).replace("[mqtt]", '[mqtt]\nbroker_at_start = "optional"')
     (tmp_path / "line.toml").write_text(text)
     command = [sys.executable, str(ROOT / "board" / "run.py"), "--config", str(tmp_path / "line.toml")]

@@ -29,9 +29,10 @@ from protocol.commands import COMMANDS, decode_command
 from protocol.detection import Answer, Ping, Request, decode_to_board, decode_to_server, encode
 from protocol.errors import BeltsightError, ConfigError, InputError, ManifestError, MessageError
 from protocol.manifest import FORMAT, AnomalyMap, Manifest, Preprocess, Threshold, decode_manifest, encode_manifest
-from protocol.messages import Frame, Trigger, Verdict, decode_verdict, encode_verdict
+from protocol.messages import Frame, Trigger, decode_verdict, encode_verdict
 from protocol.tap import TapPart, decode_tap, encode_tap
 from protocol.wire import EndOfRun, FrameHeader, FrameMessage, decode_message, encode_message
+from tests.examples import VERDICT
 
 ROOT = Path(__file__).resolve().parents[2]
 BETWEEN_PARTS = b"\xfe\xef|"  # of a multipart message, in one input
@@ -39,25 +40,6 @@ SHAPE = (24, 32)
 PIXELS = np.random.default_rng(1).integers(0, 256, (*SHAPE, 3), np.uint8)
 JPEG, PNG, BMP = (cv2.imencode(form, PIXELS)[1].tobytes() for form in (".jpg", ".png", ".bmp"))
 TRIGGER = Trigger("run", 7, 12345, "clock")
-VERDICT = Verdict(
-    event_id="0f2c",
-    site="plant",
-    line="line1",
-    run="run",
-    part_id=7,
-    decision="REJECT",
-    score=0.5,
-    threshold=0.25,
-    reason="",
-    engine="arm",
-    model_id="m",
-    degraded=False,
-    missed_deadline=False,
-    time="2026-01-01T00:00:00.000Z",
-    latency_ms=12.5,
-    stages_ms={"infer": 8.25},
-    readings={"die_c": 51.5},
-)
 MANIFEST = Manifest(
     format=FORMAT,
     id="orange-128",

@@ -19,6 +19,7 @@ from protocol.sockets import Socket, open_socket
 from protocol.wire import EndOfRun, FrameHeader, FrameMessage, encode_message, encode_raw_frame
 from sim.station import LOOPBACK, StationSettings, free_port, start_board, start_broker
 from sim.verdicts import Verdicts
+from tests.examples import trivial_station
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -27,20 +28,7 @@ ROOT = Path(__file__).resolve().parents[2]
 def station(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StationSettings]:
     folder = tmp_path_factory.mktemp("station")
     write_trivial_package(folder / "models" / "trivial")
-    settings = StationSettings(
-        model="trivial",
-        models_dir=folder / "models",
-        folder=folder,
-        triggered=True,
-        belt_speed_mm_s=100.0,
-        gate_distance_mm=4000.0,
-        part_mm=76.0,
-        runtime="auto",
-        record=False,
-        mqtt_port=free_port(),
-        belt_port=free_port(),
-        tap_port=free_port(),
-    )
+    settings = trivial_station(folder, free_port())
     with start_broker(folder, settings.mqtt_port), start_board(settings) as board:
         ready = Verdicts(BrokerSettings(LOOPBACK, settings.mqtt_port), "nobody")
         ready.wait_until_running(board.check, 30)

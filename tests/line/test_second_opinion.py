@@ -22,8 +22,9 @@ from protocol.errors import ConfigError
 from protocol.messages import Opinion, Trigger, Verdict, clock_id, decode_opinion
 from protocol.sockets import Socket, open_socket
 from protocol.wire import encode_raw_frame
-from sim.station import LOOPBACK, ROOT, Process, StationSettings, board_config, free_port
+from sim.station import LOOPBACK, ROOT, Process, board_config, free_port
 from sim.verdicts import Verdicts
+from tests.examples import trivial_station
 from tests.server.running import Board, run_server, until
 from tests.survival.broker import Subscriber
 
@@ -60,20 +61,7 @@ class Station:
 
 
 def write_config(folder: Path, broker: BrokerSettings, server: str, **changes: object) -> Path:
-    settings = StationSettings(
-        model="trivial",
-        models_dir=folder / "models",
-        folder=folder,
-        triggered=True,
-        belt_speed_mm_s=100.0,
-        gate_distance_mm=4000.0,
-        part_mm=76.0,
-        runtime="auto",
-        record=False,
-        mqtt_port=broker.port,
-        belt_port=free_port(),
-        tap_port=free_port(),
-    )
+    settings = trivial_station(folder, broker.port)
     keys = {"model": '"strict"', "low": LOW, "high": HIGH, "deadline_ms": 300, "queue_parts": 2, **changes}
     text = board_config(settings).replace('site = "sim"', f'site = "{folder.name}"')
     text += f'[engines.remote]\nendpoint = "{server}"\n[second_opinion]\n'

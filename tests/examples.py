@@ -1,0 +1,48 @@
+"""Examples that several folders of tests build on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from protocol.messages import Verdict
+from sim.station import StationSettings, free_port
+
+VERDICT = Verdict(
+    event_id="0f2c",
+    site="plant",
+    line="line1",
+    run="run",
+    part_id=7,
+    decision="REJECT",
+    score=0.5,
+    threshold=0.25,
+    reason="",
+    engine="arm-onnxruntime",
+    model_id="trivial",
+    degraded=False,
+    missed_deadline=False,
+    time="2026-01-01T00:00:00.000Z",
+    latency_ms=12.5,
+    stages_ms={"infer": 8.25},
+    readings={"die_c": 51.5},
+)
+
+
+def trivial_station(folder: Path, mqtt_port: int, **changes: Any) -> StationSettings:
+    """A station with `folder`/models/trivial, light barrier, and belt and tap on free ports."""
+    settings: dict[str, Any] = {
+        "model": "trivial",
+        "models_dir": folder / "models",
+        "folder": folder,
+        "triggered": True,
+        "belt_speed_mm_s": 100.0,
+        "gate_distance_mm": 4000.0,
+        "part_mm": 76.0,
+        "runtime": "auto",
+        "record": False,
+        "mqtt_port": mqtt_port,
+        "belt_port": free_port(),
+        "tap_port": free_port(),
+    }
+    return StationSettings(**settings | changes)
