@@ -21,6 +21,7 @@ from protocol.strict import require
 UNSUPPORTED_PROTOCOL_VERSION = 132  # MQTT 5.0, 3.2.2.2; paho maps 3.1.1's return code 1 to it
 ANSWER_WITHIN_S = 5.0
 SUBSCRIBE_QOS = 1
+MAX_UNANSWERED = 500  # messages that a durable session is sent before it acknowledges one
 MAX_RECEIVED_BYTES = 1 << 16  # a packet; MQTT 5 has the broker hold back what is longer
 
 
@@ -73,11 +74,13 @@ def connect_broker(
     *,
     will: Will | None = None,
     topics: Sequence[str] = (),
+    session_s: int = 0,
     prepare: Callable[[mqtt.Client], None],
 ) -> tuple[mqtt.Client, Connected]:
     """A connected client whose network thread runs and reconnects by itself until `close_broker`.
 
-    It subscribes to `topics` at QoS 1. `prepare` sets callbacks before the first packet.
+    It subscribes to `topics` at QoS 1. `prepare` sets callbacks before the first packet. The broker keeps what it owes
+    this `client_id` for `session_s` after it has gone (with MQTT 3.1.1 as long as it likes, unless 0).
     Raises: InputError if no broker answers or it refuses us.
     """
 
@@ -87,7 +90,7 @@ def connect_broker(
         prepare(client)
 
     version = _find_version(settings, client_id)
-    client, connected = _connect_with(version, settings, client_id, topics, prepare_with_will)
+    client, connected = _connect_with(version, settings, client_id, topics, prepare_with_will, session_s=session_s)
     if not connected.event.is_set():
         close_broker(client)
         raise _refused(settings, connected)
@@ -117,8 +120,12 @@ def _connect_with(
     client_id: str,
     topics: Sequence[str],
     prepare: Callable[[mqtt.Client], None],
+    *,
+    session_s: int = 0,
 ) -> tuple[mqtt.Client, Connected]:
-    client = mqtt.Client(CallbackAPIVersion.VERSION2, client_id=client_id, protocol=version)
+    is_v5 = version == MQTTProtocolVersion.MQTTv5
+    is_clean = None if is_v5 else not session_s  # of a session of 3.1.1; MQTT 5 says it when connecting
+    client = mqtt.Client(CallbackAPIVersion.VERSION2, client_id=client_id, protocol=version, clean_session=is_clean)
     connected = Connected(topics)
     client.on_connect = connected.on_connect
     client.on_disconnect = connected.on_disconnect
@@ -127,8 +134,9 @@ def _connect_with(
     settings.credentials.apply(client)
     prepare(client)
     try:
-        bounds = _bounds(version) if topics else None
-        client.connect(settings.host, settings.port, settings.keepalive_s, properties=bounds)
+        bounds = _bounds(session_s) if topics and is_v5 else None
+        start = False if session_s and is_v5 else mqtt.MQTT_CLEAN_START_FIRST_ONLY
+        client.connect(settings.host, settings.port, settings.keepalive_s, clean_start=start, properties=bounds)
     except ssl.SSLError as error:
         where = f"MQTT broker at {settings.host}:{settings.port}"
         raise InputError(f"{where} is not to be trusted ({error}): correct ca_file, or host and port") from None
@@ -140,12 +148,13 @@ def _connect_with(
     return client, connected
 
 
-def _bounds(version: MQTTProtocolVersion) -> Properties | None:
+def _bounds(session_s: int) -> Properties:
     """Of what the broker may send us. subtle: a plain CONNECT has none, see `_find_version`."""
-    if version != MQTTProtocolVersion.MQTTv5:
-        return None
     properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
     properties.MaximumPacketSize = MAX_RECEIVED_BYTES
+    if session_s:
+        properties.SessionExpiryInterval = session_s
+        properties.ReceiveMaximum = MAX_UNANSWERED
     return properties
 
 
