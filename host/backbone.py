@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import urllib.error
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from pickle import UnpicklingError
@@ -56,15 +57,15 @@ class Backbone(nn.Module):
         return list(self.extractor(levels).values())
 
 
-def load_backbone(name: BackboneName, weights: Path | None) -> Backbone:
-    """From a file of weights, or by torchvision's own download. Raises: InputError."""
+def load_backbone(name: BackboneName, weights: Path | None, nodes: Sequence[str] = ()) -> Backbone:
+    """From a file of weights, or by torchvision's own download; other `nodes` give other levels. Raises: InputError."""
     models = import_torchvision().models
     try:
         whole = models.get_model(name, weights="DEFAULT" if weights is None else None)
     except (urllib.error.URLError, OSError) as error:
         raise InputError(f"cannot download {name} ({error}): give --backbone-weights torchvision's file") from None
     colours = RGB if weights is None else _read_weights(whole, name, weights)
-    extractor = models.feature_extraction.create_feature_extractor(whole.eval(), list(NODES[name]))
+    extractor = models.feature_extraction.create_feature_extractor(whole.eval(), list(nodes or NODES[name]))
     return Backbone(extractor, colours).eval().requires_grad_(False)
 
 

@@ -12,7 +12,7 @@ from sklearn.metrics import average_precision_score, precision_recall_curve, roc
 
 Scores = NDArray[np.float64]
 Labels = NDArray[np.bool_]  # True where defective
-Maps = NDArray[np.int8]
+Maps = NDArray[np.int8] | NDArray[np.float32]  # of floats: -128..127 as well
 Counts = NDArray[np.float64]
 
 AUPRO_LIMIT = 0.3  # false-positive rate up to which the per-region overlap is integrated
@@ -76,7 +76,7 @@ class PixelCounts:
 
 
 def count_pixels(maps: Maps, masks: Iterable[Labels]) -> PixelCounts:
-    """Maps int8 (n, h', w'), each enlarged to its mask's size (h, w) by bilinear interpolation."""
+    """Maps (n, h', w'), each enlarged to its mask's size (h, w) by bilinear interpolation."""
     total = PixelCounts(np.zeros(LEVELS), np.zeros(LEVELS), np.zeros(LEVELS))
     for anomaly, mask in zip(maps, masks, strict=True):
         levels = _levels(anomaly, mask.shape)
@@ -121,7 +121,7 @@ def aupro(counts: PixelCounts, limit: float = AUPRO_LIMIT) -> float:
     return float(np.trapezoid(y, x) / limit)
 
 
-def _levels(anomaly: NDArray[np.int8], size_px: tuple[int, ...]) -> NDArray[np.int32]:
+def _levels(anomaly: Maps, size_px: tuple[int, ...]) -> NDArray[np.int32]:
     large = cv2.resize(anomaly.astype(np.float32), size_px[::-1], interpolation=cv2.INTER_LINEAR)
     return np.rint((large + 128) * LEVELS_PER_STEP).astype(np.int32)
 
