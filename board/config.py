@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from board.engines.settings import EngineSettings
 from board.gate import GateSettings
+from board.models import ModelChangeSettings
 from board.second_opinion import SecondOpinionSettings
 from board.sinks.mqtt import MqttSettings
 from board.sinks.recorder import RecorderSettings
@@ -49,6 +50,7 @@ class LineConfig:
     replay: ReplaySettings = field(default_factory=ReplaySettings)
     tracker: TrackerSettings = field(default_factory=TrackerSettings)
     engines: EngineSettings = field(default_factory=EngineSettings)
+    model_change: ModelChangeSettings = field(default_factory=ModelChangeSettings)
     gate: GateSettings = field(default_factory=GateSettings)
     broker: BrokerSettings = field(default_factory=BrokerSettings)
     mqtt: MqttSettings = field(default_factory=MqttSettings)

@@ -6,38 +6,25 @@ import sys
 import time
 import uuid
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
 from board.commands import Commands
 from board.config import LineConfig
-from board.engines.chain import EngineChain
 from board.health import Health
-from board.preprocess import preprocess
-from board.score import score_map
+from board.inspector import NS_PER_MS, Finding
+from board.models import Models
 from board.seams import Actuator, EndOfStream, FrameSource, ResultSink
+from board.sinks.capture import CaptureSink
 from board.sinks.mqtt import LineCondition, MqttSink
 from board.watchdog import Watchdog
-from protocol.errors import EngineError, InputError, SinkError
-from protocol.manifest import Manifest
+from protocol.commands import Answer, Capture, Order, Pause, Resume, SetThreshold, SwitchModel
+from protocol.errors import SinkError
 from protocol.messages import Decision, Frame, Trigger, Verdict, rfc3339_now
 
 READ_TIMEOUT_S = 0.2
 RETRY_SINK_S = 0.1
-NS_PER_MS = 1e6
-
-
-@dataclass
-class Finding:
-    """What inspection of one frame brought; `reason` says why there is no score."""
-
-    score: float | None = None
-    anomaly: NDArray[np.int8] | None = None
-    engine: str = ""
-    reason: str = ""
-    stages_ms: dict[str, float] = field(default_factory=dict)
 
 
 class Line:
@@ -45,26 +32,26 @@ class Line:
         self,
         *,
         config: LineConfig,
-        manifest: Manifest,
+        models: Models,
         source: FrameSource,
-        engines: EngineChain,
         gate: Actuator,
         mqtt: MqttSink,
+        capture: CaptureSink,
         others: Sequence[ResultSink],
         counters: Callable[[], dict[str, int]] = dict,
         watchdog: Watchdog | None = None,
     ) -> None:
         """`counters` of source and sinks go into the health report."""
-        self._config, self._manifest = config, manifest
-        self._source, self._engines, self._gate = source, engines, gate
-        self._mqtt = mqtt
-        self._sinks: tuple[ResultSink, ...] = (mqtt, *others)
-        self._threshold = manifest.threshold.value if config.threshold is None else config.threshold
+        self._config, self._models = config, models
+        self._source, self._gate = source, gate
+        self._mqtt, self._capture = mqtt, capture
+        self._sinks: tuple[ResultSink, ...] = (mqtt, capture, *others)
         self._counters = counters
         self._watchdog = watchdog or Watchdog({})
         self._announced: tuple[LineCondition, str] = ("stopped", "")
         self._health = Health()
-        self._commands = Commands()
+        self._commands = Commands(self._act)
+        self._paused_by = ""  # id of the command; empty while the line works
         self._stopping: Callable[[], bool] = lambda: False
 
     def run(self, stopping: Callable[[], bool]) -> None:
@@ -82,7 +69,8 @@ class Line:
     def _turn(self) -> None:
         self._beat()
         for received in self._mqtt.take_commands():
-            self._mqtt.publish_answer(self._commands.obey(received))
+            self._answer(self._commands.obey(received))
+        self._answer(self._models.step())
         self._announce(*self._condition())
         frame = self._source.read(READ_TIMEOUT_S)
         if frame is not None:
@@ -93,6 +81,28 @@ class Line:
         """A line whose verdicts no longer go anywhere is as good as hung."""
         if self._mqtt.is_alive:
             self._watchdog.beat()
+
+    def _act(self, order: Order) -> bool:
+        """What a command asks for; False while it is only begun. Raises: MessageError."""
+        if isinstance(order, Pause):
+            self._paused_by = order.id
+        elif isinstance(order, Resume):
+            self._paused_by = ""
+        elif isinstance(order, SetThreshold):
+            self._models.threshold = order.value
+        elif isinstance(order, Capture):
+            self._capture.begin(order)
+        elif isinstance(order, SwitchModel):
+            self._models.begin(order)
+        return not isinstance(order, SwitchModel)
+
+    def _answer(self, answer: Answer | None) -> None:
+        """To whoever commanded, and in the log; after a change of model the state names the new one."""
+        if answer is None:
+            return
+        self._mqtt.publish_answer(answer)
+        self._mqtt.set_model(self._models.current.manifest.id)
+        print(f"beltsight: {answer.command} {answer.id}: {answer.reason or 'done'}", file=sys.stderr, flush=True)
 
     def _judge(self, frame: Frame) -> None:
         finding = self._inspect(frame)
@@ -109,11 +119,11 @@ class Line:
             part_id=frame.trigger.part_id,
             decision=decision,
             score=finding.score,
-            threshold=self._threshold,
+            threshold=self._models.threshold,
             reason=reason,
             engine=finding.engine,
-            model_id=self._manifest.id,
-            degraded=self._engines.degraded,
+            model_id=self._models.current.manifest.id,
+            degraded=self._models.current.engines.degraded,
             missed_deadline=missed,
             time=rfc3339_now(),
             latency_ms=round((decided_ns - frame.trigger.t_ns) / NS_PER_MS, 3),
@@ -123,6 +133,8 @@ class Line:
         )
         self._publish(frame, verdict, finding.anomaly)
         self._health.note(verdict, (time.monotonic_ns() - decided_ns) / NS_PER_MS)
+        if frame.image is not None and not self._paused_by:
+            self._answer(self._models.note(failed=finding.score is None, rejected=decision == "REJECT"))
 
     def _inspect(self, frame: Frame) -> Finding:
         finding = Finding(reason=frame.fault)
@@ -131,19 +143,10 @@ class Line:
         finding.stages_ms = {"wait": waited_ms, "decode": frame.decode_ms}
         if frame.image is None:
             return finding
-        if self._commands.paused_by:
+        if self._paused_by:
             finding.reason = self._pause()
-            return finding
-        try:
-            image = preprocess(frame.image, self._manifest.preprocess)
-            ready_ns = time.monotonic_ns()
-            finding.stages_ms["preprocess"] = (ready_ns - started_ns) / NS_PER_MS
-            finding.anomaly, finding.engine = self._engines.infer(image)
-            finding.stages_ms["infer"] = (time.monotonic_ns() - ready_ns) / NS_PER_MS
-        except (InputError, EngineError) as error:
-            finding.reason = str(error)
-            return finding
-        finding.score = score_map(finding.anomaly, self._manifest.map)
+        else:
+            self._models.current.inspect(frame.image, finding)
         return finding
 
     def _decide(self, trigger: Trigger, finding: Finding) -> tuple[Decision, str, bool]:
@@ -153,7 +156,7 @@ class Line:
             return "UNKNOWN", finding.reason or f"{late_ms:.0f} ms too late for the gate", True
         if finding.score is None:
             return "UNKNOWN", finding.reason, False
-        return ("REJECT" if finding.score >= self._threshold else "OK"), "", False
+        return ("REJECT" if finding.score >= self._models.threshold else "OK"), "", False
 
     def _publish(self, frame: Frame, verdict: Verdict, anomaly: NDArray[np.int8] | None) -> None:
         for sink in self._sinks:
@@ -177,18 +180,20 @@ class Line:
             self._report()
 
     def _report(self) -> None:
-        self._mqtt.publish_health(self._health.report({**self._mqtt.counters(), **self._counters()}))
+        counters = {**self._mqtt.counters(), **self._counters(), "capture_parts_left": self._capture.parts_left}
+        self._mqtt.publish_health(self._health.report(counters))
 
     def _condition(self) -> tuple[LineCondition, str]:
-        if self._commands.paused_by:
+        engines = self._models.current.engines
+        if self._paused_by:
             return "stopped", self._pause()
-        if self._engines.speaker is None:
-            return "degraded", f"no engine: every part is rejected ({self._engines.trouble})"
-        trouble = self._engines.trouble if self._engines.degraded else self._mqtt.complaint
+        if engines.speaker is None:
+            return "degraded", f"no engine: every part is rejected ({engines.trouble})"
+        trouble = engines.trouble if engines.degraded else self._mqtt.complaint
         return ("degraded", trouble) if trouble else ("running", "")
 
     def _pause(self) -> str:
-        return f"paused by command {self._commands.paused_by}"
+        return f"paused by command {self._paused_by}"
 
     def _announce(self, state: LineCondition, reason: str) -> None:
         """On the state topic, in the log and to systemd, when it is news."""

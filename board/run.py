@@ -18,16 +18,20 @@ import cv2
 
 from board.config import LineConfig, load_config
 from board.engines.chain import EngineChain, connect_remote, open_engine
+from board.engines.settings import EngineSettings
 from board.gate import open_gate
+from board.inspector import Inspector
 from board.line import Line
+from board.models import Models, recall_model
 from board.seams import FrameSource, LastPart, ResultSink
 from board.second_opinion import SecondOpinion, SecondOpinionSettings
+from board.sinks.capture import CaptureSink
 from board.sinks.mqtt import MqttSink
 from board.sinks.recorder import RecorderSink
 from board.sinks.tap import TapSink
 from board.sources.belt import BeltSource
 from board.watchdog import Watchdog
-from protocol.errors import InputError, run_main
+from protocol.errors import InputError, ManifestError, run_main
 from protocol.manifest import Package, load_package
 from protocol.signing import TrustedKeys
 
@@ -54,42 +58,82 @@ def run_station(config: LineConfig, stop: threading.Event) -> None:
     cv2.setNumThreads(config.engines.threads)
     watchdog = Watchdog(os.environ)
     trusted = TrustedKeys(config.trusted_keys) if config.trusted_keys else None
-    package = load_package(config.models_dir / config.model, trusted)
+    config, package = load_model(config, trusted)
     with contextlib.ExitStack() as opened:
         opened.callback(watchdog.close)
         gate = open_gate(config.gate, config.belt_speed_mm_s)  # first: a crash may have left it open
         opened.callback(gate.close)
         mqtt = MqttSink(config.mqtt, config.broker, config.site, config.line, package.manifest.id)
         opened.callback(mqtt.close)
-        remote = connect_remote(package, config.engines)
-        if remote:
-            opened.callback(remote.close)
-        engines = EngineChain(
-            config.engines, package.load_golden(), lambda name: open_engine(name, package, config.engines, remote)
-        )
-        opened.callback(engines.close)
+        models = open_models(config, package, trusted)
+        opened.callback(models.close)
         source = open_source(config, package, mqtt.last_part)
         opened.callback(source.close)
-        others = open_sinks(config, package)
+        others = open_sinks(config, models)
         if config.second_opinion:
             others.append(open_second_opinion(config, config.second_opinion, package, trusted, mqtt))
         for sink in others:
             opened.callback(sink.close)
+        capture = CaptureSink(config.recorder)
+        opened.callback(capture.close)
         mqtt.require_broker()
-        speaker = engines.speaker.name if engines.speaker else "none"
-        print(f"beltsight: line {config.line} runs, model {package.manifest.id}, engine {speaker}", flush=True)
+        speaker = models.current.engines.speaker
+        engine = speaker.name if speaker else "none"
+        print(f"beltsight: line {config.line} runs, model {package.manifest.id}, engine {engine}", flush=True)
         line = Line(
             config=config,
-            manifest=package.manifest,
+            models=models,
             source=source,
-            engines=engines,
             gate=gate,
             mqtt=mqtt,
+            capture=capture,
             others=others,
             counters=lambda: count_losses(source, others),
             watchdog=watchdog,
         )
         line.run(stop.is_set)
+
+
+def load_model(config: LineConfig, trusted: TrustedKeys | None) -> tuple[LineConfig, Package]:
+    """The model that was last commanded, where that is remembered and still in order; else the configured one.
+
+    Raises: ManifestError for the configured one.
+    """
+    remembered = recall_model(config.model_change.remembered) if config.model_change.remembered else None
+    if remembered and remembered != config.model:
+        try:
+            return replace(config, threshold=None), load_package(config.models_dir / remembered, trusted)
+        except ManifestError as error:
+            print(f"beltsight: {error}; going on with {config.model}", file=sys.stderr, flush=True)
+    return config, load_package(config.models_dir / config.model, trusted)
+
+
+def open_models(config: LineConfig, package: Package, trusted: TrustedKeys | None) -> Models:
+    """The model at work, and the way to others. Raises: EngineError if no engine runs it."""
+    frame_px = package.manifest.preprocess.frame_px
+
+    def open_other(model_id: str) -> Inspector:
+        other = load_package(config.models_dir / model_id, trusted)
+        if other.manifest.preprocess.frame_px != frame_px:
+            raise InputError(
+                f"{model_id} takes frames of {other.manifest.preprocess.frame_px}, this line's are {frame_px}"
+            )
+        return open_inspector(other, config.engines)
+
+    return Models(open_inspector(package, config.engines), config.threshold, config.model_change, open_other)
+
+
+def open_inspector(package: Package, settings: EngineSettings) -> Inspector:
+    """Raises: EngineError if no engine passes its self-test; InputError for a server's keys or endpoint."""
+    with contextlib.ExitStack() as opened:
+        remote = connect_remote(package, settings)
+        if remote:
+            opened.callback(remote.close)
+        engines = EngineChain(
+            settings, package.load_golden(), lambda name: open_engine(name, package, settings, remote)
+        )
+        opened.pop_all()
+    return Inspector(package.manifest, engines, remote)
 
 
 def open_source(config: LineConfig, package: Package, last: LastPart | None) -> FrameSource:
@@ -119,10 +163,10 @@ def open_camera_or_replay(config: LineConfig, package: Package, last: LastPart |
     return open_camera_source(config.camera)
 
 
-def open_sinks(config: LineConfig, package: Package) -> list[ResultSink]:
+def open_sinks(config: LineConfig, models: Models) -> list[ResultSink]:
     sinks: list[ResultSink] = []
     if config.tap.endpoint:
-        sinks.append(TapSink(config.tap, package.manifest.map.scale))
+        sinks.append(TapSink(config.tap, lambda: models.current.manifest.map.scale))
     if config.recorder.keep != "nothing":
         sinks.append(RecorderSink(config.recorder))
     return sinks

@@ -1,9 +1,13 @@
-"""Commands to a line over MQTT: `beltsight/<site>/<line>/cmd/pause` and `…/cmd/resume`, answered on `…/cmd/result`.
+"""Commands to a line over MQTT: `beltsight/<site>/<line>/cmd/<name>`, answered on `…/cmd/result`.
 
-    {"id": "7d3e", "expires": "2026-01-01T08:00:30Z"}
+    pause, resume   {"id": "7d3e", "expires": "2026-01-01T08:00:30Z"}
+    threshold       … "value": 1.7      parts are rejected from this score on
+    capture         … "parts": 200      the next OK parts are recorded, to train on
+    model           … "model": "orange-256"    the line changes to another model it has
 
-Who may send one is the broker's access rules' matter. It is obeyed once, and no later than it says: a copy, or one that
-waited somewhere, changes nothing. Times are compared with the station's clock: one that is wrong refuses commands.
+Who may send which is the broker's access rules' matter. A command is obeyed once, and no later than it says: a copy, or
+one that waited somewhere, changes nothing. Times are compared with the station's clock: one that is wrong refuses
+commands.
 """
 
 from __future__ import annotations
@@ -11,16 +15,16 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from datetime import datetime, timezone
-from typing import Literal, get_args
 
 from protocol.errors import MessageError
 from protocol.messages import decode_json
 from protocol.strict import require
 
-CommandName = Literal["pause", "resume"]
-COMMANDS: tuple[CommandName, ...] = get_args(CommandName)
 MAX_COMMAND_BYTES = 1024
 MAX_AHEAD_S = 3600.0  # a command is for now
+MAX_CAPTURED_PARTS = 10_000
+_ID = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII)
+_MODEL = re.compile(r"\w[\w.-]{0,127}", re.ASCII)
 _RFC3339 = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{3})?Z", re.ASCII)
 
 
@@ -32,15 +36,64 @@ class Order:
     expires: str  # RFC 3339, UTC
 
     def __post_init__(self) -> None:
-        require(0 < len(self.id) <= 64 and self.id.isprintable(), "id", "must be 1..64 printable characters")
+        require(bool(_ID.fullmatch(self.id)), "id", "must be 1..64 letters, digits, '-' and '_'")
         require(bool(_RFC3339.fullmatch(self.expires)), "expires", "must be like 2026-01-01T08:00:30Z")
+        try:
+            self.expires_s()
+        except ValueError as error:
+            require(False, "expires", str(error))
+
+    def expires_s(self) -> float:
+        """Seconds since 1970, UTC."""
+        return datetime.fromisoformat(self.expires[:-1]).replace(tzinfo=timezone.utc).timestamp()
 
 
 @dataclass(frozen=True)
-class Command:
-    name: CommandName
-    id: str
-    expires_s: float  # seconds since 1970, UTC
+class Pause(Order):
+    """Every part is rejected from now on."""
+
+
+@dataclass(frozen=True)
+class Resume(Order):
+    """Parts are judged again."""
+
+
+@dataclass(frozen=True)
+class SetThreshold(Order):
+    """Until the next one, another model, or the station's restart."""
+
+    value: float
+
+
+@dataclass(frozen=True)
+class Capture(Order):
+    """Record the next parts that are OK."""
+
+    parts: int
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(1 <= self.parts <= MAX_CAPTURED_PARTS, "parts", f"must be 1..{MAX_CAPTURED_PARTS}")
+
+
+@dataclass(frozen=True)
+class SwitchModel(Order):
+    """Judge with another model of the station's `models_dir`."""
+
+    model: str
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(bool(_MODEL.fullmatch(self.model)), "model", "must be the name of a folder in models_dir")
+
+
+ORDERS: dict[str, type[Order]] = {
+    "pause": Pause,
+    "resume": Resume,
+    "threshold": SetThreshold,
+    "capture": Capture,
+    "model": SwitchModel,
+}
 
 
 @dataclass(frozen=True)
@@ -54,16 +107,10 @@ class Answer:
     time: str
 
 
-def decode_command(name: str, payload: bytes) -> Command:
+def decode_command(name: str, payload: bytes) -> Order:
     """`name` is the last level of the topic. Raises: MessageError."""
-    known = next((command for command in COMMANDS if command == name), None)
-    if known is None:
-        raise MessageError(f"unknown command {name!r:.40}: there are {', '.join(COMMANDS)}")
+    if name not in ORDERS:
+        raise MessageError(f"unknown command {name!r:.40}: there are {', '.join(ORDERS)}")
     if len(payload) > MAX_COMMAND_BYTES:
         raise MessageError(f"command of {len(payload)} bytes; at most {MAX_COMMAND_BYTES} are read")
-    order = decode_json(Order, payload)
-    try:
-        expires = datetime.fromisoformat(order.expires[:-1]).replace(tzinfo=timezone.utc)
-    except ValueError as error:
-        raise MessageError(f"expires: {error}") from None
-    return Command(known, order.id, expires.timestamp())
+    return decode_json(ORDERS[name], payload)

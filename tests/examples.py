@@ -5,6 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from board.engines.chain import EngineChain, OpenEngine
+from board.engines.settings import EngineSettings
+from board.inspector import Inspector
+from board.models import ModelChangeSettings, Models
+from protocol.errors import InputError
+from protocol.manifest import Package
 from protocol.messages import Verdict
 from sim.station import StationSettings, free_port
 
@@ -46,3 +52,15 @@ def trivial_station(folder: Path, mqtt_port: int, **changes: Any) -> StationSett
         "tap_port": free_port(),
     }
     return StationSettings(**settings | changes)
+
+
+def only_model(
+    package: Package, settings: EngineSettings, open_engine: OpenEngine, threshold: float | None = None
+) -> Models:
+    """The model of a line that has no other one."""
+
+    def refuse(model_id: str) -> Inspector:
+        raise InputError(f"there is no {model_id}")
+
+    inspector = Inspector(package.manifest, EngineChain(settings, package.load_golden(), open_engine))
+    return Models(inspector, threshold, ModelChangeSettings(), refuse)

@@ -12,7 +12,7 @@ import json
 import queue
 import threading
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Literal, TypeVar
 
@@ -27,7 +27,7 @@ from board.outbox import Item, Outbox
 from board.seams import LastPart
 from board.sinks.delivery import MAX_IN_FLIGHT, Delivery
 from protocol.broker import BrokerSettings, Connected, Will, close_broker, connect_broker
-from protocol.commands import COMMANDS, Answer
+from protocol.commands import ORDERS, Answer
 from protocol.errors import InputError, SinkError
 from protocol.messages import Frame, Opinion, Verdict, encode_opinion, encode_verdict, rfc3339_now
 from protocol.streams import COMMAND, HEALTH, RESULT, SECOND_OPINION, STATE, VERDICT, Stream, topic
@@ -54,7 +54,7 @@ class MqttSettings:
     sync_every_ms: float = 1000.0  # commits of this time share one sync to the disk
     replay_per_s: float = 200.0  # pace of the verdicts that waited for the broker, beside the fresh ones
     broker_at_start: Literal["required", "optional"] = "required"
-    commands: bool = False  # obey cmd/pause and cmd/resume: only where the broker's access rules say who may send them
+    commands: bool = False  # obey cmd/…: only where the broker's access rules say who may send which
 
     def __post_init__(self) -> None:
         require(self.max_stored >= 1, "max_stored", "must be 1 or more")
@@ -135,6 +135,13 @@ class MqttSink:
         """Publish the line's state if it changed."""
         if (state, reason) != (self._state.state, self._state.reason):
             self._state = LineState(state, reason, self._model_id, rfc3339_now())
+            self._publish_state()
+
+    def set_model(self, model_id: str) -> None:
+        """What the state names from now on."""
+        if model_id != self._model_id:
+            self._model_id = model_id
+            self._state = replace(self._state, model_id=model_id, time=rfc3339_now())
             self._publish_state()
 
     def publish_health(self, health: dict[str, object]) -> None:
@@ -330,7 +337,7 @@ class MqttSink:
         lost = LineState("lost", "the station vanished", self._model_id, rfc3339_now())
         will = Will(self._topic(STATE), json.dumps(asdict(lost)).encode())
         client_id = f"beltsight-{self._site}-{self._line}"
-        topics = [f"{self._topic(COMMAND)}/{name}" for name in COMMANDS] if self._settings.commands else []
+        topics = [f"{self._topic(COMMAND)}/{name}" for name in ORDERS] if self._settings.commands else []
         self._client, self._connected = connect_broker(
             self._broker, client_id, will=will, topics=topics, prepare=self._prepare
         )

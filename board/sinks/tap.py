@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,13 +25,14 @@ class TapSettings:
 
 
 class TapSink:
-    def __init__(self, settings: TapSettings, map_scale: float) -> None:
+    def __init__(self, settings: TapSettings, map_scale: Callable[[], float]) -> None:
+        """`map_scale`: of the model that judged the part that is published."""
         self._socket = open_socket("PUB", settings.endpoint, bind=True, high_water_mark=settings.queue_parts)
         self._map_scale = map_scale
         self._seq = 0
 
     def publish(self, frame: Frame, verdict: Verdict, anomaly: NDArray[np.int8] | None) -> None:
-        part = TapPart(self._seq, verdict, frame.image, anomaly, self._map_scale)
+        part = TapPart(self._seq, verdict, frame.image, anomaly, self._map_scale())
         self._seq += 1
         self._socket.send_multipart(encode_tap(part), zmq.NOBLOCK)
 

@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from datetime import datetime, timezone
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import paho.mqtt.client as mqtt
@@ -18,9 +19,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from board.commands import Commands, Received
+from board.recording import read_recording
 from host.trivial import write_trivial_package
 from protocol.broker import BrokerSettings, close_broker, connect_broker
-from protocol.commands import MAX_AHEAD_S, MAX_COMMAND_BYTES, decode_command
+from protocol.commands import (
+    MAX_AHEAD_S,
+    MAX_COMMAND_BYTES,
+    ORDERS,
+    Capture,
+    Order,
+    Pause,
+    Resume,
+    SetThreshold,
+    SwitchModel,
+    decode_command,
+)
 from protocol.credentials import Credentials
 from protocol.errors import MessageError
 from protocol.messages import Trigger, clock_id
@@ -33,38 +46,68 @@ from tests.survival.broker import wait_until
 
 NOW_S = 1_767_225_600.0  # 2026-01-01T00:00:00Z
 PASSWORD = "a secret of the plant"
-USERS = ("line1", "line2", "operator", "viewer")
+USERS = ("line1", "line2", "operator", "engineer", "viewer")
 
 
 def rfc3339(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def order(number: str, expires_s: float = NOW_S + 30) -> bytes:
-    return json.dumps({"id": number, "expires": rfc3339(expires_s)}).encode()
+def order(number: str, expires_s: float = NOW_S + 30, **values: object) -> bytes:
+    return json.dumps({"id": number, "expires": rfc3339(expires_s), **values}).encode()
 
 
-def obey(commands: Commands, name: str, payload: bytes, *, retained: bool = False) -> str:
-    """Why not; empty when it was obeyed."""
-    answer = commands.obey(Received(name, payload, retained))
-    assert answer.obeyed == (answer.reason == "")
-    assert answer.command == name
-    return answer.reason
+class Doer:
+    """Keeps what is ordered; refuses thresholds, and begins changes of model that are never done."""
+
+    def __init__(self) -> None:
+        self.orders: list[Order] = []
+        self.commands = Commands(self._act, lambda: NOW_S)
+
+    def _act(self, order: Order) -> bool:
+        if isinstance(order, SetThreshold):
+            raise MessageError("not this one")
+        self.orders.append(order)
+        return not isinstance(order, SwitchModel)
+
+    def obey(self, name: str, payload: bytes, *, retained: bool = False) -> str:
+        """Why not; empty when it was obeyed."""
+        before = len(self.orders)
+        answer = self.commands.obey(Received(name, payload, retained))
+        assert answer is not None
+        assert answer.obeyed == (answer.reason == "") == (len(self.orders) > before)
+        assert answer.command == name
+        return answer.reason
 
 
-def test_pause_and_resume() -> None:
-    commands = Commands(lambda: NOW_S)
-    assert (obey(commands, "pause", order("1")), commands.paused_by) == ("", "1")
-    assert (obey(commands, "pause", order("2")), commands.paused_by) == ("", "2")
-    assert (obey(commands, "resume", order("3")), commands.paused_by) == ("", "")
+@pytest.fixture
+def doer() -> Doer:
+    return Doer()
 
 
-def test_a_copy_is_not_obeyed_again() -> None:
-    commands = Commands(lambda: NOW_S)
-    obey(commands, "pause", order("1"))
-    obey(commands, "resume", order("2"))
-    assert "obeyed before" in obey(commands, "pause", order("1"))
-    assert commands.paused_by == ""
+def test_orders_are_passed_on_with_what_they_say(doer: Doer) -> None:
+    assert doer.obey("pause", order("1")) == ""
+    assert doer.obey("resume", order("2")) == ""
+    assert doer.obey("capture", order("3", parts=200)) == ""
+    assert doer.commands.obey(Received("model", order("4", model="orange-256.2"), False)) is None
+    expires = rfc3339(NOW_S + 30)
+    assert doer.orders == [
+        Pause("1", expires),
+        Resume("2", expires),
+        Capture("3", expires, 200),
+        SwitchModel("4", expires, "orange-256.2"),
+    ]
+    assert decode_command("threshold", order("5", value=-1.5)) == SetThreshold("5", expires, -1.5)
+
+
+def test_what_cannot_be_done_is_answered_with_the_reason(doer: Doer) -> None:
+    assert doer.obey("threshold", order("1", value=1)) == "not this one"
+
+
+def test_a_copy_is_not_obeyed_again(doer: Doer) -> None:
+    doer.obey("pause", order("1"))
+    doer.obey("resume", order("2"))
+    assert "obeyed before" in doer.obey("pause", order("1"))
 
 
 @pytest.mark.parametrize(
@@ -77,44 +120,48 @@ def test_a_copy_is_not_obeyed_again() -> None:
         (NOW_S + 1, ""),
     ],
 )
-def test_a_command_is_for_now(expires_s: float, why: str) -> None:
-    commands = Commands(lambda: NOW_S)
-    reason = obey(commands, "pause", order("1", expires_s))
+def test_a_command_is_for_now(doer: Doer, expires_s: float, why: str) -> None:
+    reason = doer.obey("pause", order("1", expires_s))
     assert why in reason
-    assert bool(commands.paused_by) == (reason == "") == (why == "")
+    assert (reason == "") == (why == "")
 
 
-def test_a_retained_command_is_not_obeyed() -> None:
-    commands = Commands(lambda: NOW_S)
-    assert "without retain" in obey(commands, "pause", order("1"), retained=True)
-    assert commands.paused_by == ""
+def test_a_retained_command_is_not_obeyed(doer: Doer) -> None:
+    assert "without retain" in doer.obey("pause", order("1"), retained=True)
 
 
 @pytest.mark.parametrize(
     ("name", "payload", "why"),
     [
-        ("threshold", order("1"), "unknown command 'threshold': there are pause, resume"),
+        ("stop", order("1"), "unknown command 'stop': there are pause, resume, threshold, capture, model"),
         ("pause", b"", "is not JSON"),
         ("pause", b"{}", "id: missing"),
         ("pause", order("1").replace(b"}", b', "for_s": 3}'), "for_s: unknown key"),
-        ("pause", order(""), "id: must be 1..64 printable"),
-        ("pause", order("x" * 65), "id: must be 1..64 printable"),
-        ("pause", order("a\nb"), "id: must be 1..64 printable"),
+        ("pause", order(""), "id: must be 1..64 letters"),
+        ("pause", order("x" * 65), "id: must be 1..64 letters"),
+        ("capture", order("../x", parts=1), "id: must be 1..64 letters"),
         ("pause", b'{"id": 1, "expires": "2026-01-01T00:00:30Z"}', "id: must be text"),
         ("pause", b'{"id": "1", "expires": "2026-01-01T00:00:30"}', "expires: must be like"),
         ("pause", b'{"id": "1", "expires": "2026-13-01T00:00:30Z"}', "expires: month must be"),
         ("pause", b'{"id": "1", "expires": "tomorrow"}', "expires: must be like"),
         ("pause", b" " * (MAX_COMMAND_BYTES + 1), "at most 1024 are read"),
         ("pause", b"[" * 1000, "is not JSON"),
+        ("threshold", order("1"), "value: missing"),
+        ("threshold", order("1", value="high"), "value: must be a number"),
+        ("threshold", order("1", value=float("nan")), "value: must be a finite number"),
+        ("threshold", order("1").replace(b"}", b', "value": 1e999}'), "value: must be a finite number"),
+        ("capture", order("1", parts=0), "parts: must be 1..10000"),
+        ("capture", order("1", parts=10_001), "parts: must be 1..10000"),
+        ("model", order("1", model="../x"), "model: must be the name of a folder"),
+        ("model", order("1", model=".x"), "model: must be the name of a folder"),
+        ("model", order("1", model="a/b"), "model: must be the name of a folder"),
     ],
 )
-def test_what_is_no_command_is_refused_with_its_reason(name: str, payload: bytes, why: str) -> None:
-    commands = Commands(lambda: NOW_S)
-    assert why in obey(commands, name, payload)
-    assert commands.paused_by == ""
+def test_what_is_no_command_is_refused_with_its_reason(doer: Doer, name: str, payload: bytes, why: str) -> None:
+    assert why in doer.obey(name, payload)
 
 
-@given(st.sampled_from(["pause", "resume", "", "result"]), st.binary(max_size=80))
+@given(st.sampled_from([*ORDERS, "", "result"]), st.binary(max_size=80))
 def test_any_bytes_are_refused(name: str, payload: bytes) -> None:
     with pytest.raises(MessageError):
         decode_command(name, payload)
@@ -193,7 +240,16 @@ LINE1, LINE2 = "beltsight/plant/line1", "beltsight/plant/line2"
             [f"{LINE1}/verdict", f"{LINE1}/state", f"{LINE1}/health", f"{LINE1}/cmd/result"],
             [f"{LINE1}/cmd/pause", f"{LINE2}/verdict", f"{LINE2}/state", f"{LINE2}/cmd/resume", "other"],
         ),
-        ("operator", [f"{LINE1}/cmd/pause", f"{LINE2}/cmd/resume"], [f"{LINE1}/verdict", f"{LINE1}/cmd/result"]),
+        (
+            "operator",
+            [f"{LINE1}/cmd/pause", f"{LINE2}/cmd/resume", f"{LINE1}/cmd/capture"],
+            [f"{LINE1}/cmd/threshold", f"{LINE1}/cmd/model", f"{LINE1}/verdict", f"{LINE1}/cmd/result"],
+        ),
+        (
+            "engineer",
+            [f"{LINE1}/cmd/threshold", f"{LINE2}/cmd/model", f"{LINE1}/cmd/pause"],
+            [f"{LINE1}/verdict", f"{LINE1}/cmd/result"],
+        ),
         ("viewer", [], [f"{LINE1}/cmd/pause", f"{LINE1}/cmd/resume", f"{LINE1}/verdict", f"{LINE1}/state"]),
     ],
 )
@@ -227,6 +283,7 @@ def test_a_station_hears_its_own_commands_alone_and_a_viewer_none(safe: Path, po
 def station(safe: Path, port: int, tmp_path: Path) -> Iterator[StationSettings]:
     """`board/run.py` as user line1 over TLS."""
     write_trivial_package(tmp_path / "models" / "trivial")
+    write_trivial_package(tmp_path / "models" / "stricter", threshold=-0.9)
     settings = trivial_station(tmp_path, port)
     config = board_config(settings).replace('site = "sim"', 'site = "plant"')
     config = config.replace("[mqtt]\n", "[mqtt]\ncommands = true\n")
@@ -241,32 +298,98 @@ def station(safe: Path, port: int, tmp_path: Path) -> Iterator[StationSettings]:
         process.stop()
 
 
+class Plant:
+    """An engineer who commands, a viewer who hears all, and a belt that brings one grey part at a time."""
+
+    def __init__(self, safe: Path, port: int, station: StationSettings) -> None:
+        self._engineer, self._viewer = Person(safe, port, "engineer"), Person(safe, port, "viewer", f"{LINE1}/#")
+        endpoint = f"tcp://{LOOPBACK}:{station.belt_port}"
+        self._belt = open_socket("PUSH", endpoint, bind=False, high_water_mark=10, linger_ms=1000, timeout_ms=5000)
+        self._parts = 0
+        wait_until(lambda: bool(self.heard("state")))
+
+    def heard(self, name: str) -> list[dict[str, Any]]:
+        return [
+            json.loads(message.payload) for message in list(self._viewer.heard) if message.topic == f"{LINE1}/{name}"
+        ]
+
+    def command(self, name: str, payload: bytes) -> dict[str, Any]:
+        """The answer."""
+        answers = len(self.heard("cmd/result"))
+        assert self._engineer.may_write(f"{LINE1}/cmd/{name}", payload)
+        wait_until(lambda: len(self.heard("cmd/result")) > answers)
+        return self.heard("cmd/result")[answers]
+
+    def judge(self, grey: int) -> dict[str, Any]:
+        """The verdict."""
+        image = np.full((256, 256, 3), grey, np.uint8)
+        trigger = Trigger("run", self._parts, time.monotonic_ns(), clock_id())
+        self._belt.send_multipart(encode_raw_frame(trigger, image, {}))
+        self._parts += 1
+        wait_until(lambda: len(self.heard("verdict")) == self._parts)
+        return self.heard("verdict")[-1]
+
+    def close(self) -> None:
+        self._belt.send_multipart(encode_message(EndOfRun("run", self._parts)))
+        for one in (self._belt, self._engineer, self._viewer):
+            one.close()
+
+
+@pytest.fixture
+def plant(safe: Path, port: int, station: StationSettings) -> Iterator[Plant]:
+    plant = Plant(safe, port, station)
+    yield plant
+    plant.close()
+
+
+def soon(number: str, **values: object) -> bytes:
+    return order(number, time.time() + 30, **values)
+
+
 @needs_broker
-def test_an_operator_pauses_and_resumes_a_running_station(safe: Path, port: int, station: StationSettings) -> None:
-    operator, viewer = Person(safe, port, "operator"), Person(safe, port, "viewer", f"{LINE1}/#")
-    endpoint = f"tcp://{LOOPBACK}:{station.belt_port}"
-    belt = open_socket("PUSH", endpoint, bind=False, high_water_mark=10, linger_ms=1000, timeout_ms=5000)
-    image = np.full((256, 256, 3), 40, np.uint8)
-
-    def heard(name: str) -> list[dict[str, object]]:
-        return [json.loads(message.payload) for message in list(viewer.heard) if message.topic == f"{LINE1}/{name}"]
-
-    try:
-        wait_until(lambda: len(heard("state")) > 0)
-        for number, name in enumerate(("pause", "resume", "pause")):
-            payload = order(f"{name}-{min(number, 1)}", time.time() + 30 if number < 2 else time.time() - 30)
-            assert operator.may_write(f"{LINE1}/cmd/{name}", payload)
-            wait_until(lambda count=number + 1: len(heard("cmd/result")) == count)  # type: ignore[misc]
-            belt.send_multipart(encode_raw_frame(Trigger("run", number, time.monotonic_ns(), clock_id()), image, {}))
-            wait_until(lambda count=number + 1: len(heard("verdict")) == count)  # type: ignore[misc]
-        belt.send_multipart(encode_message(EndOfRun("run", 3)))
-    finally:
-        belt.close()
-        operator.close()
-        viewer.close()
-    assert [answer["obeyed"] for answer in heard("cmd/result")] == [True, True, False]
-    assert [verdict["decision"] for verdict in heard("verdict")] == ["UNKNOWN", "OK", "OK"]
-    assert heard("verdict")[0]["reason"] == "paused by command pause-0"
-    states = [(state["state"], state["reason"]) for state in heard("state")]
-    assert ("stopped", "paused by command pause-0") in states
+def test_an_operator_pauses_and_resumes_a_running_station(plant: Plant) -> None:
+    assert plant.command("pause", soon("7"))["obeyed"]
+    verdict = plant.judge(40)
+    assert (verdict["decision"], verdict["reason"]) == ("UNKNOWN", "paused by command 7")
+    assert plant.command("resume", soon("8"))["obeyed"]
+    assert plant.judge(40)["decision"] == "OK"
+    assert not plant.command("pause", soon("7"))["obeyed"]
+    assert not plant.command("pause", order("9", time.time() - 30))["obeyed"]
+    assert plant.judge(40)["decision"] == "OK"
+    states = [(state["state"], state["reason"]) for state in plant.heard("state")]
+    assert ("stopped", "paused by command 7") in states
     assert states[-1] == ("running", "")
+
+
+@needs_broker
+def test_an_engineer_moves_the_threshold_of_a_running_station(plant: Plant) -> None:
+    assert plant.judge(40)["decision"] == "OK"
+    assert plant.command("threshold", soon("1", value=-0.8))["obeyed"]
+    verdict = plant.judge(40)
+    assert (verdict["decision"], verdict["threshold"]) == ("REJECT", -0.8)
+
+
+@needs_broker
+def test_an_operator_captures_good_parts_of_a_running_station(plant: Plant, tmp_path: Path) -> None:
+    assert plant.command("capture", soon("cap-1", parts=2))["obeyed"]
+    assert "2 parts are left" in plant.command("capture", soon("cap-2", parts=2))["reason"]
+    for grey in (40, 255, 41, 42):
+        plant.judge(grey)
+    folder = tmp_path / "recordings" / "captures" / "cap-1"
+    wait_until(lambda: len([*folder.glob("*")]) == 1 and (next(folder.glob("*"))).stat().st_size > 2 * 256 * 256 * 3)
+    (recording,) = folder.glob("*")
+    wait_until(lambda: len([*read_recording(recording)]) == 2)
+    kept = [record.frame.image for record in read_recording(recording)]
+    assert [int(image[0, 0, 0]) for image in kept if image is not None] == [40, 41]
+
+
+@needs_broker
+def test_an_engineer_changes_the_model_of_a_running_station(plant: Plant) -> None:
+    assert plant.judge(40)["decision"] == "OK"
+    answer = plant.command("model", soon("m1", model="absent"))
+    assert (answer["obeyed"], "no model at" in answer["reason"]) == (False, True)
+    assert plant.judge(40)["model_id"] == "trivial"
+    assert plant.command("model", soon("m2", model="stricter"))["obeyed"]
+    verdict = plant.judge(40)
+    assert (verdict["decision"], verdict["model_id"], verdict["threshold"]) == ("REJECT", "stricter", -0.9)
+    assert plant.heard("state")[-1]["model_id"] == "stricter"

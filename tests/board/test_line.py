@@ -14,16 +14,19 @@ import pytest
 from numpy.typing import NDArray
 
 from board.config import LineConfig
-from board.engines.chain import EngineChain, open_engine
+from board.engines.chain import open_engine
 from board.engines.settings import EngineName, EngineSettings
 from board.gate import GateSettings, open_gate
 from board.line import Line
 from board.seams import EndOfStream, Engine, ResultSink
+from board.sinks.capture import CaptureSink
 from board.sinks.mqtt import MqttSettings, MqttSink
+from board.sinks.recorder import RecorderSettings
 from protocol.broker import BrokerSettings
 from protocol.errors import EngineError, SinkError
 from protocol.manifest import Package
 from protocol.messages import Frame, Trigger, Verdict, clock_id
+from tests.examples import only_model
 
 WITHIN_S = 10.0
 CONFIG = LineConfig("trivial", belt_speed_mm_s=100)  # 2.6 s from the light barrier to the gate
@@ -114,19 +117,19 @@ def run_line(tmp_path: Path, port: int, trivial_package: Package) -> RunLine:
         mqtt_settings = MqttSettings(tmp_path / "outbox.sqlite", broker_at_start="optional")
         broker = BrokerSettings(port=port)
         with (
-            contextlib.closing(EngineChain(settings, trivial_package.load_golden(), open_one)) as engines,
             contextlib.closing(
                 open_gate(GateSettings(dry_log=tmp_path / "gate.jsonl"), config.belt_speed_mm_s)
             ) as gate,
             contextlib.closing(MqttSink(mqtt_settings, broker, config.site, config.line, "trivial")) as mqtt,
+            contextlib.closing(only_model(trivial_package, settings, open_one, config.threshold)) as models,
         ):
             line = Line(
                 config=config,
-                manifest=trivial_package.manifest,
+                models=models,
                 source=source,
-                engines=engines,
                 gate=gate,
                 mqtt=mqtt,
+                capture=CaptureSink(RecorderSettings(folder=tmp_path)),
                 others=[sink, collector] if sink else [collector],
             )
             line.run(stopping)

@@ -23,7 +23,7 @@ SCALE = 2.0**-7
 
 @pytest.fixture
 def tap(endpoint: str) -> Iterator[TapSink]:
-    sink = TapSink(TapSettings(endpoint, queue_parts=4), SCALE)
+    sink = TapSink(TapSettings(endpoint, queue_parts=4), lambda: SCALE)
     yield sink
     sink.close()
 
@@ -99,4 +99,4 @@ def test_a_looker_on_that_vanishes_changes_nothing(tap: TapSink, looker_on: Sock
 def test_a_taken_port_says_what_to_do(tap: TapSink, endpoint: str) -> None:
     assert tap
     with pytest.raises(InputError, match="is taken: stop the process that holds it, or choose another port"):
-        TapSink(TapSettings(endpoint), SCALE)
+        TapSink(TapSettings(endpoint), lambda: SCALE)

@@ -20,19 +20,21 @@ import pytest
 from numpy.typing import NDArray
 
 from board.config import LineConfig
-from board.engines.chain import EngineChain, open_engine
+from board.engines.chain import open_engine
 from board.engines.settings import EngineName, EngineSettings
 from board.gate import GateSettings, open_gate
 from board.line import Line
 from board.seams import Engine
+from board.sinks.capture import CaptureSink
 from board.sinks.mqtt import MqttSettings, MqttSink
+from board.sinks.recorder import RecorderSettings
 from board.watchdog import Watchdog, beat_interval_s
 from protocol.broker import BrokerSettings, close_broker, connect_broker
 from protocol.errors import EngineError
 from protocol.manifest import Package
 from protocol.messages import Frame, Trigger, clock_id
 from sim.station import LOOPBACK, ROOT, board_config
-from tests.examples import trivial_station
+from tests.examples import only_model, trivial_station
 
 LIMIT_S = 1.2
 SILENCE_S = 2 * LIMIT_S
@@ -172,17 +174,17 @@ def line_at_work(
     stop = threading.Event()
     mqtt_settings = MqttSettings(folder / "outbox.sqlite", broker_at_start="optional")
     with (
-        contextlib.closing(EngineChain(settings, package.load_golden(), open_one)) as engines,
         contextlib.closing(open_gate(GateSettings(), config.belt_speed_mm_s)) as gate,
         contextlib.closing(MqttSink(mqtt_settings, broker, config.site, config.line, "trivial")) as mqtt,
+        contextlib.closing(only_model(package, settings, open_one)) as models,
     ):
         line = Line(
             config=config,
-            manifest=package.manifest,
+            models=models,
             source=source,
-            engines=engines,
             gate=gate,
             mqtt=mqtt,
+            capture=CaptureSink(RecorderSettings(folder=folder)),
             others=[],
             counters=lambda: {"refused_messages": 3},
             watchdog=watchdog,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import json
 import os
 import struct
 import tempfile
@@ -25,7 +26,7 @@ from board.recording import MAGIC, encode_record, read_recording
 from board.sinks.delivery import mark_late
 from host.compiler.compilation import compile_net
 from host.trivial import brightness_net
-from protocol.commands import COMMANDS, decode_command
+from protocol.commands import ORDERS, decode_command
 from protocol.detection import Answer, Ping, Request, decode_to_board, decode_to_server, encode
 from protocol.errors import BeltsightError, ConfigError, InputError, ManifestError, MessageError
 from protocol.manifest import FORMAT, AnomalyMap, Manifest, Preprocess, Threshold, decode_manifest, encode_manifest
@@ -94,6 +95,22 @@ def feed_stored(data: bytes) -> object:
     return mark_late(data)
 
 
+def feed_command(parts: list[bytes]) -> object:
+    """The topic's last level, and the payload."""
+    return decode_command(parts[0].decode("latin-1"), b"".join(parts[1:]))
+
+
+def command_seeds() -> list[bytes]:
+    order = {"id": "7d3e", "expires": "2026-01-01T08:00:30Z"}
+    values: dict[str, dict[str, object]] = {
+        "threshold": {"value": 1.5},
+        "capture": {"parts": 9},
+        "model": {"model": "m"},
+    }
+    payloads = {name: json.dumps(order | values.get(name, {})).encode() for name in ORDERS}
+    return [join([name.encode(), payload]) for name, payload in payloads.items()]
+
+
 def program_seeds() -> list[bytes]:
     return [encode_file(compile_net(brightness_net()).program)[:-DIGEST_BYTES]]
 
@@ -106,7 +123,6 @@ def record_seeds() -> list[bytes]:
 def open_decoders() -> dict[str, Decoder]:
     recording = feed_file(lambda path: list(read_recording(path)))
     frame = encode_message(FrameMessage(FrameHeader(TRIGGER, SHAPE, "jpeg", {"die_c": 1.0}), JPEG))
-    order = b'{"id": "7d3e", "expires": "2026-01-01T08:00:30Z"}'
     request, answer = Request(1, "m", 50.0, SHAPE), Answer(1, "", (2, 2), 1, 2.5)
     return {
         "wire": Decoder(
@@ -124,7 +140,7 @@ def open_decoders() -> dict[str, Decoder]:
             MessageError,
             [join(encode_tap(TapPart(3, VERDICT, PIXELS, np.zeros((8, 8), np.int8), 0.5)))],
         ),
-        "command": Decoder(lambda data: decode_command(COMMANDS[0], data), MessageError, [order]),
+        "command": Decoder(in_parts(feed_command), MessageError, command_seeds()),
         "stored": Decoder(feed_stored, MessageError, [encode_verdict(VERDICT)]),
         "manifest": Decoder(decode_manifest, ManifestError, [encode_manifest(MANIFEST)]),
         "config": Decoder(

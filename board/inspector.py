@@ -1,0 +1,55 @@
+"""One model at work: from a frame's picture to its anomaly map and score."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from board.engines.chain import EngineChain
+from board.engines.remote import RemoteServer
+from board.preprocess import preprocess
+from board.score import score_map
+from protocol.errors import EngineError, InputError
+from protocol.manifest import Manifest
+
+NS_PER_MS = 1e6
+
+
+@dataclass
+class Finding:
+    """What inspection of one frame brought; `reason` says why there is no score."""
+
+    score: float | None = None
+    anomaly: NDArray[np.int8] | None = None
+    engine: str = ""
+    reason: str = ""
+    stages_ms: dict[str, float] = field(default_factory=dict)
+
+
+class Inspector:
+    def __init__(self, manifest: Manifest, engines: EngineChain, remote: RemoteServer | None = None) -> None:
+        """Takes over the engines, and the connection that one of them uses."""
+        self.manifest, self.engines = manifest, engines
+        self._remote = remote
+
+    def inspect(self, image: NDArray[np.uint8], finding: Finding) -> None:
+        """Fill in the finding from a frame uint8 (h, w, 3)."""
+        started_ns = time.monotonic_ns()
+        try:
+            picture = preprocess(image, self.manifest.preprocess)
+            ready_ns = time.monotonic_ns()
+            finding.stages_ms["preprocess"] = (ready_ns - started_ns) / NS_PER_MS
+            finding.anomaly, finding.engine = self.engines.infer(picture)
+            finding.stages_ms["infer"] = (time.monotonic_ns() - ready_ns) / NS_PER_MS
+        except (InputError, EngineError) as error:
+            finding.reason = str(error)
+            return
+        finding.score = score_map(finding.anomaly, self.manifest.map)
+
+    def close(self) -> None:
+        self.engines.close()
+        if self._remote:
+            self._remote.close()
