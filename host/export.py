@@ -21,6 +21,7 @@ import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from host.calibration import draw_calibration
 from host.card import CARD_MD, HEATMAPS_PNG, draw_heatmaps, write_card
 from host.checkpoint import Checkpoint
 from host.compiler.compilation import compile_net
@@ -54,7 +55,7 @@ from host.thresholds import check_rule
 from host.training import Trainer, infer
 from host.untrained import make_untrained
 from protocol.errors import InputError, run_resumable
-from protocol.manifest import FORMAT, AnomalyMap, Manifest
+from protocol.manifest import CALIBRATION_JPG, FORMAT, AnomalyMap, Manifest
 
 PARITY_PICTURES = 32
 GOLDEN_FRAMES = 3
@@ -107,6 +108,7 @@ def export(order: Order, progress: Progress) -> Path:
         CARD_MD: write_card(manifest, order.recipe.description, table, remarks).encode(),
         HEATMAPS_PNG: draw_examples(dataset, graphs.model, manifest.map.scale),
         RECIPE_TOML: encode_recipe(order.recipe).encode(),
+        CALIBRATION_JPG: draw_calibration(dataset.held_out),
     }
     package = order.unfinished / "package"
     shutil.rmtree(package, ignore_errors=True)
@@ -147,6 +149,7 @@ def describe(order: Order, dataset: Dataset, trained: Sequence[Trained]) -> Mani
         cost=summarise_cost(shipped.integers),
         figures=combine_figures([one.measured.figures for one in trained]),
         provenance=describe_provenance(order, dataset.pictures),
+        calibration=shipped.measured.calibration,
     )
 
 

@@ -170,6 +170,7 @@ def describe(
             "seed": str(order.seed),
             "commit": source_commit(),
         },
+        calibration=measured.calibration,
     )
 
 

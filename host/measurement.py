@@ -8,13 +8,14 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
+from host.calibration import calibrate
 from host.dataset import Dataset
 from host.evaluation import PixelCounts, count_pixels, image_auroc, image_figures, pixel_figures, recall
 from host.pairs import Pairs
 from host.parity import IntegerMaps, run_onnxruntime
 from host.recipe import Recipe
 from host.thresholds import Evidence, score_maps, set_threshold
-from protocol.manifest import AnomalyMap, Threshold
+from protocol.manifest import AnomalyMap, Calibration, Threshold
 
 SYNTHETIC_BATCHES = 24
 
@@ -28,6 +29,7 @@ class Measurement:
 
     threshold: Threshold
     figures: dict[str, float]
+    calibration: Calibration | None
 
 
 def measure(
@@ -41,7 +43,8 @@ def measure(
 
     Raises: InputError if the rule cannot set a threshold on these pictures.
     """
-    threshold = set_threshold(_gather_evidence(model, dataset, recipe), recipe.threshold, meaning)
+    evidence = _gather_evidence(model, dataset, recipe)
+    threshold = set_threshold(evidence, recipe.threshold, meaning)
     figures: dict[str, float] = {
         "train_pictures": len(dataset.train),
         "held_out_pictures": len(dataset.held_out),
@@ -54,7 +57,8 @@ def measure(
         figures["float_image_auroc"] = image_auroc(_float_scores(float_maps, meaning.top_pixels), dataset.defective)
         figures["integer_loss"] = figures["float_image_auroc"] - figures["image_auroc"]
         figures |= _measure_pixels(maps, dataset, threshold.value / meaning.scale)
-    return Measurement(threshold, figures)
+    calibration = calibrate(dataset.held_out, score_maps(evidence.good, meaning), threshold.value)
+    return Measurement(threshold, figures, calibration)
 
 
 def _gather_evidence(model: onnx.ModelProto, dataset: Dataset, recipe: Recipe) -> Evidence:

@@ -24,8 +24,10 @@ MANIFEST = "manifest.json"
 MODEL_ONNX = "model.onnx"  # int8 image in, int8 map out, as QDQ: the integer truth
 CARRIED_ONNX = "carried.onnx"  # the same integers carried in float32, for runtimes without quantized kernels
 GOLDEN_NPZ = "golden.npz"  # frames, images, maps: what every engine must reproduce bit for bit
+CALIBRATION_JPG = "calibration.jpg"  # what good parts looked like, for a person to compare with
 MAX_MANIFEST_BYTES = 1 << 20
 MAX_SIDE_PX = 8192
+MAX_STATISTIC = 1e9  # far above any that a picture has, and far below where sums of squares overflow
 
 
 @dataclass(frozen=True)
@@ -69,6 +71,32 @@ class Threshold:
 
 
 @dataclass(frozen=True)
+class Distribution:
+    """One statistic over the calibration's pictures."""
+
+    mean: float
+    deviation: float  # standard deviation, with n − 1
+    quantiles: tuple[float, float, float]  # 5 %, 50 %, 95 %
+
+    def __post_init__(self) -> None:
+        require(self.deviation >= 0, "deviation", "must be 0 or more")
+        require(max(map(abs, (self.mean, self.deviation, *self.quantiles))) <= MAX_STATISTIC, "", "is out of range")
+        low, middle, high = self.quantiles
+        require(low <= middle <= high, "quantiles", "must not fall")
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """How held-out good pictures look to the board, and score: those that the model accepts, as does the line."""
+
+    pictures: int
+    statistics: dict[str, Distribution]  # "score" and those of `board.picture_statistics`
+
+    def __post_init__(self) -> None:
+        require(self.pictures >= 2, "pictures", "must be 2 or more: one picture has no deviation")
+
+
+@dataclass(frozen=True)
 class Manifest:
     format: int
     id: str
@@ -80,6 +108,7 @@ class Manifest:
     cost: dict[str, float] = field(default_factory=dict)  # macs, parameters, weight_bytes
     figures: dict[str, float] = field(default_factory=dict)  # measured on the exported integers
     provenance: dict[str, str] = field(default_factory=dict)  # seed, commit, command, data
+    calibration: Calibration | None = None  # None: made before there was one, or too few held-out pictures
 
     def __post_init__(self) -> None:
         plain = self.id.replace("-", "").replace("_", "").replace(".", "").isalnum() and self.id[0] != "."

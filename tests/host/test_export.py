@@ -17,7 +17,7 @@ from board.overlay.program import PROGRAM_BIN, decode_file
 from board.preprocess import preprocess
 from host.parity import run_onnxruntime, run_opencv
 from host.recipe import load_recipe
-from protocol.manifest import CARRIED_ONNX, MODEL_ONNX, load_package
+from protocol.manifest import CALIBRATION_JPG, CARRIED_ONNX, MODEL_ONNX, load_package
 from tests.host.test_pictures import write_pictures
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -31,7 +31,7 @@ encoder = [16, 16, 16, 16, 16]
 decoder = 16
 head = 16
 [rendered]
-train_parts = 24
+train_parts = 48
 test_parts = 12
 belts = 2
 """
@@ -67,6 +67,9 @@ def test_package_is_whole(models: Path) -> None:
     assert "integer_loss" in manifest.figures
     assert manifest.provenance["seed"] == "3"
     assert manifest.cost["overlay_cycles"] > 10_000
+    assert manifest.calibration is not None
+    assert manifest.calibration.pictures <= manifest.figures["held_out_pictures"]
+    assert package.path(CALIBRATION_JPG).stat().st_size > 5_000
     total_bytes = sum(path.stat().st_size for path in package.folder.iterdir())
     assert total_bytes < 2_500_000
 

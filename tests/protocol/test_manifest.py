@@ -22,6 +22,8 @@ from protocol.manifest import (
     MAX_MANIFEST_BYTES,
     MODEL_ONNX,
     AnomalyMap,
+    Calibration,
+    Distribution,
     Manifest,
     Package,
     Preprocess,
@@ -43,6 +45,7 @@ SAMPLE = Manifest(
     cost={"macs": 1e6},
     figures={"auroc": 0.99},
     provenance={"seed": "1"},
+    calibration=Calibration(40, {"score": Distribution(0.1, 0.02, (0.07, 0.1, 0.13))}),
 )
 
 
@@ -76,6 +79,38 @@ def test_a_package_is_read_with_all_its_files(package: Package) -> None:
     assert golden.frames.shape == (1, 256, 256, 3)
     assert golden.images.shape == (1, 128, 128, 3)
     assert golden.maps.shape == (1, *package.manifest.map.shape)
+
+
+def test_a_manifest_made_before_there_was_a_calibration_is_read() -> None:
+    content = asdict(SAMPLE)
+    del content["calibration"]
+    assert decode_manifest(json.dumps(content).encode()) == replace(SAMPLE, calibration=None)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"mean": float("nan")}, r"calibration\.statistics\.score\.mean: must be a finite number"),
+        ({"mean": float("inf")}, r"score\.mean: must be a finite number"),
+        ({"quantiles": [0.0, float("nan"), 1.0]}, r"score\.quantiles\.1: must be a finite number"),
+        ({"deviation": -0.1}, r"score\.deviation: must be 0 or more"),
+        ({"deviation": 1e300}, r"score: is out of range"),
+        ({"mean": -1e300}, r"score: is out of range"),
+        ({"quantiles": [0.2, 0.1, 0.3]}, r"score\.quantiles: must not fall"),
+        ({"quantiles": [0.1, 0.2]}, r"score\.quantiles: must have 3 values"),
+    ],
+)
+def test_a_calibration_that_nothing_can_be_compared_with_is_refused(changes: dict[str, Any], message: str) -> None:
+    score = {"mean": 0.1, "deviation": 0.02, "quantiles": [0.07, 0.1, 0.13], **changes}
+    content = {**asdict(SAMPLE), "calibration": {"pictures": 40, "statistics": {"score": score}}}
+    with pytest.raises(ManifestError, match=message):
+        decode_manifest(json.dumps(content).encode())
+
+
+def test_a_calibration_needs_pictures() -> None:
+    content = {**asdict(SAMPLE), "calibration": {"pictures": 1, "statistics": {}}}
+    with pytest.raises(ManifestError, match=r"calibration\.pictures: must be 2 or more"):
+        decode_manifest(json.dumps(content).encode())
 
 
 @pytest.mark.parametrize("version", [0, 2, "1", None])
