@@ -1,0 +1,212 @@
+"""The operator's page: what the line does, what it rejected and why.
+
+python -m host.dashboard --config board/line.toml
+python -m host.dashboard --config board/line.toml --listen 0.0.0.0:8443 --certificate page.pem --key page.key
+python -m host.dashboard --set-password anna
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import getpass
+import socket
+import sys
+from pathlib import Path
+
+import uvicorn
+from sqlalchemy import URL
+
+from board.config import LineConfig, load_config
+from host.dashboard.app import make_app
+from host.dashboard.audit import Audit
+from host.dashboard.desk import Desk, summarize
+from host.dashboard.figures import KEPT, Figures
+from host.dashboard.history import History
+from host.dashboard.hub import Hub
+from host.dashboard.link import Link
+from host.dashboard.looker import Looker
+from host.dashboard.passwords import require_passwords, set_password
+from host.dashboard.pictures import PictureStore
+from host.dashboard.sessions import Guesses, Sessions
+from host.dashboard.shifts import parse_shifts
+from host.dashboard.station import Station
+from host.dashboard.tables import open_database
+from host.dashboard.writer import Writer
+from protocol.errors import InputError, run_main
+from protocol.keys import is_loopback
+
+CAPTURES = "captures"  # below the recorder's folder
+MAX_CONNECTIONS = 200
+MAX_HEADER_BYTES = 32 << 10
+
+
+def main() -> int:
+    options = parse_options()
+    if options.set_password is not None:
+        set_password(options.passwords, options.set_password, ask_password())
+        print(f"beltsight: {options.set_password} may act, by {options.passwords}")
+        return 0
+    config = load_config(options.config)
+    serve(options, config)
+    return 0
+
+
+def parse_options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m host.dashboard", description="The operator's page of one line, in a browser."
+    )
+    add = parser.add_argument
+    line = Path("board/line.toml")
+    add("--config", type=Path, default=line, help="the line's TOML file, or a copy of it (default: %(default)s)")
+    add("--listen", default="127.0.0.1:8080", metavar="HOST:PORT", help="where the page is (default: %(default)s)")
+    add("--certificate", type=Path, help="serve over TLS with this certificate, in PEM form")
+    add("--key", type=Path, help="the certificate's key")
+    add("--plain-anywhere", action="store_true", help="without TLS beyond this machine: passwords can be overheard")
+    add("--name", action="append", default=[], help="what browsers call this host, beside its address and own name")
+    add("--tap", metavar="ENDPOINT", help="where the board shows its parts (default: as in the line's file)")
+    add("--folder", type=Path, default=Path("runs/dashboard"), help="history and pictures (default: %(default)s)")
+    add("--database", metavar="URL", help="history in PostgreSQL: postgresql+psycopg://user@host/name")
+    add("--captures", type=Path, help="recorded good parts to review (default: the recorder's folder)")
+    add("--passwords", type=Path, default=Path("runs/passwords"), help="who may act (default: %(default)s)")
+    add("--set-password", metavar="NAME", help="add or change a user of that file, and end")
+    add("--shifts", default="06:00,14:00,22:00", help="when shifts begin, local time (default: %(default)s)")
+    add("--keep-days", type=float, default=365.0, help="of the history; totals stay (default: %(default)g)")
+    add("--rejected-mb", type=float, default=1000.0, help="for pictures of rejected parts (default: %(default)g)")
+    add("--good-mb", type=float, default=100.0, help="for pictures of the last good parts (default: %(default)g)")
+    options = parser.parse_args()
+    check_options(options)
+    return options
+
+
+def check_options(options: argparse.Namespace) -> None:
+    """Raises: InputError."""
+    sizes = {"--keep-days": options.keep_days, "--rejected-mb": options.rejected_mb, "--good-mb": options.good_mb}
+    for name, value in sizes.items():
+        if not 0 < value <= 1e6:
+            raise InputError(f"{name} is {value:g}: give a number above 0, at most 1000000")
+    if (options.certificate is None) != (options.key is None):
+        raise InputError("--certificate and --key belong together")
+    host, _ = split_address(options.listen)
+    if not (options.certificate or options.plain_anywhere or is_loopback(f"tcp://{options.listen}")):
+        raise InputError(f"{host} can be reached by others: give --certificate and --key, or --plain-anywhere")
+    parse_shifts(options.shifts)
+
+
+def ask_password() -> str:
+    """Twice at a terminal; else the first line of the input. Raises: InputError."""
+    if not sys.stdin.isatty():
+        return sys.stdin.readline().rstrip("\n")
+    password = getpass.getpass("Password: ")
+    if getpass.getpass("Again: ") != password:
+        raise InputError("these were two different passwords: begin again")
+    return password
+
+
+def serve(options: argparse.Namespace, config: LineConfig) -> None:
+    """Until SIGTERM or Ctrl-C. Raises: InputError."""
+    require_passwords(options.passwords)
+    with contextlib.ExitStack() as opened:
+        listener = opened.enter_context(listen(options.listen))
+        server: list[uvicorn.Server] = []
+        desk = open_desk(opened, options, config)
+        app = make_app(desk, options.name, lambda: bool(server) and server[0].should_exit)
+        settings = uvicorn.Config(
+            app,
+            log_level="warning",
+            access_log=False,
+            server_header=False,
+            proxy_headers=False,
+            limit_concurrency=MAX_CONNECTIONS,
+            h11_max_incomplete_event_size=MAX_HEADER_BYTES,
+            timeout_graceful_shutdown=3,
+            ws="none",
+            http="h11",
+            ssl_certfile=options.certificate,
+            ssl_keyfile=options.key,
+        )
+        try:
+            settings.load()
+        except OSError as error:  # ssl.SSLError is one
+            raise InputError(f"{options.certificate} with {options.key}: {error}: give both in PEM form") from None
+        server.append(uvicorn.Server(settings))
+        scheme = "https" if options.certificate else "http"
+        print(f"beltsight: the page of line {config.line} is at {scheme}://{options.listen}/", flush=True)
+        server[0].run(sockets=[listener])
+
+
+def open_desk(opened: contextlib.ExitStack, options: argparse.Namespace, config: LineConfig) -> Desk:
+    """Raises: InputError."""
+    pictures = PictureStore(options.folder / "pictures", int(options.rejected_mb * 1e6), int(options.good_mb * 1e6))
+    engine = open_database(options.database or URL.create("sqlite", database=str(options.folder / "history.sqlite")))
+    opened.callback(engine.dispose)
+    history = History(engine, config.site, config.line, parse_shifts(options.shifts))
+    station, figures, speaker = Station(), Figures(), (config.site, config.line)
+    figures.recall(history.latest(KEPT))
+    hub = Hub(
+        lambda: summarize(history, station, figures, writer.trouble, speaker),
+        lambda key: pictures.path(key, "jpg") is not None,
+    )
+
+    def show(parts: list[dict[str, object]]) -> None:
+        figures.note(parts)
+        hub.show(parts)
+
+    writer = Writer(history, options.keep_days, show)
+    opened.callback(writer.close)
+    link = Link(config.broker, config.site, config.line, station, writer)
+    opened.callback(link.close)
+    endpoint = local_endpoint(options.tap or config.tap.endpoint)
+    looker = Looker(endpoint, config.site, config.line, pictures) if endpoint else None
+    if looker:
+        opened.callback(looker.close)
+    return Desk(
+        site=config.site,
+        line=config.line,
+        models_dir=config.models_dir,
+        captures_dir=options.captures or config.recorder.folder / CAPTURES,
+        passwords=options.passwords,
+        is_encrypted=options.certificate is not None,
+        history=history,
+        audit=Audit(engine),
+        pictures=pictures,
+        station=station,
+        figures=figures,
+        writer=writer,
+        link=link,
+        looker=looker,
+        hub=hub,
+        sessions=Sessions(),
+        guesses=Guesses(),
+    )
+
+
+def local_endpoint(endpoint: str) -> str:
+    """Where to connect to what the board binds on this machine, as its file says."""
+    return endpoint.replace("://*:", "://127.0.0.1:").replace("://0.0.0.0:", "://127.0.0.1:")
+
+
+def listen(text: str) -> socket.socket:
+    """Raises: InputError."""
+    host, port = split_address(text)
+    try:
+        family, kind, protocol, _, place = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        listener = socket.socket(family, kind, protocol)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(place)
+        listener.listen(128)
+    except OSError as error:
+        raise InputError(f"cannot listen at {text} ({error.strerror}): choose another --listen") from None
+    return listener
+
+
+def split_address(text: str) -> tuple[str, int]:
+    """Raises: InputError."""
+    host, _, port = text.rpartition(":")
+    if not host or not (port.isascii() and port.isdigit()) or len(port) > 5 or int(port) > 65535:
+        raise InputError(f"{text!r:.80} is no HOST:PORT: use the form 127.0.0.1:8080")
+    return host.strip("[]"), int(port)
+
+
+if __name__ == "__main__":
+    sys.exit(run_main(main))

@@ -1,0 +1,50 @@
+"""Who asked for what, when, and what came of it. What cannot be written here first is not done."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from sqlalchemy import Engine, delete, func, insert, select, update
+
+from host.dashboard.tables import AUDIT
+from protocol.messages import rfc3339_now
+
+MAX_ENTRIES = 100_000  # the oldest go first
+ASKED = "asked"  # the outcome of what was not answered, if the page was stopped meanwhile
+
+
+class Audit:
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    def begin(self, user: str, address: str, action: str, details: dict[str, Any]) -> int:
+        """The entry's number, for its outcome. Raises: SQLAlchemyError."""
+        row = {
+            "time": rfc3339_now(),
+            "user": user,
+            "address": address,
+            "action": action,
+            "details": json.dumps(details),
+            "outcome": ASKED,
+        }
+        with self._engine.begin() as connection:
+            (number,) = connection.execute(insert(AUDIT).values(row)).inserted_primary_key or (0,)
+            connection.execute(delete(AUDIT).where(AUDIT.c.seq <= number - MAX_ENTRIES))
+        return int(number)
+
+    def finish(self, number: int, outcome: str) -> None:
+        """Raises: SQLAlchemyError."""
+        with self._engine.begin() as connection:
+            connection.execute(update(AUDIT).where(AUDIT.c.seq == number).values(outcome=outcome[:500]))
+
+    def latest(self, count: int) -> list[dict[str, Any]]:
+        """The newest first. Raises: SQLAlchemyError."""
+        with self._engine.connect() as connection:
+            rows = connection.execute(select(AUDIT).order_by(AUDIT.c.seq.desc()).limit(count)).mappings()
+            return [{**row, "details": json.loads(row["details"])} for row in rows]
+
+    def count(self) -> int:
+        """Raises: SQLAlchemyError."""
+        with self._engine.connect() as connection:
+            return connection.execute(select(func.count()).select_from(AUDIT)).scalar_one()

@@ -1,0 +1,142 @@
+"""The page's connection to the broker: what the line says comes in, orders go out and their answers come back."""
+
+from __future__ import annotations
+
+import json
+import queue
+import threading
+import uuid
+from collections.abc import Callable
+from datetime import datetime, timedelta, timezone
+from typing import Any
+
+import paho.mqtt.client as mqtt
+from paho.mqtt.enums import CallbackAPIVersion
+
+from host.dashboard.incoming import check_message
+from host.dashboard.shifts import as_text
+from host.dashboard.station import Station
+from host.dashboard.writer import Item, Writer
+from protocol.broker import BrokerSettings, Connected, close_broker, connect_broker
+from protocol.commands import Answer
+from protocol.errors import BeltsightError, InputError, MessageError
+from protocol.messages import decode_json, decode_opinion, decode_verdict
+from protocol.streams import COMMAND, HEALTH, RESULT, SECOND_OPINION, STATE, VERDICT, topic
+
+SESSION_S = 7 * 24 * 3600  # how long the broker keeps verdicts for a page that is not there
+ORDER_EXPIRES_S = 20.0
+ANSWERED_WITHIN_S = 10.0
+SWAPPED_WITHIN_S = 90.0  # a model is verified and tested before the answer
+MAX_WAITING = 8  # orders at a time
+RECONNECT_S = 2.0
+
+
+class NoAnswer(BeltsightError):  # noqa: N818 - what the page then says
+    """The line did not answer an order in time: it may have been obeyed or not."""
+
+
+class Link:
+    def __init__(self, broker: BrokerSettings, site: str, line: str, station: Station, writer: Writer) -> None:
+        """Connects, again and again, from a thread. Raises: InputError if the credentials are not in order."""
+        broker.credentials.apply(mqtt.Client(CallbackAPIVersion.VERSION2))
+        self._broker, self._site, self._line = broker, site, line
+        self._station, self._writer = station, writer
+        self._waiting: dict[str, queue.Queue[Answer]] = {}
+        self._client: mqtt.Client | None = None
+        self._connected: Connected | None = None
+        self._stop = threading.Event()
+        self.refused = 0  # messages that were none, or not for the history
+        station.broker_trouble = "connecting to the broker"
+        self._thread = threading.Thread(target=self._watch, name="broker", daemon=True)
+        self._thread.start()
+
+    def order(self, name: str, fields: dict[str, Any]) -> Answer:
+        """Send a command and wait for the line's answer. Raises: NoAnswer."""
+        client, connected = self._client, self._connected
+        if client is None or connected is None or not connected.event.is_set():
+            raise NoAnswer("the broker is not connected: nothing was sent")
+        if len(self._waiting) >= MAX_WAITING:
+            raise NoAnswer("other orders wait for their answers: try again")
+        order_id = uuid.uuid4().hex
+        expires = as_text(datetime.now(timezone.utc) + timedelta(seconds=ORDER_EXPIRES_S))
+        payload = json.dumps({"id": order_id, "expires": expires, **fields}).encode()
+        within_s = SWAPPED_WITHIN_S if name == "model" else ANSWERED_WITHIN_S
+        answers: queue.Queue[Answer] = queue.Queue(1)
+        self._waiting[order_id] = answers
+        try:
+            client.publish(f"{self._topic(COMMAND.name)}/{name}", payload, qos=COMMAND.qos)
+            return answers.get(timeout=within_s)
+        except queue.Empty:
+            raise NoAnswer(f"no answer within {within_s:.0f} s: is `commands = true` on the station?") from None
+        finally:
+            del self._waiting[order_id]
+
+    def close(self) -> None:
+        self._stop.set()
+        self._thread.join(10.0)
+        if self._client:
+            close_broker(self._client)
+
+    def _watch(self) -> None:
+        while not self._stop.wait(0.2 if self._client else 0):
+            if self._client is None:
+                self._connect()
+            elif self._connected:
+                is_up = self._connected.event.is_set()
+                self._station.broker_trouble = "" if is_up else "the broker is gone: nothing is known of the line"
+
+    def _connect(self) -> None:
+        """subtle: the id is the same at each start, for the broker keeps the session by it."""
+        streams = (VERDICT, STATE, HEALTH, SECOND_OPINION, RESULT)
+        try:
+            self._client, self._connected = connect_broker(
+                self._broker,
+                f"beltsight-dashboard-{self._site}-{self._line}",
+                topics=[self._topic(stream.name) for stream in streams],
+                session_s=SESSION_S,
+                prepare=self._prepare,
+            )
+        except InputError as error:
+            self._station.broker_trouble = str(error)
+            self._stop.wait(RECONNECT_S)
+
+    def _prepare(self, client: mqtt.Client) -> None:
+        client.manual_ack_set(True)
+        client.on_message = self._on_message
+
+    def _on_message(self, client: mqtt.Client, _data: object, message: mqtt.MQTTMessage) -> None:
+        def stored() -> None:
+            client.ack(message.mid, message.qos)
+
+        name = message.topic.removeprefix(self._topic(""))
+        try:
+            item = self._take(name, bytes(message.payload), stored)
+        except MessageError:
+            self.refused += 1  # it would never become one: the broker need not keep it
+            item = None
+        if item:
+            self._writer.put(item)
+        else:
+            stored()
+
+    def _take(self, name: str, payload: bytes, stored: Callable[[], None]) -> Item | None:
+        """What is to be stored. Raises: MessageError."""
+        if name in (VERDICT.name, SECOND_OPINION.name):
+            kept = decode_verdict(payload) if name == VERDICT.name else decode_opinion(payload)
+            check_message(kept, self._site, self._line)
+            return Item(kept, stored)
+        if name == STATE.name:
+            self._station.take_state(payload)
+        elif name == HEALTH.name:
+            self._station.take_health(payload)
+        elif name == RESULT.name:
+            self._take_answer(decode_json(Answer, payload))
+        return None
+
+    def _take_answer(self, answer: Answer) -> None:
+        waiting = self._waiting.get(answer.id)
+        if waiting and waiting.empty():
+            waiting.put(answer)
+
+    def _topic(self, name: str) -> str:
+        return f"{topic(VERDICT, self._site, self._line).removesuffix(VERDICT.name)}{name}"

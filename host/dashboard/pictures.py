@@ -1,0 +1,102 @@
+"""Pictures and anomaly maps of parts on disk, bounded in bytes: rejected parts, and a ring of the last good ones.
+
+FOLDER/rejected/<key>.jpg   the frame as the line saw it           FOLDER/good/<key>.jpg
+FOLDER/rejected/<key>.map   height, width (uint16), scale (float64), then int8 values; all little-endian
+"""
+
+from __future__ import annotations
+
+import struct
+import threading
+from collections import OrderedDict
+from pathlib import Path
+from typing import Literal
+
+import cv2
+
+from host.dashboard.identity import is_part_key, part_key
+from protocol.errors import InputError
+from protocol.tap import TapPart
+
+JPEG_QUALITY = 90
+MAP_HEAD = struct.Struct("<HHd")
+Suffix = Literal["jpg", "map"]
+SUFFIXES: tuple[Suffix, ...] = ("jpg", "map")
+
+
+class Shelf:
+    """One folder; the oldest parts leave it when it is full."""
+
+    def __init__(self, folder: Path, max_bytes: int) -> None:
+        """Raises: InputError if the folder cannot be used."""
+        self._folder, self._max_bytes = folder, max_bytes
+        self._sizes: OrderedDict[str, int] = OrderedDict()  # bytes of each part, the oldest first
+        self.used_bytes = 0
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            self._take_stock()
+        except OSError as error:
+            raise InputError(f"cannot keep pictures in {folder} ({error.strerror}): name another --folder") from None
+
+    def put(self, key: str, files: dict[Suffix, bytes]) -> None:
+        """Raises: OSError."""
+        size = sum(len(data) for data in files.values())
+        while self._sizes and self.used_bytes + size > self._max_bytes:
+            self._drop_oldest()
+        if size > self._max_bytes:
+            return
+        for suffix, data in files.items():
+            (self._folder / f"{key}.{suffix}").write_bytes(data)
+        self._note(key, size)
+
+    def path(self, key: str, suffix: Suffix) -> Path | None:
+        path = self._folder / f"{key}.{suffix}"
+        return path if key in self._sizes and path.is_file() else None
+
+    def _take_stock(self) -> None:
+        files = [path for suffix in SUFFIXES for path in self._folder.glob(f"*.{suffix}") if is_part_key(path.stem)]
+        for path in sorted(files, key=lambda path: path.stat().st_mtime_ns):
+            self._note(path.stem, path.stat().st_size + self._sizes.get(path.stem, 0))
+
+    def _note(self, key: str, size: int) -> None:
+        self.used_bytes += size - self._sizes.get(key, 0)
+        self._sizes[key] = size
+
+    def _drop_oldest(self) -> None:
+        key, size = self._sizes.popitem(last=False)
+        self.used_bytes -= size
+        for suffix in SUFFIXES:
+            (self._folder / f"{key}.{suffix}").unlink(missing_ok=True)
+
+
+class PictureStore:
+    def __init__(self, folder: Path, rejected_bytes: int, good_bytes: int) -> None:
+        """Raises: InputError."""
+        self._rejected = Shelf(folder / "rejected", rejected_bytes)
+        self._good = Shelf(folder / "good", good_bytes)
+        self._lock = threading.Lock()
+
+    def put(self, part: TapPart) -> None:
+        """Raises: OSError when the disk does not take it."""
+        files: dict[Suffix, bytes] = {}
+        if part.image is not None:
+            encoded, jpeg = cv2.imencode(
+                ".jpg", cv2.cvtColor(part.image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY]
+            )
+            if encoded:
+                files["jpg"] = jpeg.tobytes()
+        if part.anomaly is not None:
+            files["map"] = MAP_HEAD.pack(*part.anomaly.shape, part.map_scale) + part.anomaly.tobytes()
+        shelf = self._good if part.verdict.decision == "OK" else self._rejected
+        with self._lock:
+            shelf.put(part_key(part.verdict.event_id), files)
+
+    def path(self, key: str, suffix: Suffix) -> Path | None:
+        """None if it is not, or no longer, kept."""
+        if not is_part_key(key):
+            return None
+        with self._lock:
+            return self._rejected.path(key, suffix) or self._good.path(key, suffix)
+
+    def used_bytes(self) -> dict[str, int]:
+        return {"rejected": self._rejected.used_bytes, "good": self._good.used_bytes}

@@ -1,0 +1,99 @@
+"""What the station says of itself: its state and health, and how long ago."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from protocol.errors import MessageError
+from protocol.messages import MAX_JSON_BYTES
+
+SILENT_AFTER_S = 6.0  # the station reports every second
+CONDITIONS = ("running", "degraded", "stopped", "lost")
+MAX_TEXT = 500
+_HEALTH_NUMBERS = (
+    "parts",
+    "missed_deadlines",
+    "unacknowledged",
+    "dropped_verdicts",
+    "held_s",
+    "rss_mb",
+)
+
+
+@dataclass(frozen=True)
+class Condition:
+    state: str  # one of CONDITIONS
+    reason: str
+
+
+@dataclass
+class _Said:
+    state: Condition = Condition("lost", "no station has announced itself on this broker")
+    model_id: str = ""
+    health: dict[str, float] = field(default_factory=dict)
+    at_s: float | None = None
+
+
+class Station:
+    def __init__(self, clock_s: Callable[[], float] = time.monotonic) -> None:
+        self._clock_s = clock_s
+        self._said = _Said()
+        self._lock = threading.Lock()
+        self.broker_trouble = ""  # why the broker is not heard, else empty
+
+    def take_state(self, payload: bytes) -> None:
+        """Raises: MessageError."""
+        content = _decode(payload)
+        state, reason, model = (content.get(key, "") for key in ("state", "reason", "model_id"))
+        if state not in CONDITIONS or not isinstance(reason, str) or not isinstance(model, str):
+            raise MessageError("no state of a line")
+        with self._lock:
+            self._said.state = Condition(state, reason[:MAX_TEXT])
+            self._said.model_id = model[:MAX_TEXT]
+            self._said.at_s = self._clock_s()
+
+    def take_health(self, payload: bytes) -> None:
+        """Raises: MessageError."""
+        content = _decode(payload)
+        numbers = {key: content[key] for key in _HEALTH_NUMBERS if isinstance(content.get(key), (int, float))}
+        with self._lock:
+            self._said.health = numbers
+            self._said.at_s = self._clock_s()
+
+    @property
+    def model_id(self) -> str:
+        return self._said.model_id
+
+    @property
+    def health(self) -> dict[str, float]:
+        return dict(self._said.health)
+
+    def condition(self) -> Condition:
+        """As the page shows it: a station that says nothing is lost, whatever it said last."""
+        with self._lock:
+            said = self._said
+            if self.broker_trouble:
+                return Condition("lost", self.broker_trouble)
+            if said.at_s is None or said.state.state in ("lost", "stopped"):
+                return said.state
+            silent_s = self._clock_s() - said.at_s
+            if silent_s > SILENT_AFTER_S:
+                return Condition("lost", f"the station has said nothing for {silent_s:.0f} s")
+            return said.state
+
+
+def _decode(payload: bytes) -> dict[str, Any]:
+    if len(payload) > MAX_JSON_BYTES:
+        raise MessageError(f"message of {len(payload)} bytes; at most {MAX_JSON_BYTES} are read")
+    try:
+        content = json.loads(payload)
+    except (ValueError, RecursionError) as error:
+        raise MessageError(f"not JSON: {error}") from None
+    if not isinstance(content, dict):
+        raise MessageError("not a table of keys")
+    return content
