@@ -21,6 +21,7 @@ class Health:
         self._counts: Counter[str] = Counter()
         self._stages: dict[str, deque[float]] = {}
         self._held_s = 0.0
+        self._reported_s, self._reported_parts = time.monotonic(), 0
 
     def note(self, verdict: Verdict, publish_ms: float) -> None:
         self._counts["parts"] += 1
@@ -45,8 +46,20 @@ class Health:
     def report(self, extra: dict[str, object]) -> dict[str, object]:
         """JSON-ready; `stages_ms` maps each stage to its p50, p99 and max over the latest parts."""
         stages = {stage: percentiles(values) for stage, values in self._stages.items()}
-        own = {"held_s": round(self._held_s, 1), "rss_mb": resident_mb(), "stages_ms": stages}
+        own = {
+            "parts_per_s": self._rate(),
+            "held_s": round(self._held_s, 1),
+            "rss_mb": resident_mb(),
+            "stages_ms": stages,
+        }
         return {"time": rfc3339_now(), **self._counts, **own, **extra}
+
+    def _rate(self) -> float:
+        """Parts per second since the report before."""
+        now_s, parts = time.monotonic(), self._counts["parts"]
+        rate = (parts - self._reported_parts) / max(now_s - self._reported_s, 1e-3)
+        self._reported_s, self._reported_parts = now_s, parts
+        return round(rate, 2)
 
 
 def percentiles(values: deque[float]) -> dict[str, float]:

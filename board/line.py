@@ -17,11 +17,12 @@ from board.inspector import NS_PER_MS, Finding
 from board.models import Models
 from board.seams import Actuator, EndOfStream, FrameSource, ResultSink
 from board.sinks.capture import CaptureSink
-from board.sinks.mqtt import LineCondition, MqttSink
+from board.sinks.mqtt import MqttSink
 from board.watchdog import Watchdog
 from protocol.commands import Answer, Capture, Order, Pause, Resume, SetThreshold, SwitchModel
 from protocol.errors import SinkError
 from protocol.messages import Decision, Frame, Trigger, Verdict, rfc3339_now
+from protocol.reports import LineCondition
 
 READ_TIMEOUT_S = 0.2
 RETRY_SINK_S = 0.1

@@ -30,6 +30,7 @@ from protocol.broker import BrokerSettings, Connected, Will, close_broker, conne
 from protocol.commands import ORDERS, Answer
 from protocol.errors import InputError, SinkError
 from protocol.messages import Frame, Opinion, Verdict, encode_opinion, encode_verdict, rfc3339_now
+from protocol.reports import SWITCHED_OFF, LineCondition, LineState
 from protocol.streams import COMMAND, HEALTH, RESULT, SECOND_OPINION, STATE, VERDICT, Stream, topic
 from protocol.strict import require
 
@@ -42,7 +43,6 @@ MAX_UNREMOVED = 256
 REFUSAL_SHOWN_S = 10.0  # how long a refusal of the broker makes the state degraded
 MAX_COMMANDS = 16  # received and not yet taken
 _T = TypeVar("_T")
-LineCondition = Literal["running", "degraded", "stopped", "lost"]
 
 
 @dataclass(frozen=True)
@@ -61,16 +61,6 @@ class MqttSettings:
         require(0 <= self.commit_every_ms <= 10_000, "commit_every_ms", "must be 0..10000")
         require(0 <= self.sync_every_ms <= 600_000, "sync_every_ms", "must be 0..600000")
         require(1 <= self.replay_per_s <= 1_000_000, "replay_per_s", "must be 1..1000000")
-
-
-@dataclass(frozen=True)
-class LineState:
-    """Retained on the state topic; the broker itself publishes `lost` when the station vanishes."""
-
-    state: LineCondition
-    reason: str
-    model_id: str
-    time: str
 
 
 class MqttSink:
@@ -203,7 +193,7 @@ class MqttSink:
         self._thread.join(FLUSH_WITHIN_S)
         if self._attempt:
             self._attempt.join(FLUSH_WITHIN_S)
-        self.set_state("stopped", "switched off")
+        self.set_state("stopped", SWITCHED_OFF)
         if self._client:
             close_broker(self._client)
         self._outbox.close()

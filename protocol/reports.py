@@ -1,0 +1,49 @@
+"""What a line says of itself: its state, and its health."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+LineCondition = Literal["running", "degraded", "stopped", "lost"]
+SWITCHED_OFF = "switched off"  # reason of the last state of a station that was ended on purpose
+
+
+@dataclass(frozen=True)
+class LineState:
+    """Retained on the state topic; the broker itself publishes `lost` when the station vanishes."""
+
+    state: LineCondition
+    reason: str  # why it is not running, else empty
+    model_id: str
+    time: str  # RFC 3339, UTC
+
+
+@dataclass(frozen=True)
+class Percentiles:
+    """Over the latest parts, in milliseconds."""
+
+    p50: float
+    p99: float
+    max: float
+
+
+@dataclass(frozen=True)
+class HealthReport:
+    """Counters since the station's start; sources and sinks add counters of their own."""
+
+    time: str  # RFC 3339, UTC
+    parts: int = 0
+    ok: int = 0
+    reject: int = 0
+    unknown: int = 0
+    missed_deadlines: int = 0  # parts that were too late for the gate
+    parts_per_s: float = 0.0  # since the report before
+    held_s: float = 0.0  # how long the line stood still because a verdict could not be handed over
+    rss_mb: float = 0.0  # resident memory of the station's process
+    stages_ms: dict[str, Percentiles] = field(default_factory=dict)
+    unacknowledged: int = 0  # verdicts in the outbox
+    dropped_verdicts: int = 0  # out of a full outbox
+    refused_by_broker: int = 0
+    dropped_commands: int = 0
+    damaged_outbox: str = ""  # a damaged file that was replaced
