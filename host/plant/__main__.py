@@ -1,0 +1,151 @@
+"""The plant bridge: a site's lines in the words of the plant's systems.
+
+python -m host.plant --site plant --sparkplug Works1
+python -m host.plant --site plant --sparkplug Works1 --primary-host scada --commands
+python -m host.plant --site plant --home-assistant
+python -m host.plant --site plant --home-assistant --remove
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import queue
+import signal
+import sys
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from host.plant.edge_node import Names
+from host.plant.home_assistant import DEFAULT_PREFIX, HomeAssistant
+from host.plant.inbox import Arrival, Inbox
+from host.plant.orders import Orders
+from host.plant.primary_host import PrimaryHost
+from host.plant.removal import remove_discovered
+from host.plant.sparkplug import Sparkplug
+from protocol.broker import BrokerSettings
+from protocol.credentials import Credentials
+from protocol.errors import InputError, run_main
+from protocol.streams import HEALTH, RESULT, STATE, VERDICT, is_topic_level
+from protocol.strict import FieldError
+
+TURN_S = 0.05
+AT_ONCE = 500  # arrivals between two turns
+Dialect = Sparkplug | HomeAssistant
+
+
+def main() -> int:
+    options = parse_options()
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+    broker = broker_settings(options)
+    if options.remove:
+        count = remove_discovered(broker, options.site, options.home_assistant_prefix)
+        print(f"beltsight: {count} lines removed from Home Assistant", flush=True)
+        return 0
+    with contextlib.ExitStack() as opened:
+        inbox = open_inbox(options, broker)
+        opened.callback(inbox.close)
+        dialects = open_dialects(options, broker, inbox)
+        for dialect in dialects:
+            opened.callback(dialect.close)
+        print(f"beltsight: bridge of site {options.site} runs", flush=True)
+        run_bridge(inbox, dialects, stop.is_set)
+    return 0
+
+
+def run_bridge(inbox: Inbox, dialects: Sequence[Dialect], stopping: Callable[[], bool]) -> None:
+    has_sparkplug = any(isinstance(dialect, Sparkplug) for dialect in dialects)
+    while not stopping():
+        for arrival in take_arrivals(inbox):
+            for dialect in dialects:
+                dialect.take(arrival)
+            if arrival.leaf != VERDICT.name or not has_sparkplug:
+                inbox.acknowledge(arrival)
+        for dialect in dialects:
+            dialect.turn()
+
+
+def take_arrivals(inbox: Inbox) -> list[Arrival]:
+    """What came, after `TURN_S` at the latest."""
+    arrivals: list[Arrival] = []
+    with contextlib.suppress(queue.Empty):
+        arrivals.append(inbox.arrivals.get(timeout=TURN_S))
+        while len(arrivals) < AT_ONCE:
+            arrivals.append(inbox.arrivals.get_nowait())
+    return arrivals
+
+
+def parse_options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m host.plant", description="Speak to the plant's systems for a site's lines, over MQTT."
+    )
+    add = parser.add_argument
+    add("--site", required=True, help="whose lines: beltsight/SITE/…")
+    add("--broker", default="127.0.0.1:1883", help="HOST:PORT (default: %(default)s)")
+    add("--ca-file", type=Path, help="speak TLS: who vouches for the broker (PEM)")
+    add("--certificate-file", type=Path, help="our own certificate, where the broker asks for one")
+    add("--key-file", type=Path, help="its key, of mode 0600")
+    add("--user", default="", help="our name at the broker")
+    add("--password-file", type=Path, help="the password on its first line, of mode 0600")
+    add("--sparkplug", metavar="GROUP", help="be a Sparkplug B 3.0 edge node of this group, each line a device")
+    add("--node", help="its edge node id (default: beltsight-SITE); no other node of the group may have it")
+    add("--primary-host", default="", metavar="ID", help="say nothing while this host application is offline")
+    add("--home-assistant", action="store_true", help="announce the lines to Home Assistant")
+    add("--home-assistant-prefix", default=DEFAULT_PREFIX, help="its discovery prefix (default: %(default)s)")
+    add("--remove", action="store_true", help="with --home-assistant: take the site's lines away again, and end")
+    add("--commands", action="store_true", help="pass on the plant's pause, resume and threshold to the lines")
+    options = parser.parse_args()
+    if not is_topic_level(options.site):
+        parser.error("--site must be the name in the lines' configuration")
+    if not options.sparkplug and not options.home_assistant:
+        parser.error("give --sparkplug GROUP, --home-assistant, or both")
+    if options.remove and not options.home_assistant:
+        parser.error("--remove goes with --home-assistant")
+    return options
+
+
+def broker_settings(options: argparse.Namespace) -> BrokerSettings:
+    """Raises: InputError."""
+    host, _, port = options.broker.rpartition(":")
+    if not host or not port.isdigit():
+        raise InputError(f"{options.broker!r:.80} is no HOST:PORT: use the form 127.0.0.1:1883")
+    try:
+        credentials = Credentials(
+            options.ca_file, options.certificate_file, options.key_file, options.user, options.password_file
+        )
+        return BrokerSettings(host, int(port), credentials=credentials)
+    except FieldError as error:
+        raise InputError(f"--{str(error).replace('_', '-')}") from None
+
+
+def open_inbox(options: argparse.Namespace, broker: BrokerSettings) -> Inbox:
+    """The broker keeps verdicts for us when we hand them on. Raises: InputError."""
+    streams = [STATE]
+    if options.sparkplug:
+        streams += [HEALTH, VERDICT]
+        streams += [RESULT] if options.commands else []
+    client_id = f"beltsight-{options.site}-plant"
+    return Inbox(broker, client_id, options.site, streams, is_kept=bool(options.sparkplug))
+
+
+def open_dialects(options: argparse.Namespace, broker: BrokerSettings, inbox: Inbox) -> list[Dialect]:
+    """Raises: InputError."""
+    dialects: list[Dialect] = []
+    if options.sparkplug:
+        try:
+            names = Names(options.sparkplug, options.node or f"beltsight-{options.site}")
+        except FieldError as error:
+            raise InputError(f"--sparkplug and --node: {error}") from None
+        orders = Orders(options.site) if options.commands else None
+        dialects.append(Sparkplug(names, broker, inbox, host=PrimaryHost(options.primary_host), orders=orders))
+    if options.home_assistant:
+        prefix = options.home_assistant_prefix
+        dialects.append(HomeAssistant(inbox, options.site, prefix, has_commands=options.commands))
+    return dialects
+
+
+if __name__ == "__main__":
+    sys.exit(run_main(main))
