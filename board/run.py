@@ -18,12 +18,14 @@ import cv2
 
 from board.config import LineConfig, load_config
 from board.engines.chain import EngineChain, connect_remote, open_engine
-from board.engines.settings import EngineSettings
+from board.engines.fpga import Logic
+from board.engines.fpga_pynq import find_logic
+from board.engines.settings import EngineName, EngineSettings
 from board.gate import open_gate
 from board.inspector import Inspector
 from board.line import Line
 from board.models import Models, recall_model
-from board.seams import FrameSource, LastPart, ResultSink
+from board.seams import Engine, FrameSource, LastPart, ResultSink
 from board.second_opinion import SecondOpinion, SecondOpinionSettings
 from board.sinks.capture import CaptureSink
 from board.sinks.mqtt import MqttSink
@@ -111,6 +113,7 @@ def load_model(config: LineConfig, trusted: TrustedKeys | None) -> tuple[LineCon
 def open_models(config: LineConfig, package: Package, trusted: TrustedKeys | None) -> Models:
     """The model at work, and the way to others. Raises: EngineError if no engine runs it."""
     frame_px = package.manifest.preprocess.frame_px
+    logic = find_logic(config.engines.fpga)
 
     def open_other(model_id: str) -> Inspector:
         other = load_package(config.models_dir / model_id, trusted)
@@ -118,20 +121,22 @@ def open_models(config: LineConfig, package: Package, trusted: TrustedKeys | Non
             raise InputError(
                 f"{model_id} takes frames of {other.manifest.preprocess.frame_px}, this line's are {frame_px}"
             )
-        return open_inspector(other, config.engines)
+        return open_inspector(other, config.engines, logic)
 
-    return Models(open_inspector(package, config.engines), config.threshold, config.model_change, open_other)
+    return Models(open_inspector(package, config.engines, logic), config.threshold, config.model_change, open_other)
 
 
-def open_inspector(package: Package, settings: EngineSettings) -> Inspector:
+def open_inspector(package: Package, settings: EngineSettings, logic: Logic) -> Inspector:
     """Raises: EngineError if no engine passes its self-test; InputError for a server's keys or endpoint."""
     with contextlib.ExitStack() as opened:
         remote = connect_remote(package, settings)
         if remote:
             opened.callback(remote.close)
-        engines = EngineChain(
-            settings, package.load_golden(), lambda name: open_engine(name, package, settings, remote)
-        )
+
+        def open_one(name: EngineName) -> Engine:
+            return open_engine(name, package, settings, remote=remote, logic=logic)
+
+        engines = EngineChain(settings, package.load_golden(), open_one)
         opened.pop_all()
     return Inspector(package.manifest, engines, remote)
 

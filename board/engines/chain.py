@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from board.engines.fpga import load_program
-from board.engines.fpga_pynq import open_fpga
+from board.engines.fpga import Logic, load_program
+from board.engines.fpga_pynq import find_logic, open_fpga
 from board.engines.fpga_sim import open_fpga_sim
 from board.engines.remote import START_WITHIN_S, RemoteServer
 from board.engines.settings import EngineName, EngineSettings
@@ -132,9 +132,14 @@ class EngineChain:
 
 
 def open_engine(
-    name: EngineName, package: Package, settings: EngineSettings, remote: RemoteServer | None = None
+    name: EngineName,
+    package: Package,
+    settings: EngineSettings,
+    *,
+    remote: RemoteServer | None = None,
+    logic: Logic | None = None,
 ) -> Engine:
-    """Raises: EngineError, ManifestError or ProgramError."""
+    """`logic` is shared by all models of this board. Raises: EngineError, ManifestError or ProgramError."""
     if name == "arm":
         return open_arm(package, settings)
     if name == "remote":
@@ -142,7 +147,9 @@ def open_engine(
             raise EngineError("no connection to a server was opened")
         return remote.open_engine()
     program = load_program(package)
-    return open_fpga(program, settings.fpga) if name == "fpga" else open_fpga_sim(program, settings.fpga_sim)
+    if name == "fpga":
+        return open_fpga(program, settings.fpga, logic or find_logic(settings.fpga))
+    return open_fpga_sim(program, settings.fpga_sim)
 
 
 def connect_remote(package: Package, settings: EngineSettings) -> RemoteServer | None:

@@ -7,7 +7,9 @@ memory comes from (`fpga_pynq.py`, `fpga_sim.py`).
 from __future__ import annotations
 
 import contextlib
+import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -28,7 +30,7 @@ from board.overlay.registers import (
     STATUS_DONE,
     STATUS_ERROR,
 )
-from protocol.errors import BeltsightError, EngineError
+from protocol.errors import EngineError
 from protocol.manifest import Package
 
 WATCHDOG_CYCLES = 1_000_000  # without any progress: 10 ms at 100 MHz, far more than a busy memory ever takes
@@ -54,6 +56,8 @@ class Fabric(Protocol):
 
     def allocate(self, size_bytes: int) -> Buffer: ...
 
+    def free(self, buffer: Buffer) -> None: ...
+
     def flush(self, buffer: Buffer) -> None:
         """Make visible to the overlay what the processor has written."""
 
@@ -67,7 +71,36 @@ class Fabric(Protocol):
         """Put the overlay in afresh: whatever it was doing ends."""
 
     def close(self) -> None:
-        """Give the buffers back."""
+        """All buffers have been given back."""
+
+
+class Logic:
+    """The one overlay, on which the engines of several models take turns frame by frame.
+
+    It is loaded for the first engine, and let go with the last.
+    """
+
+    def __init__(self, open_fabric: Callable[[], Fabric]) -> None:
+        self.lock = threading.RLock()  # held while registers are used
+        self.armed: FpgaEngine | None = None  # whose program and memory the registers name
+        self._open = open_fabric
+        self._fabric: Fabric | None = None
+        self._engines = 0
+
+    def join(self) -> Fabric:
+        """Raises: EngineError."""
+        with self.lock:
+            if self._fabric is None:
+                self._fabric = self._open()
+            self._engines += 1
+            return self._fabric
+
+    def leave(self) -> None:
+        with self.lock:
+            self._engines -= 1
+            if self._engines == 0 and self._fabric:
+                self._fabric.close()
+                self._fabric = self.armed = None
 
 
 def load_program(package: Package) -> Program:
@@ -75,26 +108,29 @@ def load_program(package: Package) -> Program:
     return decode_file(package.path(PROGRAM_BIN).read_bytes())
 
 
-def open_on(fabric: Fabric, name: str, program: Program, deadline_s: float) -> FpgaEngine:
-    """Takes the fabric over, and closes it if there is no engine. Raises: EngineError."""
-    try:
-        return FpgaEngine(fabric, name, program, deadline_s)
-    except BeltsightError:
-        fabric.close()
-        raise
-
-
 class FpgaEngine:
-    def __init__(self, fabric: Fabric, name: str, program: Program, deadline_s: float) -> None:
+    def __init__(self, logic: Logic, name: str, program: Program, deadline_s: float) -> None:
+        """Raises: EngineError, and then holds nothing."""
         self.name = name
-        self._fabric, self._program, self._deadline_s = fabric, program, deadline_s
-        _check_version(fabric)
-        sizes = dict(zip(Segment, program.segment_bytes(), strict=True))
-        # subtle: a buffer of no bytes cannot be had; an unused segment has size 0 and no buffer
-        self._buffers = {segment: fabric.allocate(size) for segment, size in sizes.items() if size}
-        self._buffers[Segment.MODEL].content[:] = np.frombuffer(program.model, np.uint8)
+        self._logic, self._program, self._deadline_s = logic, program, deadline_s
+        self._buffers: dict[Segment, Buffer] = {}
+        self._fabric = logic.join()
+        try:
+            with logic.lock:
+                self._load()
+        except EngineError:
+            self.close()
+            raise
+
+    def _load(self) -> None:
+        _check_version(self._fabric)
+        sizes = dict(zip(Segment, self._program.segment_bytes(), strict=True))
+        for segment, size in sizes.items():
+            if size:  # subtle: a buffer of no bytes cannot be had; an unused segment has size 0 and no buffer
+                self._buffers[segment] = self._fabric.allocate(size)
+        self._buffers[Segment.MODEL].content[:] = np.frombuffer(self._program.model, np.uint8)
         for buffer in self._buffers.values():
-            fabric.flush(buffer)  # also of what is only written by the overlay: no old line may be written back over it
+            self._fabric.flush(buffer)  # also of what only the overlay writes: no old line may be written back over it
         self._arm()
 
     def infer(self, image: NDArray[np.uint8]) -> NDArray[np.int8]:
@@ -105,7 +141,10 @@ class FpgaEngine:
         picture = self._buffers[Segment.INPUT]
         picture.content[:] = np.frombuffer(pack_image(image), np.uint8)
         self._fabric.flush(picture)
-        self._run()
+        with self._logic.lock:
+            if self._logic.armed is not self:
+                self._arm()
+            self._run()
         output = self._buffers[Segment.OUTPUT]
         self._fabric.invalidate(output)
         anomaly: NDArray[np.int8] = unpack_output(self._program, output.content.tobytes())[0]
@@ -116,14 +155,19 @@ class FpgaEngine:
         return {name: self._fabric.read(name) for name in COUNTERS}
 
     def close(self) -> None:
-        with contextlib.suppress(EngineError):  # when not even that helps, nothing does
-            if not self._stop():
-                self._fabric.reload()  # memory that the overlay may still write must not become somebody else's
-        self._buffers.clear()
-        self._fabric.close()
+        with self._logic.lock:
+            if self._logic.armed is self:
+                self._logic.armed = None
+                with contextlib.suppress(EngineError):  # when not even that helps, nothing does
+                    if not self._stop():
+                        self._fabric.reload()  # memory that the overlay may still write must not become somebody else's
+            for buffer in self._buffers.values():
+                self._fabric.free(buffer)
+            self._buffers.clear()
+            self._logic.leave()
 
     def _arm(self) -> None:
-        """Tell the registers where everything lies; a reset or a new overlay has forgotten it."""
+        """Tell the registers where everything lies; a reset, a new overlay or another model has changed it."""
         for segment in Segment:
             buffer = self._buffers.get(segment)
             self._fabric.write(f"SEGMENT{segment}", buffer.address if buffer else 0)
@@ -132,6 +176,7 @@ class FpgaEngine:
         self._fabric.write("INSTRUCTIONS", self._program.instruction_count)
         self._fabric.write("WATCHDOG", WATCHDOG_CYCLES)
         self._acknowledge()
+        self._logic.armed = self
 
     def _run(self) -> None:
         """One frame from start to end. Raises: EngineError, and then the overlay is ready for the next one."""
@@ -146,6 +191,7 @@ class FpgaEngine:
             trouble = (
                 f"no result within {self._deadline_s:g} s: see whether the memory or the clock of the logic stands"
             )
+        self._logic.armed = None
         if not self._stop():
             self._fabric.reload()
         self._arm()

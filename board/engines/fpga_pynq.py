@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from board.engines.fpga import Buffer, FpgaEngine, open_on
+from board.engines.fpga import Buffer, FpgaEngine, Logic
 from board.overlay.program import Program
 from board.overlay.registers import OFFSETS
 from protocol.errors import EngineError
@@ -39,9 +39,14 @@ class FpgaSettings:
         require(self.address >= 0 and self.address % REGISTER_BYTES == 0, "address", "must be a multiple of 4096")
 
 
-def open_fpga(program: Program, settings: FpgaSettings) -> FpgaEngine:
+def find_logic(settings: FpgaSettings) -> Logic:
+    """Of this board; the overlay is loaded when the first engine is opened on it."""
+    return Logic(lambda: PynqFabric(settings))
+
+
+def open_fpga(program: Program, settings: FpgaSettings, logic: Logic) -> FpgaEngine:
     """Raises: EngineError."""
-    return open_on(PynqFabric(settings), "fpga", program, settings.deadline_s)
+    return FpgaEngine(logic, "fpga", program, settings.deadline_s)
 
 
 class PynqFabric:
@@ -55,7 +60,6 @@ class PynqFabric:
         if not settings.bitstream.is_file():
             raise EngineError(f"no overlay at {settings.bitstream}: make it with scripts/build_overlay")
         self._pynq = pynq
-        self._buffers: list[Buffer] = []
         self._interrupt: int | None = None
         with _translated(f"cannot load {settings.bitstream}", "run as root on the board"):
             self._bitstream, address = _load(pynq, settings)
@@ -72,9 +76,11 @@ class PynqFabric:
     def allocate(self, size_bytes: int) -> Buffer:
         with _translated(f"cannot allocate {size_bytes} contiguous bytes", "stop what else uses the logic"):
             content = self._pynq.allocate((size_bytes,), "u1")
-            buffer = Buffer(content, int(content.device_address))
-        self._buffers.append(buffer)
-        return buffer
+            return Buffer(content, int(content.device_address))
+
+    def free(self, buffer: Buffer) -> None:
+        vendor: Any = buffer.content
+        vendor.freebuffer()
 
     def flush(self, buffer: Buffer) -> None:
         with _translated("cannot flush a buffer", "restart the board"):
@@ -100,10 +106,6 @@ class PynqFabric:
             self._bitstream.download()
 
     def close(self) -> None:
-        for buffer in self._buffers:
-            vendor: Any = buffer.content
-            vendor.freebuffer()
-        self._buffers.clear()
         if self._interrupt is not None:
             os.close(self._interrupt)
             self._interrupt = None

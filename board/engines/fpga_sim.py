@@ -8,7 +8,7 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from board.engines.fpga import Buffer, FpgaEngine, open_on
+from board.engines.fpga import Buffer, FpgaEngine, Logic
 from board.overlay.errors import OverlayError
 from board.overlay.program import Program
 from board.overlay.simulation.simulator import BASE, Simulator, build_library
@@ -32,7 +32,7 @@ class FpgaSimSettings:
 
 def open_fpga_sim(program: Program, settings: FpgaSimSettings) -> FpgaEngine:
     """Compiles the simulation when the design is new, which takes minutes. Raises: EngineError."""
-    return open_on(SimulatedFabric(find_library()), "fpga-sim", program, settings.deadline_s)
+    return FpgaEngine(Logic(lambda: SimulatedFabric(find_library())), "fpga-sim", program, settings.deadline_s)
 
 
 class SimulatedFabric:
@@ -56,6 +56,9 @@ class SimulatedFabric:
                 f"the model needs more than the {MEMORY_BYTES} bytes of simulated memory: use a smaller one"
             )
         return Buffer(self._simulator.memory[start : start + size_bytes], BASE + start)
+
+    def free(self, buffer: Buffer) -> None:
+        """With the simulator."""
 
     def flush(self, buffer: Buffer) -> None:
         """Simulated memory has no cache."""

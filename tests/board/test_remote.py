@@ -226,7 +226,7 @@ def test_the_line_leaves_a_lost_server_and_returns_to_it(tmp_path: Path, trivial
         settings = replace(settings, remote=RemoteSettings(server.endpoint, deadline_ms=DEADLINE_S * 1e3))
         remote = connect_remote(trivial_package, settings)
         assert remote is not None
-        chain = EngineChain(settings, golden, lambda name: open_engine(name, trivial_package, settings, remote))
+        chain = EngineChain(settings, golden, lambda name: open_engine(name, trivial_package, settings, remote=remote))
 
         def speaker() -> str:
             anomaly, name = chain.infer(golden.images[0])

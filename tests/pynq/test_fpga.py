@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import threading
 import tty
 from collections.abc import Iterator
 from dataclasses import replace
@@ -18,7 +19,8 @@ import pytest
 from numpy.typing import NDArray
 
 from board.engines.fpga import FpgaEngine, load_program
-from board.engines.fpga_pynq import UNMASK, FpgaSettings, open_fpga
+from board.engines.fpga_pynq import UNMASK, FpgaSettings, find_logic
+from board.engines.fpga_pynq import open_fpga as open_on
 from board.engines.fpga_sim import find_library
 from board.overlay import isa
 from board.overlay.program import Program
@@ -88,6 +90,11 @@ def settings(tmp_path: Path) -> FpgaSettings:
     return FpgaSettings(bitstream, deadline_s=DEADLINE_S)
 
 
+def open_fpga(program: Program, settings: FpgaSettings) -> FpgaEngine:
+    """The only engine of its logic."""
+    return open_on(program, settings, find_logic(settings))
+
+
 def check(engine: FpgaEngine, seeds: range, net: IntegerNet = NET) -> None:
     for seed in seeds:
         assert np.array_equal(engine.infer(picture(seed, net)), truth(picture(seed, net), net))
@@ -142,6 +149,61 @@ def test_models_one_after_the_other(settings: FpgaSettings) -> None:
         engine = open_fpga(program, settings)
         check(engine, range(3), net)
         engine.close()
+
+
+def test_two_models_take_turns_on_one_overlay(device: SimulatedDevice, settings: FpgaSettings) -> None:
+    """As while a model is changed: one judges, the other is tested, and either may be the one that goes."""
+    logic = find_logic(settings)
+    first = open_on(PROGRAM, settings, logic)
+    downloads = device.downloads
+    second = open_on(OTHER_PROGRAM, settings, logic)
+    for turn in range(3):
+        check(first, range(turn, turn + 1))
+        check(second, range(turn, turn + 2), OTHER_NET)
+    first.close()
+    check(second, range(2), OTHER_NET)
+    first = open_on(PROGRAM, settings, logic)
+    second.close()
+    check(first, range(2))
+    assert device.downloads == downloads, "the overlay is never loaded again under a model"
+    first.close()
+    assert not device.buffers
+
+
+def test_two_models_at_the_same_time_never_mix(settings: FpgaSettings, device: SimulatedDevice) -> None:
+    logic = find_logic(settings)
+    engines = ((open_on(PROGRAM, settings, logic), NET), (open_on(OTHER_PROGRAM, settings, logic), OTHER_NET))
+    wrong: list[int] = []
+
+    def judge(engine: FpgaEngine, net: IntegerNet) -> None:
+        wrong.extend(
+            seed
+            for seed in range(12)
+            if not np.array_equal(engine.infer(picture(seed, net)), truth(picture(seed, net), net))
+        )
+
+    threads = [threading.Thread(target=judge, args=pair) for pair in engines]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(DEADLINE_S)
+    assert wrong == []
+    for engine, _ in engines:
+        engine.close()
+    assert not device.buffers
+
+
+def test_after_a_fault_of_one_model_the_other_is_right(device: SimulatedDevice, settings: FpgaSettings) -> None:
+    logic = find_logic(settings)
+    first, second = open_on(PROGRAM, replace(settings, deadline_s=0.3), logic), open_on(OTHER_PROGRAM, settings, logic)
+    first.infer(picture(0))
+    device.simulator.set_trouble(frozen=True)
+    with pytest.raises(EngineError, match="no result within"):
+        first.infer(picture(1))
+    check(second, range(2), OTHER_NET)
+    first.close()
+    check(second, range(2), OTHER_NET)
+    second.close()
 
 
 @pytest.fixture
