@@ -1,0 +1,206 @@
+"""What the rows say, as tables of text."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from host.bench.limits import RULES
+from host.bench.published import find_published
+from host.bench.rows import Row
+
+CLASS_MARK = ":"  # in the name of a problem that a class of a labelled set makes
+
+
+@dataclass(frozen=True)
+class Table:
+    title: str
+    columns: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    remark: str = ""
+
+
+FIGURES = {
+    "image_auroc": "image AUROC",
+    "image_aupr": "image AUPR",
+    "image_best_f1": "best F1",
+    "labelled_30_f1": "F1, 30 % labels",
+    "labelled_30_trivial_f1": "trivial F1 there",
+    "trivial_f1": "trivial F1",
+    "image_best_accuracy": "best accuracy",
+    "trivial_accuracy": "trivial accuracy",
+    "pixel_auroc": "pixel AUROC",
+    "pixel_aupr": "pixel AUPR",
+    "aupro": "AUPRO",
+    "pixel_best_dice": "best Dice",
+    "pixel_best_iou": "best IoU",
+    "trivial_dice": "trivial Dice",
+}
+AT_LEVEL = {
+    "image_f1": "F1",
+    "image_precision": "precision",
+    "image_recall": "recall",
+    "image_accuracy": "accuracy",
+    "false_reject_rate": "good rejected",
+    "pixel_dice": "Dice",
+    "pixel_iou": "IoU",
+}
+SOURCE = ("input px", "seed", "data", "commit")
+
+
+def list_tables(rows: Sequence[Row]) -> list[Table]:
+    """`rows` in the order in which they are shown."""
+    measured, skipped = [row for row in rows if not row.skipped], [row for row in rows if row.skipped]
+    plain = [row for row in measured if not row.variant]
+    tables = []
+    for problem in dict.fromkeys(row.problem for row in plain):
+        here = [row for row in plain if row.problem == problem]
+        tables += [_figures(problem, here), _thresholds(problem, here), _costs(problem, here)]
+    tables += _classes(plain)
+    tables += _contamination(plain)
+    tables += _ablations(measured)
+    if skipped:
+        reasons = dict.fromkeys((row.detector, row.problem, row.skipped) for row in skipped)
+        tables.append(Table("Not run", ("detector", "problem", "why"), list(reasons)))
+    return tables
+
+
+def _figures(problem: str, rows: Sequence[Row]) -> Table:
+    keys = [key for key in FIGURES if any(key in row.figures for row in rows)]
+    published = any(find_published(row.detector, problem) for row in rows)
+    columns = ["detector", *(["published", "of what"] if published else []), *(FIGURES[key] for key in keys), *SOURCE]
+    lines = []
+    for row in rows:
+        found = find_published(row.detector, problem)
+        said = [_number(found.value), f"{found.figure}: {found.source}; {found.protocol}"] if found else ["", ""]
+        values = [_number(row.figures.get(key)) for key in keys]
+        lines.append([row.detector, *(said if published else []), *values, *_source(row)])
+    counts = rows[0].figures
+    remark = f"{counts['test_good']:.0f} good and {counts['test_defective']:.0f} defective test pictures."
+    return Table(problem, columns, lines, remark + _remark_taught(rows))
+
+
+def _remark_taught(rows: Sequence[Row]) -> str:
+    """Detectors that learn from labels are measured on fewer pictures."""
+    most = max(row.figures["test_defective"] for row in rows)
+    taught = [row.detector for row in rows if row.figures["test_defective"] < most]
+    if not taught:
+        return ""
+    return f" Taught by 30 % of the labelled pictures, measured on the others: {', '.join(dict.fromkeys(taught))}."
+
+
+def _thresholds(problem: str, rows: Sequence[Row]) -> Table:
+    lines = [_at_level(row, rule) for row in rows for rule in RULES if f"{rule}:image_f1" in row.figures]
+    columns = ("detector", "threshold", *AT_LEVEL.values(), "trivial F1", "trivial Dice", *SOURCE)
+    remark = "Of pictures by their scores, of pixels by the maps' values; max-area looks at regions in both."
+    return Table(f"{problem}: at four thresholds", columns, lines, remark)
+
+
+def _at_level(row: Row, rule: str) -> list[str]:
+    keys = [*(f"{rule}:{key}" for key in AT_LEVEL), "trivial_f1", "trivial_dice"]
+    return [row.detector, rule, *(_number(row.figures.get(key)) for key in keys), *_source(row)]
+
+
+def _costs(problem: str, rows: Sequence[Row]) -> Table:
+    columns = ("detector", "fit s", "ms a picture", "peak MB", "M MACs", "parameters", "stored MB", "ONNX", *SOURCE)
+    lines = [
+        [
+            row.detector,
+            _number(row.cost.get("fit_s"), 1),
+            _number(row.cost.get("time_ms"), 2),
+            _number(row.cost.get("peak_bytes"), 1, 1e-6),
+            _number(row.cost.get("macs"), 1, 1e-6),
+            _number(row.cost.get("parameters"), 0),
+            _number(row.cost.get("stored_bytes"), 2, 1e-6),
+            row.export,
+            *_source(row),
+        ]
+        for row in rows
+    ]
+    remark = "MACs are those of torch; what scikit-learn and gradient-boosted trees count is not among them."
+    return Table(f"{problem}: cost", columns, lines, remark)
+
+
+def _classes(rows: Sequence[Row]) -> list[Table]:
+    """AUROC and accuracy of each class of a labelled set, mean over seeds, and the mean over the classes."""
+    tables = []
+    for family in _families(rows, lambda row: CLASS_MARK in row.problem and "+" not in row.problem):
+        here = [row for row in rows if _family(row.problem) == family and "+" not in row.problem]
+        for key, title in (("image_auroc", "image AUROC"), ("image_best_accuracy", "best accuracy")):
+            tables.append(_by_class(family, here, key, title))
+    return tables
+
+
+def _by_class(family: str, rows: Sequence[Row], key: str, title: str) -> Table:
+    problems = sorted({row.problem for row in rows})
+    short = [problem.partition(CLASS_MARK)[2] for problem in problems]
+    lines = []
+    for detector in dict.fromkeys(row.detector for row in rows):
+        means = [_mean(rows, detector, problem, key) for problem in problems]
+        known = [value for value in means if value is not None]
+        whole = float(np.mean(known)) if len(known) == len(problems) else None
+        found = find_published(detector, f"{family.partition(CLASS_MARK)[0]}:mean") if "not-" not in family else None
+        said = f"{found.value:.3f} ({found.source})" if found and key == found.figure else ""
+        lines.append([detector, *map(_number, means), _number(whole), said])
+    columns = ("detector", *short, "mean", "published")
+    return Table(f"{family}: {title} by class", columns, lines, "Means over the seeds; rows above say seed and commit.")
+
+
+def _contamination(rows: Sequence[Row]) -> list[Table]:
+    tables = []
+    for family in _families(rows, lambda row: "+" in row.problem):
+        here = [row for row in rows if _family(row.problem) == family]
+        shares = sorted({_share(row.problem) for row in here})
+        lines = []
+        for detector in dict.fromkeys(row.detector for row in here):
+            means = (_mean_at(here, detector, share) for share in shares)
+            lines.append([detector, *map(_number, means)])
+        columns = ("detector", *(f"{share} %" for share in shares))
+        remark = "Mean over classes and seeds; share of the training set that is anomalous."
+        tables.append(Table(f"{family}: image AUROC by contamination", columns, lines, remark))
+    return tables
+
+
+def _mean_at(rows: Sequence[Row], detector: str, share: int) -> float | None:
+    found = [row for row in rows if (row.detector, _share(row.problem)) == (detector, share)]
+    return float(np.mean([row.figures["image_auroc"] for row in found])) if found else None
+
+
+def _ablations(rows: Sequence[Row]) -> list[Table]:
+    lines = []
+    for row in (row for row in rows if row.variant):
+        base = _mean([one for one in rows if not one.variant and one.seed == row.seed], row.detector, row.problem)
+        value = row.figures["image_auroc"]
+        change = "" if base is None else f"{value - base:+.4f}"
+        lines.append([row.detector, row.problem, row.variant, _number(value), change, *_source(row)])
+    columns = ("detector", "problem", "changed", "image AUROC", "difference", *SOURCE)
+    return [Table("Ablations", columns, lines)] if lines else []
+
+
+def _families(rows: Iterable[Row], is_one: Callable[[Row], bool]) -> list[str]:
+    return sorted({_family(row.problem) for row in rows if is_one(row)})
+
+
+def _family(problem: str) -> str:
+    """ "mnist:3+10%" is of "mnist", "mnist:not-3" of "mnist:not-": which part the class has."""
+    name, mark, rest = problem.partition(CLASS_MARK)
+    return name + (f"{mark}not-" if rest.startswith("not-") else "")
+
+
+def _share(problem: str) -> int:
+    return int(problem.partition("+")[2].removesuffix("%") or 0)
+
+
+def _mean(rows: Sequence[Row], detector: str, problem: str, key: str = "image_auroc") -> float | None:
+    values = [row.figures[key] for row in rows if (row.detector, row.problem) == (detector, problem)]
+    return float(np.mean(values)) if values else None
+
+
+def _source(row: Row) -> tuple[str, str, str, str]:
+    return str(row.input_px), str(row.seed), row.data, row.commit[:10] + ("-dirty" if "dirty" in row.commit else "")
+
+
+def _number(value: float | None, digits: int = 4, unit: float = 1.0) -> str:
+    return "" if value is None else f"{value * unit:.{digits}f}"
