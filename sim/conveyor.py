@@ -33,7 +33,16 @@ from sim.gallery import Gallery
 from sim.options import parse_options
 from sim.scene import CARD_MM
 from sim.score import Summary, summarize
-from sim.station import LOOPBACK, ROOT, StationSettings, free_port, start_board, start_broker
+from sim.station import (
+    LOOPBACK,
+    ROOT,
+    StationSettings,
+    free_port,
+    has_dashboard,
+    start_board,
+    start_broker,
+    start_dashboard,
+)
 from sim.traffic import Traffic, plan_traffic
 from sim.verdicts import Verdicts
 from sim.view import Scenery, View, print_summary
@@ -95,6 +104,8 @@ def run_line(options: argparse.Namespace, console: Console, stop: threading.Even
         began_s = time.monotonic()
         feed.start(traffic.exposures, traffic.frames)
         hint = f"verdicts: mosquitto_sub -h {station.broker.host} -p {station.broker.port} -t 'beltsight/#'"
+        if station.page:
+            hint += f"\npage: {station.page}"
         with View(console, Scenery(title(options, manifest), hint, traffic.parts)) as view:
             quiet_s = SIMULATED_QUIET_S if is_simulated else QUIET_S
             watch(traffic, feed, verdicts, view, check, quiet_s=quiet_s)
@@ -120,6 +131,7 @@ class Station:
     belt: str  # endpoint of the board's source
     tap: str
     check: Callable[[], None]  # raises what is wrong when a process of the station has stopped
+    page: str = ""  # address of the operator's page, where there is one
 
 
 def connect(options: argparse.Namespace) -> Station:
@@ -147,6 +159,11 @@ def start_station(options: argparse.Namespace, manifest: Manifest, started: cont
     )
     broker = started.enter_context(start_broker(folder, settings.mqtt_port))
     board = started.enter_context(start_board(settings))
+    page = ""
+    if options.dashboard and has_dashboard():
+        port = options.dashboard_port or free_port()
+        started.enter_context(start_dashboard(settings, port))
+        page = f"http://{LOOPBACK}:{port}/"
 
     def check() -> None:
         broker.check()
@@ -154,7 +171,7 @@ def start_station(options: argparse.Namespace, manifest: Manifest, started: cont
 
     address = f"tcp://{LOOPBACK}"
     mqtt = BrokerSettings(LOOPBACK, settings.mqtt_port)
-    return Station(mqtt, f"{address}:{settings.belt_port}", f"{address}:{settings.tap_port}", check)
+    return Station(mqtt, f"{address}:{settings.belt_port}", f"{address}:{settings.tap_port}", check, page)
 
 
 def watch(

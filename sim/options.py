@@ -24,7 +24,7 @@ def parse_options() -> argparse.Namespace:
         default="rendered",
         help="'rendered' (default), or a folder of real pictures (MVTec layout, or fresh/rotten)",
     )
-    add("--model", help="id of the model package (default: PRODUCT-128)")
+    add("--model", help="id of the model package (default: the one for the product)")
     add("--models", type=Path, default=ROOT / "models", help="folder of model packages (default: models)")
     add("--parts", type=int, default=60, help="how many parts go by (default: %(default)s)")
     add("--rate", type=float, default=5.0, help="parts a second (default: %(default)s)")
@@ -33,6 +33,9 @@ def parse_options() -> argparse.Namespace:
     add("--seed", type=int, default=1, help="the same seed brings the same parts (default: %(default)s)")
     effects = "the camera's doing: motion blur, noise, exposure, jitter (default: for rendered parts only)"
     add("--effects", action=argparse.BooleanOptionalAction, help=effects)
+    add("--lamp-dims", type=float, default=0.0, metavar="SHARE", help="of its light that the lamp loses in 1000 parts")
+    add("--lens-slips", type=float, default=0.0, metavar="PX", help="of blur that the lens gains in 1000 parts")
+    add("--ages-from", type=int, default=0, metavar="PART", help="part with which both begin (default: the first)")
     add("--free-running", action="store_true", help="a scrolling view, no light barrier; the board finds the parts")
     add(
         "--fps",
@@ -75,6 +78,8 @@ def parse_options() -> argparse.Namespace:
         help="where that board shows its parts (default: %(default)s)",
     )
     add("--mqtt-port", type=int, default=0, help="port of the broker that is started (default: any free one)")
+    add("--dashboard", action=argparse.BooleanOptionalAction, default=True, help="the operator's page beside the line")
+    add("--dashboard-port", type=int, default=0, help="its port (default: any free one)")
     add("--record", action="store_true", help="have the board record every frame and verdict in the run's folder")
     add("--verdicts", type=Path, metavar="FILE.jsonl", help="write every verdict there, one JSON line each")
     add("--report", type=Path, metavar="FILE.json", help="write the summary there")
@@ -95,13 +100,30 @@ def check_options(options: argparse.Namespace) -> None:
         raise InputError(f"--distinct is {options.distinct}: give 1 or more")
     if options.free_running and options.distinct:
         raise InputError("--distinct repeats single frames: leave it out with --free-running")
+    check_ageing(options)
     for name, path in (("--report", options.report), ("--verdicts", options.verdicts), ("--picture", options.picture)):
         if path and not path.resolve().parent.is_dir():
             raise InputError(f"{name}: there is no folder {path.parent}: make it first")
     if options.effects is None:
         options.effects = options.source == "rendered"
     options.broker = parse_broker(options.broker)
-    options.model = options.model or f"{options.product}-128"
+    options.model = options.model or find_model(options.models, options.product)
+
+
+def find_model(models: Path, product: str) -> str:
+    """The first package whose name begins with the product's."""
+    named = sorted(path.parent.name for path in models.glob(f"{product}-*/manifest.json"))
+    return named[0] if named else f"{product}-128"
+
+
+def check_ageing(options: argparse.Namespace) -> None:
+    """Raises: InputError."""
+    ageing = {"--lamp-dims": options.lamp_dims, "--lens-slips": options.lens_slips, "--ages-from": options.ages_from}
+    for name, value in ageing.items():
+        if not 0 <= value < float("inf"):
+            raise InputError(f"{name} is {value}: give 0 or more")
+    if options.distinct and (options.lamp_dims or options.lens_slips):
+        raise InputError("--distinct repeats frames: leave it out with --lamp-dims and --lens-slips")
 
 
 def parse_broker(text: str) -> BrokerSettings:

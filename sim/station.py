@@ -102,6 +102,25 @@ def start_board(settings: StationSettings) -> Iterator[Process]:
         process.stop()
 
 
+@contextlib.contextmanager
+def start_dashboard(settings: StationSettings, port: int) -> Iterator[Process]:
+    """The operator's page beside a board that was started: it reads the same configuration."""
+    refuse_taken(port)
+    folder = settings.folder
+    command = [sys.executable, "-m", "host.dashboard", "--config", str(folder / "line.toml")]
+    command += ["--listen", f"{LOOPBACK}:{port}", "--folder", str(folder / "dashboard")]
+    process = Process("operator's page", command, folder / "dashboard.log")
+    try:
+        yield process
+    finally:
+        process.stop()
+
+
+def has_dashboard() -> bool:
+    """Whether the packages that the page needs are installed."""
+    return all(importlib.util.find_spec(name) for name in ("starlette", "uvicorn", "sqlalchemy"))
+
+
 def board_config(settings: StationSettings) -> str:
     """The line's TOML file (`board/line.toml` explains the keys)."""
     mode = "triggered" if settings.triggered else "free-running"
@@ -138,6 +157,7 @@ port = {settings.mqtt_port}
 
 [mqtt]
 outbox = "outbox.sqlite"
+commands = true
 
 [tap]
 endpoint = "tcp://{LOOPBACK}:{settings.tap_port}"
@@ -145,6 +165,10 @@ endpoint = "tcp://{LOOPBACK}:{settings.tap_port}"
 [recorder]
 keep = "{"everything" if settings.record else "nothing"}"
 folder = "recordings"
+
+[drift]
+folder = "drift"
+parts_per_s = 1000.0
 """
 
 

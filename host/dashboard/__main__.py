@@ -18,6 +18,7 @@ import uvicorn
 from sqlalchemy import URL
 
 from board.config import LineConfig, load_config
+from board.sinks.capture import FOLDER as CAPTURES
 from host.dashboard.app import make_app
 from host.dashboard.audit import Audit
 from host.dashboard.desk import Desk, summarize
@@ -36,7 +37,6 @@ from host.dashboard.writer import Writer
 from protocol.errors import InputError, run_main
 from protocol.keys import is_loopback
 
-CAPTURES = "captures"  # below the recorder's folder
 MAX_CONNECTIONS = 200
 MAX_HEADER_BYTES = 32 << 10
 

@@ -5,8 +5,8 @@ comes from our own page, and stands in the audit log before it is sent.
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Callable
+import secrets
+from datetime import datetime, timedelta, timezone
 from typing import Any
 
 from sqlalchemy.exc import SQLAlchemyError
@@ -19,14 +19,15 @@ from host.dashboard.desk import Desk
 from host.dashboard.link import NoAnswer
 from host.dashboard.passwords import is_password
 from host.dashboard.sessions import LASTS_S, Session
+from host.dashboard.shifts import as_text
+from protocol.commands import ORDERS, Order
 from protocol.errors import InputError
+from protocol.strict import FieldError, build
 
 COOKIE = "beltsight"
 TOKEN_HEADER = "X-Beltsight-Token"  # noqa: S105 - its name
-MAX_PARTS = 10_000  # of a capture
-MAX_THRESHOLD = 1e6
+EXPIRES_S = 20.0
 AUDIT_SHOWN = 200
-_MODEL = re.compile(r"[\w][\w.-]{0,63}", re.ASCII)
 
 Fields = dict[str, Any]
 
@@ -37,45 +38,18 @@ class Refused(Exception):  # noqa: N818 - with its status
         self.status, self.headers = status, headers
 
 
-def no_fields(body: Fields) -> Fields:
-    """Raises: InputError."""
-    if body:
-        raise InputError("this order has no fields")
-    return {}
+def make_order(name: str, fields: Fields) -> Order:
+    """With an id of its own, and not for long. Raises: InputError."""
+    expires = datetime.now(timezone.utc) + timedelta(seconds=EXPIRES_S)
+    try:
+        return build(ORDERS[name], {**fields, "id": new_id(), "expires": as_text(expires)})
+    except FieldError as error:
+        raise InputError(str(error)) from None
 
 
-def threshold_field(body: Fields) -> Fields:
-    """Raises: InputError."""
-    value = body.get("value")
-    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if set(body) != {"value"} or not is_number or not 0 < float(value or 0) <= MAX_THRESHOLD:
-        raise InputError(f"value: give a number above 0, at most {MAX_THRESHOLD:g}")
-    return {"value": float(value or 0)}
-
-
-def capture_field(body: Fields) -> Fields:
-    """Raises: InputError."""
-    parts = body.get("parts")
-    if set(body) != {"parts"} or type(parts) is not int or not 1 <= parts <= MAX_PARTS:
-        raise InputError(f"parts: give a whole number, 1..{MAX_PARTS}")
-    return {"parts": parts}
-
-
-def model_field(body: Fields) -> Fields:
-    """Raises: InputError."""
-    model = body.get("model")
-    if set(body) != {"model"} or not isinstance(model, str) or not _MODEL.fullmatch(model):
-        raise InputError("model: give the name of a folder of models")
-    return {"model": model}
-
-
-ORDERS: dict[str, Callable[[Fields], Fields]] = {
-    "pause": no_fields,
-    "resume": no_fields,
-    "threshold": threshold_field,
-    "capture": capture_field,
-    "model": model_field,
-}
+def new_id() -> str:
+    """Says when, for it becomes the name of a capture: 20260101-080000-5f3a09."""
+    return f"{datetime.now(timezone.utc):%Y%m%d-%H%M%S}-{secrets.token_hex(3)}"
 
 
 def act_routes(desk: Desk) -> list[Route]:
@@ -100,7 +74,7 @@ def act_routes(desk: Desk) -> list[Route]:
         name = request.path_params["name"]
         if name not in ORDERS:
             return JSONResponse({"error": f"there are {', '.join(ORDERS)}"}, 404)
-        fields = ORDERS[name](await read_body(request))
+        fields = await read_body(request)
         return await run_in_threadpool(send_order, desk, who.user, address(request), name, fields)
 
     async def audit(request: Request) -> Response:
@@ -141,10 +115,11 @@ def log_in(desk: Desk, where: str, body: Fields) -> Response:
 
 
 def send_order(desk: Desk, user: str, where: str, name: str, fields: Fields) -> Response:
-    """Raises: SQLAlchemyError when it cannot be written down; then nothing is sent."""
+    """Raises: InputError; SQLAlchemyError when it cannot be written down. Then nothing is sent."""
+    order = make_order(name, fields)
     entry = desk.audit.begin(user, where, name, fields)
     try:
-        answer = desk.link.order(name, fields)
+        answer = desk.link.send(name, order)
     except NoAnswer as error:
         note_outcome(desk, entry, f"no answer: {error}")
         return JSONResponse({"error": str(error)}, 504)

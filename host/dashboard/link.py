@@ -5,26 +5,22 @@ from __future__ import annotations
 import json
 import queue
 import threading
-import uuid
 from collections.abc import Callable
-from datetime import datetime, timedelta, timezone
-from typing import Any
+from dataclasses import asdict
 
 import paho.mqtt.client as mqtt
 from paho.mqtt.enums import CallbackAPIVersion
 
 from host.dashboard.incoming import check_message
-from host.dashboard.shifts import as_text
 from host.dashboard.station import Station
 from host.dashboard.writer import Item, Writer
 from protocol.broker import BrokerSettings, Connected, close_broker, connect_broker
-from protocol.commands import Answer
+from protocol.commands import Answer, Order
 from protocol.errors import BeltsightError, InputError, MessageError
 from protocol.messages import decode_json, decode_opinion, decode_verdict
 from protocol.streams import COMMAND, HEALTH, RESULT, SECOND_OPINION, STATE, VERDICT, topic
 
 SESSION_S = 7 * 24 * 3600  # how long the broker keeps verdicts for a page that is not there
-ORDER_EXPIRES_S = 20.0
 ANSWERED_WITHIN_S = 10.0
 SWAPPED_WITHIN_S = 90.0  # a model is verified and tested before the answer
 MAX_WAITING = 8  # orders at a time
@@ -50,26 +46,23 @@ class Link:
         self._thread = threading.Thread(target=self._watch, name="broker", daemon=True)
         self._thread.start()
 
-    def order(self, name: str, fields: dict[str, Any]) -> Answer:
-        """Send a command and wait for the line's answer. Raises: NoAnswer."""
+    def send(self, name: str, order: Order) -> Answer:
+        """Wait for the line's answer. Raises: NoAnswer."""
         client, connected = self._client, self._connected
         if client is None or connected is None or not connected.event.is_set():
             raise NoAnswer("the broker is not connected: nothing was sent")
         if len(self._waiting) >= MAX_WAITING:
             raise NoAnswer("other orders wait for their answers: try again")
-        order_id = uuid.uuid4().hex
-        expires = as_text(datetime.now(timezone.utc) + timedelta(seconds=ORDER_EXPIRES_S))
-        payload = json.dumps({"id": order_id, "expires": expires, **fields}).encode()
         within_s = SWAPPED_WITHIN_S if name == "model" else ANSWERED_WITHIN_S
         answers: queue.Queue[Answer] = queue.Queue(1)
-        self._waiting[order_id] = answers
+        self._waiting[order.id] = answers
         try:
-            client.publish(f"{self._topic(COMMAND.name)}/{name}", payload, qos=COMMAND.qos)
+            client.publish(f"{self._topic(COMMAND.name)}/{name}", json.dumps(asdict(order)), qos=COMMAND.qos)
             return answers.get(timeout=within_s)
         except queue.Empty:
             raise NoAnswer(f"no answer within {within_s:.0f} s: is `commands = true` on the station?") from None
         finally:
-            del self._waiting[order_id]
+            del self._waiting[order.id]
 
     def close(self) -> None:
         self._stop.set()

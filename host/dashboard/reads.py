@@ -116,4 +116,6 @@ def _describe(manifest: Manifest) -> dict[str, Any]:
         "product": manifest.product,
         "threshold": manifest.threshold.value,
         "figures": manifest.figures,
+        "frame_px": manifest.preprocess.frame_px,
+        "crop_px": manifest.preprocess.crop_px,
     }

@@ -1,0 +1,40 @@
+// The line's state in large letters, and its figures.
+
+import { byId, setText } from "./dom.js";
+import { count, number, score, share } from "./words.js";
+
+export function showState(state, reason) {
+  const band = byId("band");
+  if (band.dataset.state !== state) {
+    band.dataset.state = state;
+    byId("band-sign").setAttribute("href", `#sign-${state}`);
+    document.title = `${state} · Beltsight`;
+  }
+  setText(byId("state"), state);
+  setText(byId("reason"), reason);
+}
+
+export function showSummary(summary) {
+  const rate = `${number(summary.parts_per_s, 1)} parts/s, ${share(summary.reject_rate)} of the last ${summary.over_parts} rejected`;
+  showState(summary.state, summary.reason || rate);
+  setText(byId("where"), `${summary.site} · ${summary.line}`);
+  byId("trouble").hidden = !summary.trouble;
+  setText(byId("trouble"), summary.trouble);
+  const shift = summary.shift;
+  const parts = shift.OK + shift.REJECT + shift.UNKNOWN;
+  setText(byId("fig-parts"), count(parts));
+  setText(byId("fig-shift"), `since ${new Date(shift.shift).toLocaleTimeString("en-GB", { hour: "2-digit", minute: "2-digit" })}`);
+  setText(byId("fig-rejected"), count(shift.REJECT));
+  setText(byId("fig-rate"), parts ? `${share(shift.REJECT / parts)} of the shift` : "");
+  setText(byId("fig-unknown"), count(shift.UNKNOWN));
+  setText(byId("fig-speed"), number(summary.parts_per_s, 1));
+  setText(byId("fig-p50"), number(summary.latency_p50_ms, 1));
+  setText(byId("fig-p99"), `p99 ${number(summary.latency_p99_ms, 1)}`);
+  setText(byId("fig-threshold"), score(summary.threshold));
+  setText(byId("fig-model"), summary.model_id || "–");
+  setText(byId("fig-engine"), summary.engine || "–");
+}
+
+export function showClock() {
+  setText(byId("clock"), new Date().toLocaleTimeString("en-GB"));
+}
