@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from board.drift import DriftSettings
 from board.engines.settings import EngineSettings
 from board.gate import GateSettings
 from board.models import ModelChangeSettings
@@ -56,6 +57,7 @@ class LineConfig:
     mqtt: MqttSettings = field(default_factory=MqttSettings)
     tap: TapSettings = field(default_factory=TapSettings)
     recorder: RecorderSettings = field(default_factory=RecorderSettings)
+    drift: DriftSettings = field(default_factory=DriftSettings)
     second_opinion: SecondOpinionSettings | None = None  # of [engines.remote]'s server, near the threshold
 
     def __post_init__(self) -> None:

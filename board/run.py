@@ -17,6 +17,7 @@ if not __package__:  # started as a file: import from the repository, not from t
 import cv2
 
 from board.config import LineConfig, load_config
+from board.drift import DriftWatch
 from board.engines.chain import EngineChain, connect_remote, open_engine
 from board.engines.fpga import Logic
 from board.engines.fpga_pynq import find_logic
@@ -74,6 +75,9 @@ def run_station(config: LineConfig, stop: threading.Event) -> None:
         others = open_sinks(config, models)
         if config.second_opinion:
             others.append(open_second_opinion(config, config.second_opinion, package, trusted, mqtt))
+        if config.drift.enabled:
+            drift = DriftWatch(config.drift, lambda: models.current.manifest, config.models_dir, mqtt.publish_drift)
+            others.append(drift)
         for sink in others:
             opened.callback(sink.close)
         capture = CaptureSink(config.recorder)
@@ -196,11 +200,11 @@ def open_second_opinion(
 def count_losses(source: FrameSource, sinks: list[ResultSink]) -> dict[str, int]:
     """What source and sinks could not take, for the health report."""
     recorders = [sink for sink in sinks if isinstance(sink, RecorderSink)]
-    second = next((sink for sink in sinks if isinstance(sink, SecondOpinion)), None)
+    observers = [sink for sink in sinks if isinstance(sink, (SecondOpinion, DriftWatch))]
     return {
         "refused_messages": source.refused_messages if isinstance(source, BeltSource) else 0,
         "recorder_dropped": sum(recorder.dropped for recorder in recorders),
-        **(second.counters() if second else {}),
+        **{name: count for observer in observers for name, count in observer.counters().items()},
     }
 
 

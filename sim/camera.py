@@ -45,6 +45,9 @@ class CameraSettings:
     vignetting: float = 0.16  # loss of light in the corners
     read_noise_levels: float = 1.1
     electrons_per_level: float = 70.0  # shot noise: sqrt(level / electrons_per_level) levels; inf for none
+    lamp_dims: float = 0.0  # share of its light that the lamp loses over 1,000 parts
+    lens_slips_px: float = 0.0  # blur that a lens out of focus gains over 1,000 parts: deviation of a Gaussian
+    ages_from: int = 0  # part with which both begin
 
     def __post_init__(self) -> None:
         if self.frame_px is not None and min(self.frame_px) < 16:
@@ -54,7 +57,7 @@ class CameraSettings:
                 raise InputError(f"camera setting {name} is {getattr(self, name)}: give a number above 0")
         for name in (
             "position_jitter_mm", "rotation_jitter_deg", "exposure_us", "exposure_spread", "tint_spread",
-            "vignetting", "read_noise_levels",
+            "vignetting", "read_noise_levels", "lamp_dims", "lens_slips_px", "ages_from",
         ):  # fmt: skip
             if not getattr(self, name) >= 0:
                 raise InputError(f"camera setting {name} is {getattr(self, name)}: give 0 or more")
@@ -79,6 +82,11 @@ class CameraSettings:
     def blur_px(self) -> float:
         """How far the belt moves during the exposure."""
         return abs(self.belt_speed_mm_s) * self.exposure_us * 1e-6 * self.px_per_mm
+
+    def age(self, parts: float) -> tuple[float, float]:
+        """Share of the lamp's light that is left, and the lens's blur in pixels, after so many parts."""
+        thousands = max(0.0, parts - self.ages_from) / 1000
+        return max(0.0, 1 - self.lamp_dims * thousands), self.lens_slips_px * thousands
 
 
 @dataclass(frozen=True)
@@ -114,7 +122,7 @@ class Camera:
             image = lay(belt, placed)
         look = np.random.default_rng([self._seed, part.number, _EXPOSURE])
         mask = blur_along_belt(placed.defect, self._settings.blur_px) >= round(255 * _MASK_SHARE)
-        return Shot(self._sensor.expose(image, look, noise=look), mask)
+        return Shot(self._sensor.expose(image, look, noise=look, parts=part.number), mask)
 
     @property
     def _shift_px(self) -> float:
@@ -283,14 +291,22 @@ class Sensor:
         self._vignette: Field = np.empty((0, 0, 3), np.float32)
         self._noise: Field = np.empty((0, 0, 3), np.float32)
 
-    def expose(self, image: Picture, look: np.random.Generator, noise: np.random.Generator) -> Picture:
-        """The frame (h, w, 3) as the sensor delivers it; `look` draws its brightness and tint."""
+    def expose(
+        self, image: Picture, look: np.random.Generator, noise: np.random.Generator, parts: float = 0
+    ) -> Picture:
+        """The frame (h, w, 3) as the sensor delivers it; `look` draws its brightness and tint.
+
+        `parts` have gone by: so old are lamp and lens.
+        """
         settings = self._settings
+        light, defocus_px = settings.age(parts)
         self._prepare((image.shape[0], image.shape[1]))
         frame = blur_along_belt(image, settings.blur_px)
         if settings.vignetting:
             frame = np.asarray(cv2.multiply(frame, self._vignette, dtype=cv2.CV_8U), np.uint8)
-        gain = max(0.1, 1 + settings.exposure_spread * look.standard_normal())
+        if defocus_px:
+            frame = np.asarray(cv2.GaussianBlur(frame, (0, 0), defocus_px), np.uint8)
+        gain = light * max(0.1, 1 + settings.exposure_spread * look.standard_normal())
         tint = 1 + settings.tint_spread * look.standard_normal(3)
         table = np.clip(np.arange(256)[:, None] * (gain * tint) + 0.5, 0, 255).astype(np.uint8)
         frame = np.asarray(cv2.LUT(frame, table.reshape(1, 256, 3)), np.uint8)

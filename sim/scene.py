@@ -52,6 +52,7 @@ class Scene:
         self._turn_spread_deg = settings.rotation_jitter_deg
         self._part_px = PART_MM * settings.px_per_mm
         self._step_px = belt_speed_mm_s / fps * settings.px_per_mm if fps > 0 else 0.0
+        self._spacing_px = spacing_mm * settings.px_per_mm
         _check(view_px, self._part_px, self._step_px, spacing_mm, count)
         self._centres_px = self._lay_out(spacing_mm, count)
         self._belt = Belt(seed)
@@ -70,7 +71,8 @@ class Scene:
         for number in numbers:
             self._lay(view, self._windows[number], number, scroll_px)
         look = np.random.default_rng([self._seed, 0, _EXPOSURE])  # one exposure for the run: no flicker
-        return self._sensor.expose(view, look, noise=np.random.default_rng([self._seed, index, _NOISE]))
+        noise = np.random.default_rng([self._seed, index, _NOISE])
+        return self._sensor.expose(view, look, noise, parts=scroll_px / self._spacing_px)
 
     def visible(self, index: int) -> list[tuple[int, float, float]]:
         """(part number, x_px, y_px) of every part that reaches into frame `index`; a centre may lie outside."""

@@ -70,13 +70,16 @@ def choose_camera(options: argparse.Namespace) -> CameraSettings:
     """A rendered part needs the camera's frame size around it; a replayed picture is a frame already."""
     is_rendered = options.source == "rendered"
     settings = CameraSettings(belt_speed_mm_s=options.speed) if options.effects else CameraSettings.off()
-    return replace(settings, frame_px=CameraSettings().frame_px if is_rendered else None)
+    ageing = replace(
+        settings, lamp_dims=options.lamp_dims, lens_slips_px=options.lens_slips, ages_from=options.ages_from
+    )
+    return replace(ageing, frame_px=CameraSettings().frame_px if is_rendered else None)
 
 
 def plan_free_running(options: argparse.Namespace, parts: RememberedParts) -> Traffic:
     scene = Scene(
         parts,
-        CameraSettings() if options.effects else CameraSettings.off(),
+        choose_camera(options),
         belt_speed_mm_s=options.speed,
         spacing_mm=options.speed / options.rate,
         count=options.parts,

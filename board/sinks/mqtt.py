@@ -28,10 +28,11 @@ from board.seams import LastPart
 from board.sinks.delivery import MAX_IN_FLIGHT, Delivery
 from protocol.broker import BrokerSettings, Connected, Will, close_broker, connect_broker
 from protocol.commands import ORDERS, Answer
+from protocol.drift import DriftReport, encode_drift
 from protocol.errors import InputError, SinkError
 from protocol.messages import Frame, Opinion, Verdict, encode_opinion, encode_verdict, rfc3339_now
 from protocol.reports import SWITCHED_OFF, LineCondition, LineState
-from protocol.streams import COMMAND, HEALTH, RESULT, SECOND_OPINION, STATE, VERDICT, Stream, topic
+from protocol.streams import COMMAND, DRIFT, HEALTH, RESULT, SECOND_OPINION, STATE, VERDICT, Stream, topic
 from protocol.strict import require
 
 RECONNECT_EVERY_S = 2.0
@@ -97,6 +98,7 @@ class MqttSink:
         self._attempt: threading.Thread | None = None
         self._attempted = threading.Event()
         self._refused_at_start: InputError | None = None
+        self._drift: DriftReport | None = None
         self._state = LineState("stopped", "starting", model_id, rfc3339_now())
         self.dropped = 0  # verdicts that a full outbox lost, where that is wanted
         self.refused = 0  # answers of the broker that it will not have a verdict; it is sent again
@@ -141,6 +143,11 @@ class MqttSink:
     def publish_opinion(self, opinion: Opinion) -> None:
         if self._client and self._connected.event.is_set():
             self._client.publish(self._topic(SECOND_OPINION), encode_opinion(opinion), qos=SECOND_OPINION.qos)
+
+    def publish_drift(self, report: DriftReport) -> None:
+        """Retained, and told again at each connection: only the latest counts."""
+        self._drift = report
+        self._publish_drift()
 
     def take_commands(self) -> list[Received]:
         """What came since the last call, at most `MAX_COMMANDS`."""
@@ -237,6 +244,7 @@ class MqttSink:
         if was_offline and not self._offline:
             self._delivery.begin_replay()
             self._publish_state()
+            self._publish_drift()
 
     def _take_answers(self) -> None:
         for message_id, refusal in _drain(self._answers):
@@ -351,6 +359,10 @@ class MqttSink:
     def _publish_state(self) -> None:
         if self._client and self._connected.event.is_set():
             self._send(self._client, STATE, json.dumps(asdict(self._state)).encode())
+
+    def _publish_drift(self) -> None:
+        if self._drift and self._client and self._connected.event.is_set():
+            self._send(self._client, DRIFT, encode_drift(self._drift))
 
     def _send(self, client: mqtt.Client, stream: Stream, payload: bytes) -> int:
         """At QoS 1. The message id, which is not one that waits for its acknowledgement.
