@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import getpass
+import signal
 import socket
 import sys
 from pathlib import Path
@@ -132,6 +133,9 @@ def serve(options: argparse.Namespace, config: LineConfig) -> None:
         server.append(uvicorn.Server(settings))
         scheme = "https" if options.certificate else "http"
         print(f"beltsight: the page of line {config.line} is at {scheme}://{options.listen}/", flush=True)
+        # subtle: uvicorn raises the signal that ended it again, which must not keep us from closing what is open
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, lambda *_: None)
         server[0].run(sockets=[listener])
 
 

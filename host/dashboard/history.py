@@ -47,7 +47,7 @@ class History:
             for verdict in verdicts:
                 row = self._as_row(verdict)
                 statement = self._insert(PARTS).values(row).on_conflict_do_nothing(index_elements=["key"])
-                if connection.execute(statement).rowcount == 1:
+                if connection.execute(statement.returning(PARTS.c.seq)).first() is not None:
                     self._count(connection, verdict)
                     added.append(_as_json(row))
         return added

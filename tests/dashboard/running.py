@@ -1,0 +1,168 @@
+"""The page's program, started for a test, and whoever speaks to it: a browser's HTTP, a station's MQTT and tap."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from board.seams import ResultSink
+from board.sinks.tap import TapSettings, TapSink
+from host.dashboard.passwords import set_password
+from protocol.broker import BrokerSettings, close_broker, connect_broker
+from protocol.messages import Frame, Trigger, Verdict, encode_verdict, rfc3339_now
+from protocol.streams import HEALTH, STATE, VERDICT, topic
+from sim.station import LOOPBACK, ROOT, Process, free_port, wait_for_port
+from tests.examples import VERDICT as EXAMPLE
+
+SITE = "plant"
+USER, PASSWORD = "anna", "correct horse"
+MAP_SCALE = 0.25
+
+
+@dataclass(frozen=True)
+class Page:
+    """A page that runs, or can be started again."""
+
+    folder: Path
+    port: int
+    config: Path
+    options: tuple[str, ...] = ()
+
+    @property
+    def url(self) -> str:
+        return f"http://{LOOPBACK}:{self.port}/"
+
+    @property
+    def command(self) -> list[str]:
+        command = [sys.executable, "-m", "host.dashboard", "--config", str(self.config), *self.options]
+        command += ["--listen", f"{LOOPBACK}:{self.port}", "--folder", str(self.folder / "page")]
+        return [*command, "--passwords", str(self.folder / "passwords")]
+
+    @contextlib.contextmanager
+    def run(self) -> Iterator[Process]:
+        process = Process("page", self.command, self.folder / "page.log")
+        try:
+            wait_for_port(process, self.port)
+            yield process
+        finally:
+            process.stop()
+
+
+def page_of(config: Path, *options: str) -> Page:
+    """For the line of this file. `USER` may act."""
+    folder = config.parent
+    set_password(folder / "passwords", USER, PASSWORD)
+    return Page(folder, free_port(), config, options)
+
+
+def write_config(folder: Path, broker: BrokerSettings, line: str, tap_port: int) -> Path:
+    """Of a line without a board."""
+    config = folder / "line.toml"
+    config.write_text(
+        f'model = "trivial"\nsite = "{SITE}"\nline = "{line}"\nmodels_dir = "models"\n'
+        f'[broker]\nhost = "{broker.host}"\nport = {broker.port}\n'
+        f'[tap]\nendpoint = "tcp://{LOOPBACK}:{tap_port}"\n[recorder]\nfolder = "recordings"\n'
+    )
+    return config
+
+
+@dataclass
+class Client:
+    """A browser as far as HTTP goes."""
+
+    port: int
+    cookie: str = ""
+    token: str = ""
+    headers: dict[str, str] = field(default_factory=dict)  # with each request
+
+    def ask(
+        self, method: str, path: str, body: bytes | None = None, headers: dict[str, str] | None = None
+    ) -> tuple[int, dict[str, str], bytes]:
+        connection = http.client.HTTPConnection(LOOPBACK, self.port, timeout=60)
+        cookies = {"Cookie": f"beltsight={self.cookie}"} if self.cookie else {}
+        try:
+            connection.request(method, path, body, {**cookies, **self.headers, **(headers or {})})
+            answer = connection.getresponse()
+            return answer.status, {name.lower(): value for name, value in answer.getheaders()}, answer.read()
+        finally:
+            connection.close()
+
+    def get(self, path: str) -> Any:
+        status, _, body = self.ask("GET", path)
+        assert status == 200, (path, status, body[:300])
+        return json.loads(body)
+
+    def post(self, path: str, content: object, **headers: str) -> tuple[int, Any]:
+        sent = {"Content-Type": "application/json", "X-Beltsight-Token": self.token, **headers}
+        status, _, body = self.ask("POST", path, json.dumps(content).encode(), sent)
+        return status, json.loads(body)
+
+    def log_in(self) -> None:
+        body = json.dumps({"user": USER, "password": PASSWORD}).encode()
+        status, headers, answer = self.ask("POST", "/api/login", body, {"Content-Type": "application/json"})
+        assert status == 200, answer
+        self.cookie = headers["set-cookie"].partition("=")[2].partition(";")[0]
+        self.token = json.loads(answer)["token"]
+
+
+class Speaker:
+    """Says over MQTT and tap what a station says."""
+
+    def __init__(self, broker: BrokerSettings, line: str, tap_port: int) -> None:
+        self.line = line
+        self._client, _ = connect_broker(broker, f"speaker-{line}", prepare=lambda _client: None)
+        self._tap: ResultSink = TapSink(TapSettings(f"tcp://{LOOPBACK}:{tap_port}"), lambda: MAP_SCALE)
+
+    def part(self, part_id: int, **changes: Any) -> Verdict:
+        changes = {"time": rfc3339_now(), "event_id": f"{self.line}-{part_id}", **changes}
+        return replace(EXAMPLE, site=SITE, line=self.line, part_id=part_id, **changes)
+
+    def say(self, verdict: Verdict) -> None:
+        self.send(VERDICT.name, encode_verdict(verdict))
+
+    def send(self, name: str, payload: bytes, *, retain: bool = False) -> None:
+        """Until the broker has it."""
+        info = self._client.publish(topic(VERDICT, SITE, self.line).removesuffix("verdict") + name, payload, 1, retain)
+        info.wait_for_publish(10)
+        assert info.is_published()
+
+    def say_state(self, state: str, reason: str = "") -> None:
+        content = {"state": state, "reason": reason, "model_id": "trivial", "time": rfc3339_now()}
+        self.send(STATE.name, json.dumps(content).encode(), retain=True)
+
+    def say_health(self) -> None:
+        self.send(HEALTH.name, json.dumps({"time": rfc3339_now(), "parts": 3}).encode())
+
+    def show(self, verdict: Verdict, level: int = 128) -> None:
+        """On the tap: a grey picture, and a map with one strange corner."""
+        image = np.full((64, 64, 3), level, np.uint8)
+        anomaly = np.zeros((8, 8), np.int8)
+        anomaly[1:4, 1:4] = 40
+        self._tap.publish(Frame(Trigger(verdict.run, verdict.part_id, 0, "clock"), image), verdict, anomaly)
+
+    def close(self) -> None:
+        self._tap.close()
+        close_broker(self._client)
+
+
+def eventually(ready: Callable[[], bool], within_s: float = 20.0) -> bool:
+    until_s = time.monotonic() + within_s
+    while not ready() and time.monotonic() < until_s:
+        time.sleep(0.1)
+    return ready()
+
+
+def refuse(*options: str, text: str = "") -> subprocess.CompletedProcess[str]:
+    """The program with these options, which it should not take."""
+    command = [sys.executable, "-m", "host.dashboard", *options]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, cwd=ROOT, input=text)
