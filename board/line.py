@@ -19,7 +19,7 @@ from board.seams import Actuator, EndOfStream, FrameSource, ResultSink
 from board.sinks.capture import CaptureSink
 from board.sinks.mqtt import MqttSink
 from board.watchdog import Watchdog
-from protocol.commands import Answer, Capture, Order, Pause, Resume, SetThreshold, SwitchModel
+from protocol.commands import Answer, Capture, Order, Pause, Resume, Rollback, SetThreshold, SwitchModel
 from protocol.errors import SinkError
 from protocol.messages import Decision, Frame, Trigger, Verdict, rfc3339_now
 from protocol.reports import LineCondition
@@ -93,9 +93,9 @@ class Line:
             self._models.threshold = order.value
         elif isinstance(order, Capture):
             self._capture.begin(order)
-        elif isinstance(order, SwitchModel):
-            self._models.begin(order)
-        return not isinstance(order, SwitchModel)
+        elif isinstance(order, (SwitchModel, Rollback)):
+            return self._models.begin(order)
+        return True
 
     def _answer(self, answer: Answer | None) -> None:
         """To whoever commanded, and in the log; after a change of model the state names the new one."""

@@ -18,15 +18,11 @@ import cv2
 
 from board.config import LineConfig, load_config
 from board.drift import DriftWatch
-from board.engines.chain import EngineChain, connect_remote, open_engine
-from board.engines.fpga import Logic
-from board.engines.fpga_pynq import find_logic
-from board.engines.settings import EngineName, EngineSettings
 from board.gate import open_gate
-from board.inspector import Inspector
 from board.line import Line
-from board.models import Models, recall_model
-from board.seams import Engine, FrameSource, LastPart, ResultSink
+from board.models import Models
+from board.packages import choose_package, open_models
+from board.seams import FrameSource, LastPart, ResultSink
 from board.second_opinion import SecondOpinion, SecondOpinionSettings
 from board.sinks.capture import CaptureSink
 from board.sinks.mqtt import MqttSink
@@ -34,7 +30,7 @@ from board.sinks.recorder import RecorderSink
 from board.sinks.tap import TapSink
 from board.sources.belt import BeltSource
 from board.watchdog import Watchdog
-from protocol.errors import InputError, ManifestError, run_main
+from protocol.errors import InputError, run_main
 from protocol.manifest import Package, load_package
 from protocol.signing import TrustedKeys
 
@@ -61,14 +57,14 @@ def run_station(config: LineConfig, stop: threading.Event) -> None:
     cv2.setNumThreads(config.engines.threads)
     watchdog = Watchdog(os.environ)
     trusted = TrustedKeys(config.trusted_keys) if config.trusted_keys else None
-    config, package = load_model(config, trusted)
+    config, package, before = choose_package(config, trusted)
     with contextlib.ExitStack() as opened:
         opened.callback(watchdog.close)
         gate = open_gate(config.gate, config.belt_speed_mm_s)  # first: a crash may have left it open
         opened.callback(gate.close)
         mqtt = MqttSink(config.mqtt, config.broker, config.site, config.line, package.manifest.id)
         opened.callback(mqtt.close)
-        models = open_models(config, package, trusted)
+        models = open_models(config, package, trusted, before)
         opened.callback(models.close)
         source = open_source(config, package, mqtt.last_part)
         opened.callback(source.close)
@@ -98,51 +94,6 @@ def run_station(config: LineConfig, stop: threading.Event) -> None:
             watchdog=watchdog,
         )
         line.run(stop.is_set)
-
-
-def load_model(config: LineConfig, trusted: TrustedKeys | None) -> tuple[LineConfig, Package]:
-    """The model that was last commanded, where that is remembered and still in order; else the configured one.
-
-    Raises: ManifestError for the configured one.
-    """
-    remembered = recall_model(config.model_change.remembered) if config.model_change.remembered else None
-    if remembered and remembered != config.model:
-        try:
-            return replace(config, threshold=None), load_package(config.models_dir / remembered, trusted)
-        except ManifestError as error:
-            print(f"beltsight: {error}; going on with {config.model}", file=sys.stderr, flush=True)
-    return config, load_package(config.models_dir / config.model, trusted)
-
-
-def open_models(config: LineConfig, package: Package, trusted: TrustedKeys | None) -> Models:
-    """The model at work, and the way to others. Raises: EngineError if no engine runs it."""
-    frame_px = package.manifest.preprocess.frame_px
-    logic = find_logic(config.engines.fpga)
-
-    def open_other(model_id: str) -> Inspector:
-        other = load_package(config.models_dir / model_id, trusted)
-        if other.manifest.preprocess.frame_px != frame_px:
-            raise InputError(
-                f"{model_id} takes frames of {other.manifest.preprocess.frame_px}, this line's are {frame_px}"
-            )
-        return open_inspector(other, config.engines, logic)
-
-    return Models(open_inspector(package, config.engines, logic), config.threshold, config.model_change, open_other)
-
-
-def open_inspector(package: Package, settings: EngineSettings, logic: Logic) -> Inspector:
-    """Raises: EngineError if no engine passes its self-test; InputError for a server's keys or endpoint."""
-    with contextlib.ExitStack() as opened:
-        remote = connect_remote(package, settings)
-        if remote:
-            opened.callback(remote.close)
-
-        def open_one(name: EngineName) -> Engine:
-            return open_engine(name, package, settings, remote=remote, logic=logic)
-
-        engines = EngineChain(settings, package.load_golden(), open_one)
-        opened.pop_all()
-    return Inspector(package.manifest, engines, remote)
 
 
 def open_source(config: LineConfig, package: Package, last: LastPart | None) -> FrameSource:

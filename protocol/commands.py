@@ -3,7 +3,9 @@
     pause, resume   {"id": "7d3e", "expires": "2026-01-01T08:00:30Z"}
     threshold       … "value": 1.7      parts are rejected from this score on
     capture         … "parts": 200      the next OK parts are recorded, to train on
-    model           … "model": "orange-256"    the line changes to another model it has
+    model           … "model": "orange-256"    the line changes to another model; one that it has not, it fetches
+                    … "url": "http://host:8000/orange-256"
+    rollback        back to the model before
 
 Who may send which is the broker's access rules' matter. A command is obeyed once, and no later than it says: a copy, or
 one that waited somewhere, changes nothing. Times are compared with the station's clock: one that is wrong refuses
@@ -25,6 +27,7 @@ MAX_AHEAD_S = 3600.0  # a command is for now
 MAX_CAPTURED_PARTS = 10_000
 _ID = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII)
 _MODEL = re.compile(r"\w[\w.-]{0,127}", re.ASCII)
+_URL = re.compile(r"https?://[A-Za-z0-9.:_\[\]-]{1,253}(/[A-Za-z0-9._~-]{1,128}){1,8}", re.ASCII)
 _RFC3339 = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{3})?Z", re.ASCII)
 
 
@@ -78,13 +81,20 @@ class Capture(Order):
 
 @dataclass(frozen=True)
 class SwitchModel(Order):
-    """Judge with another model of the station's `models_dir`."""
+    """Judge with another model."""
 
     model: str
+    url: str = ""  # of the package's folder, for a station that has no such model
 
     def __post_init__(self) -> None:
         super().__post_init__()
         require(bool(_MODEL.fullmatch(self.model)), "model", "must be the name of a folder in models_dir")
+        require(not self.url or bool(_URL.fullmatch(self.url)), "url", "must be like http://host:8000/folder")
+
+
+@dataclass(frozen=True)
+class Rollback(Order):
+    """Judge with the model before, again."""
 
 
 ORDERS: dict[str, type[Order]] = {
@@ -93,6 +103,7 @@ ORDERS: dict[str, type[Order]] = {
     "threshold": SetThreshold,
     "capture": Capture,
     "model": SwitchModel,
+    "rollback": Rollback,
 }
 
 

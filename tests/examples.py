@@ -59,7 +59,7 @@ def only_model(
 ) -> Models:
     """The model of a line that has no other one."""
 
-    def refuse(model_id: str) -> Inspector:
+    def refuse(model_id: str, _url: str) -> Inspector:
         raise InputError(f"there is no {model_id}")
 
     inspector = Inspector(package.manifest, EngineChain(settings, package.load_golden(), open_engine))

@@ -133,7 +133,7 @@ def test_a_retained_command_is_not_obeyed(doer: Doer) -> None:
 @pytest.mark.parametrize(
     ("name", "payload", "why"),
     [
-        ("stop", order("1"), "unknown command 'stop': there are pause, resume, threshold, capture, model"),
+        ("stop", order("1"), "unknown command 'stop': there are pause, resume, threshold, capture, model, rollback"),
         ("pause", b"", "is not JSON"),
         ("pause", b"{}", "id: missing"),
         ("pause", order("1").replace(b"}", b', "for_s": 3}'), "for_s: unknown key"),
@@ -155,6 +155,10 @@ def test_a_retained_command_is_not_obeyed(doer: Doer) -> None:
         ("model", order("1", model="../x"), "model: must be the name of a folder"),
         ("model", order("1", model=".x"), "model: must be the name of a folder"),
         ("model", order("1", model="a/b"), "model: must be the name of a folder"),
+        ("model", order("1", model="a", url="file:///etc/passwd"), "url: must be like http"),
+        ("model", order("1", model="a", url="http://host/a b"), "url: must be like http"),
+        ("model", order("1", model="a", url="http://user:secret@host/a"), "url: must be like http"),
+        ("model", order("1", model="a", url="http://host"), "url: must be like http"),
     ],
 )
 def test_what_is_no_command_is_refused_with_its_reason(doer: Doer, name: str, payload: bytes, why: str) -> None:
@@ -247,7 +251,7 @@ LINE1, LINE2 = "beltsight/plant/line1", "beltsight/plant/line2"
         ),
         (
             "engineer",
-            [f"{LINE1}/cmd/threshold", f"{LINE2}/cmd/model", f"{LINE1}/cmd/pause"],
+            [f"{LINE1}/cmd/threshold", f"{LINE2}/cmd/model", f"{LINE1}/cmd/rollback", f"{LINE1}/cmd/pause"],
             [f"{LINE1}/verdict", f"{LINE1}/cmd/result"],
         ),
         ("viewer", [], [f"{LINE1}/cmd/pause", f"{LINE1}/cmd/resume", f"{LINE1}/verdict", f"{LINE1}/state"]),
@@ -286,7 +290,7 @@ def station(safe: Path, port: int, tmp_path: Path) -> Iterator[StationSettings]:
     write_trivial_package(tmp_path / "models" / "stricter", threshold=-0.9)
     settings = trivial_station(tmp_path, port)
     config = board_config(settings).replace('site = "sim"', 'site = "plant"')
-    config = config.replace("[mqtt]\n", "[mqtt]\ncommands = true\n")
+    assert "commands = true" in config
     credentials = f'ca_file = "{safe}/ca.pem"\nuser = "line1"\npassword_file = "{safe}/password"\n'
     (tmp_path / "line.toml").write_text(f"{config}\n[broker.credentials]\n{credentials}")
     command = [sys.executable, str(ROOT / "board" / "run.py"), "--config", str(tmp_path / "line.toml")]
@@ -393,3 +397,6 @@ def test_an_engineer_changes_the_model_of_a_running_station(plant: Plant) -> Non
     verdict = plant.judge(40)
     assert (verdict["decision"], verdict["model_id"], verdict["threshold"]) == ("REJECT", "stricter", -0.9)
     assert plant.heard("state")[-1]["model_id"] == "stricter"
+    assert plant.command("rollback", soon("m3"))["obeyed"]
+    assert plant.judge(40)["model_id"] == "trivial"
+    wait_until(lambda: plant.heard("state")[-1]["model_id"] == "trivial")

@@ -15,16 +15,17 @@ from board.config import LineConfig
 from board.engines.chain import EngineChain, open_engine
 from board.engines.settings import EngineName, EngineSettings
 from board.inspector import Finding, Inspector
-from board.models import ModelChangeSettings, Models, recall_model
-from board.run import load_model, open_models
+from board.models import Chosen, ModelChangeSettings, Models, recall_models, remember_models
+from board.packages import choose_package, open_models
 from board.seams import Engine
 from host.trivial import write_trivial_package
-from protocol.commands import Answer, SwitchModel
+from protocol.commands import Answer, Rollback, SwitchModel
 from protocol.errors import EngineError, InputError, MessageError
 from protocol.manifest import CARRIED_ONNX, MODEL_ONNX, load_package
 from tests.survival.broker import wait_until
 
 ORDER = SwitchModel("7", "2026-01-01T00:00:30Z", "second")
+BACK = Rollback("8", "2026-01-01T00:00:30Z")
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +71,7 @@ def open_pair(packages: Path, engines: dict[str, Watched]) -> Iterator[OpenModel
     settings = EngineSettings()
     with contextlib.ExitStack() as opened:
 
-        def open_inspector(model_id: str) -> Inspector:
+        def open_inspector(model_id: str, _url: str = "") -> Inspector:
             package = load_package(packages / model_id)
 
             def open_one(name: EngineName) -> Engine:
@@ -121,10 +122,10 @@ def test_the_old_model_judges_until_the_new_one_is_ready_and_stands_by_until_tha
     assert (models.current.manifest.id, models.threshold) == ("second", 0.5)
     assert judge(models, 4) == []
     assert not engines["first"].is_closed
-    assert recall_model(tmp_path / "chosen" / "model") is None
+    assert recall_models(tmp_path / "chosen" / "model") is None
     assert judge(models, 1) == []
     assert (engines["first"].is_closed, engines["second"].is_closed) == (True, False)
-    assert recall_model(tmp_path / "chosen" / "model") == "second"
+    assert recall_models(tmp_path / "chosen" / "model") == Chosen("second", "first")
 
 
 def test_without_a_trial_the_old_model_goes_at_once(open_pair: OpenModels, engines: dict[str, Watched]) -> None:
@@ -149,7 +150,7 @@ def test_a_model_that_no_engine_runs_makes_way_for_the_one_before(
     finding = Finding()
     models.current.inspect(np.zeros((256, 256, 3), np.uint8), finding)
     assert finding.score == -1.0
-    assert recall_model(tmp_path / "model") is None
+    assert recall_models(tmp_path / "model") is None
 
 
 @pytest.mark.parametrize(("rejected", "stays"), [(8, True), (9, False)])
@@ -203,6 +204,30 @@ def test_closing_waits_for_a_model_that_is_being_opened(open_pair: OpenModels, e
     assert engines["second"].is_closed
 
 
+def test_back_to_the_model_before(open_pair: OpenModels, tmp_path: Path) -> None:
+    models = open_pair(ModelChangeSettings(trial_parts=2, remembered=tmp_path / "model"))
+    with pytest.raises(MessageError, match="no model before this one"):
+        models.begin(BACK)
+    change(models)
+    judge(models, 2)
+    assert models.begin(BACK) is False
+    answer = settle(models)
+    assert (answer.id, answer.command, answer.obeyed) == ("8", "rollback", True)
+    assert models.current.manifest.id == "first"
+    judge(models, 2)
+    assert recall_models(tmp_path / "model") == Chosen("first", "second")
+
+
+def test_a_trial_can_be_ended_at_once(open_pair: OpenModels, engines: dict[str, Watched]) -> None:
+    models = open_pair(ModelChangeSettings())
+    change(models)
+    judge(models, 1)
+    assert models.begin(BACK) is True
+    assert models.current.manifest.id == "first"
+    assert (engines["first"].is_closed, engines["second"].is_closed) == (False, True)
+    assert judge(models, 30, rejected=True) == []
+
+
 def test_the_next_start_has_the_model_that_was_commanded_while_that_is_in_order(
     packages: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -210,19 +235,27 @@ def test_the_next_start_has_the_model_that_was_commanded_while_that_is_in_order(
     config = LineConfig(
         "first", models_dir=packages, threshold=0.1, model_change=ModelChangeSettings(remembered=remembered)
     )
-    same, package = load_model(config, None)
-    assert (package.manifest.id, same.threshold) == ("first", 0.1)
-    remembered.write_text("second\n")
-    own, package = load_model(config, None)
-    assert (package.manifest.id, own.threshold) == ("second", None)
-    remembered.write_text("tampered\n")
-    same, package = load_model(config, None)
+    same, package, before = choose_package(config, None)
+    assert (package.manifest.id, same.threshold, before) == ("first", 0.1, "")
+    remember_models(remembered, Chosen("second", "first"))
+    own, package, before = choose_package(config, None)
+    assert (package.manifest.id, own.threshold, before) == ("second", None, "first")
+    remember_models(remembered, Chosen("tampered", "second"))
+    same, package, _ = choose_package(config, None)
     assert (package.manifest.id, same.threshold) == ("first", 0.1)
     assert "going on with first" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("content", [b"", b"../first", b"first\nsecond", b"\xff", b"x" * 300])
+@pytest.mark.parametrize(
+    "content", [b"", b"first", b'{"model": "../first"}', b'{"model": ".x"}', b'{"model": 1}', b"\xff", b"x" * 3000]
+)
 def test_a_memory_that_is_not_ours_is_refused(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "model").write_bytes(content)
     with pytest.raises(InputError, match="remove it"):
-        recall_model(tmp_path / "model")
+        recall_models(tmp_path / "model")
+
+
+def test_a_choice_that_cannot_be_kept_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "model").mkdir()
+    remember_models(tmp_path / "model", Chosen("first"))
+    assert "cannot keep first" in capsys.readouterr().err

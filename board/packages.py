@@ -1,0 +1,79 @@
+"""Which model packages a station has, and how one of them becomes the inspector that judges."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+from board.config import LineConfig
+from board.engines.chain import EngineChain, connect_remote, open_engine
+from board.engines.fpga import Logic
+from board.engines.fpga_pynq import find_logic
+from board.engines.settings import EngineName, EngineSettings
+from board.inspector import Inspector
+from board.models import Models, recall_models
+from board.pull import pull_package
+from board.seams import Engine
+from protocol.errors import InputError, ManifestError
+from protocol.manifest import Package, load_package
+from protocol.signing import TrustedKeys
+
+
+def choose_package(config: LineConfig, trusted: TrustedKeys | None) -> tuple[LineConfig, Package, str]:
+    """The model that was last commanded, where that is remembered and still in order; else the configured one.
+
+    With the configuration that fits it, and the id of the model before. Raises: ManifestError for the configured one.
+    """
+    remembered = config.model_change.remembered
+    chosen = recall_models(remembered) if remembered else None
+    if chosen and chosen.model != config.model:
+        try:
+            package = load_package(find_package(config, chosen.model), trusted)
+            return replace(config, threshold=None), package, chosen.before
+        except ManifestError as error:
+            print(f"beltsight: {error}; going on with {config.model}", file=sys.stderr, flush=True)
+    return config, load_package(config.models_dir / config.model, trusted), chosen.before if chosen else ""
+
+
+def find_package(config: LineConfig, model_id: str) -> Path:
+    """Where a model lies, or would lie: among those that were installed, else among those that were fetched."""
+    installed, fetched = config.models_dir / model_id, config.model_change.fetched
+    return installed if fetched is None or installed.is_dir() else fetched / model_id
+
+
+def open_models(config: LineConfig, package: Package, trusted: TrustedKeys | None, before: str = "") -> Models:
+    """The model at work, and the way to others. Raises: EngineError if no engine runs it."""
+    frame_px = package.manifest.preprocess.frame_px
+    logic = find_logic(config.engines.fpga)
+
+    def open_other(model_id: str, url: str) -> Inspector:
+        folder = find_package(config, model_id)
+        if url and not folder.is_dir():
+            if trusted is None or config.model_change.fetched is None:
+                raise InputError("this station fetches no models: set trusted_keys and [model_change] fetched")
+            folder = pull_package(url, model_id, config.model_change.fetched, trusted)
+        other = load_package(folder, trusted)
+        expected = other.manifest.preprocess.frame_px
+        if expected != frame_px:
+            raise InputError(f"{model_id} takes frames of {expected}, this line's are {frame_px}")
+        return open_inspector(other, config.engines, logic)
+
+    first = open_inspector(package, config.engines, logic)
+    return Models(first, config.threshold, config.model_change, open_other, before)
+
+
+def open_inspector(package: Package, settings: EngineSettings, logic: Logic) -> Inspector:
+    """Raises: EngineError if no engine passes its self-test; InputError for a server's keys or endpoint."""
+    with contextlib.ExitStack() as opened:
+        remote = connect_remote(package, settings)
+        if remote:
+            opened.callback(remote.close)
+
+        def open_one(name: EngineName) -> Engine:
+            return open_engine(name, package, settings, remote=remote, logic=logic)
+
+        engines = EngineChain(settings, package.load_golden(), open_one)
+        opened.pop_all()
+    return Inspector(package.manifest, engines, remote)

@@ -1,0 +1,113 @@
+"""Fetch a signed model package over HTTP, for stations that nobody logs into.
+
+What comes is believed for its signature, not for where it came from: the manifest is verified first, and names every
+other file with its SHA-256. The package appears by one rename, or not at all.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import http.client
+import os
+import shutil
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+from protocol.errors import InputError
+from protocol.manifest import MANIFEST, MAX_MANIFEST_BYTES, Manifest, decode_manifest
+from protocol.signing import SIGNATURE, SIGNATURE_BYTES, TrustedKeys
+
+STALLED_S = 10.0  # without a byte
+FETCHED_WITHIN_S = 300.0  # all of it
+MAX_FILE_BYTES = 64 << 20
+MAX_FILES = 64
+SPARE_BYTES = 32 << 20  # that stay free on the card
+CHUNK_BYTES = 1 << 16
+
+
+def pull_package(url: str, model_id: str, folder: Path, trusted: TrustedKeys) -> Path:
+    """The package's folder, `folder`/`model_id`; one that is there already is left as it is.
+
+    Raises: InputError, ManifestError, saying what could not be fetched or believed.
+    """
+    target = folder / model_id
+    if target.is_dir():
+        return target
+    incoming = folder / f".incoming-{model_id}"
+    shutil.rmtree(incoming, ignore_errors=True)  # of a station that was cut off
+    try:
+        incoming.mkdir(parents=True)
+        _fill(incoming, url, model_id, trusted)
+        os.replace(incoming, target)
+        _sync(folder)
+    except OSError as error:
+        raise InputError(f"cannot keep the model in {folder} ({error.strerror}): make room there") from None
+    finally:
+        shutil.rmtree(incoming, ignore_errors=True)
+    return target
+
+
+def _fill(incoming: Path, url: str, model_id: str, trusted: TrustedKeys) -> None:
+    until_s = time.monotonic() + FETCHED_WITHIN_S
+    _fetch(url, SIGNATURE, incoming, SIGNATURE_BYTES, until_s)
+    _fetch(url, MANIFEST, incoming, MAX_MANIFEST_BYTES, until_s)
+    data = (incoming / MANIFEST).read_bytes()
+    trusted.require_signed(incoming, data)
+    manifest = decode_manifest(data)
+    _require_fitting(manifest, url, model_id)
+    for name, sha256 in manifest.files.items():
+        found = _fetch(url, name, incoming, MAX_FILE_BYTES, until_s)
+        if found != sha256:
+            raise InputError(f"{url}/{name} is not the file that was signed: copy the model folder there again")
+    _sync(incoming)
+
+
+def _require_fitting(manifest: Manifest, url: str, model_id: str) -> None:
+    if manifest.id != model_id:
+        raise InputError(f"{url} holds {manifest.id}, not {model_id}: correct the command")
+    if len(manifest.files) > MAX_FILES:
+        raise InputError(f"{url} has {len(manifest.files)} files; at most {MAX_FILES} are fetched")
+
+
+class _NoRedirects(urllib.request.HTTPRedirectHandler):
+    def redirect_request(self, *_: object) -> None:
+        """An HTTPError instead: nobody sends the station elsewhere, into the plant's network, say."""
+
+
+def _fetch(url: str, name: str, folder: Path, limit_bytes: int, until_s: float) -> str:
+    """The file's SHA-256. Raises: InputError."""
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), _NoRedirects())
+    digest, size = hashlib.sha256(), 0
+    try:
+        with opener.open(f"{url}/{name}", timeout=STALLED_S) as answer, (folder / name).open("wb") as file:
+            while chunk := answer.read(CHUNK_BYTES):
+                size += len(chunk)
+                if size > limit_bytes:
+                    raise InputError(f"{url}/{name} is larger than {limit_bytes} bytes")
+                if time.monotonic() > until_s:
+                    raise InputError(f"{url} is too slow: not fetched within {FETCHED_WITHIN_S:.0f} s")
+                if shutil.disk_usage(folder).free < SPARE_BYTES:
+                    raise InputError(f"{folder.parent} has less than {SPARE_BYTES >> 20} MiB free: remove old models")
+                file.write(chunk)
+                digest.update(chunk)
+            if answer.length:  # subtle: a connection that was cut reads like the end of the file
+                raise InputError(f"{url}/{name} cannot be fetched (cut off after {size} bytes): try again")
+            file.flush()
+            os.fsync(file.fileno())
+    except urllib.error.HTTPError as error:
+        error.close()
+        raise InputError(f"{url}/{name} cannot be fetched ({error.code} {error.reason})") from None
+    except (urllib.error.URLError, http.client.HTTPException, TimeoutError, ConnectionError) as error:
+        reason = getattr(error, "reason", "") or error or type(error).__name__
+        raise InputError(f"{url}/{name} cannot be fetched ({reason}): see whether the host serves it") from None
+    return digest.hexdigest()
+
+
+def _sync(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
