@@ -42,6 +42,11 @@ def encode_ndeath(bd_seq: int, now_ms: int) -> bytes:
     return encode_birth([Metric(BD_SEQ.name, DataType.INT64, bd_seq, now_ms)], None, None)
 
 
+def follow(number: int) -> int:
+    """The sequence number, or birth-death number, after this one."""
+    return (number + 1) % SEQUENCE
+
+
 class Device:
     def __init__(self, name: str, number: int, *, is_commanded: bool, now_ms: int) -> None:
         """`number` is 1, 2, … and gives the aliases, which no other device has."""
@@ -119,5 +124,5 @@ class EdgeNode:
             self._publish(self.names.topic("DDATA", device.name), payload)
 
     def _next_seq(self) -> int:
-        seq, self._seq = self._seq, (self._seq + 1) % SEQUENCE
+        seq, self._seq = self._seq, follow(self._seq)
         return seq

@@ -6,7 +6,7 @@ import sys
 import time
 from collections.abc import Callable
 
-from host.plant.edge_node import SEQUENCE, Device, EdgeNode, Names, encode_ndeath
+from host.plant.edge_node import Device, EdgeNode, Names, encode_ndeath, follow
 from host.plant.inbox import Arrival, Inbox
 from host.plant.link import Heard, Link
 from host.plant.orders import Orders
@@ -219,7 +219,7 @@ class Sparkplug:
         except InputError as error:
             self._complain(str(error))
         if link.was_offered:
-            self._bd_seq, self._offered = (self._bd_seq + 1) % SEQUENCE, self._bd_seq
+            self._bd_seq, self._offered = follow(self._bd_seq), self._bd_seq
 
     def _give_birth(self) -> None:
         self._complaint = ""

@@ -187,6 +187,14 @@ def test_what_is_no_message_is_counted_and_harms_nobody(plant_port: int, line1: 
     assert bridge.end() == 0
 
 
+def test_two_lines_that_differ_in_their_case_alone_are_complained_of(plant_port: int, line1: Station) -> None:
+    with contextlib.closing(Station(plant_port, line1.line.upper())) as other:
+        other.is_in("running")
+        bridge = start_bridge(plant_port, *SPARKPLUG)
+        wait_until(lambda: any("but for its case" in complaint for complaint in bridge.complaints))
+        bridge.end()
+
+
 # ---- the primary host
 
 

@@ -297,8 +297,8 @@ def test_data_has_aliases_and_times_but_no_names_and_no_data_types(story: Story)
 
 def test_only_what_changed_is_reported(story: Story) -> None:
     values: dict[tuple[str, str], object] = {}
-    for message in story.of("DBIRTH", "DDATA"):
-        is_birth = "/DBIRTH/" in message["topic"]
+    for message in story.of("NBIRTH", "DBIRTH", "NDATA", "DDATA"):
+        is_birth = "BIRTH/" in message["topic"]
         for metric in message["metrics"]:
             key = message["topic"].rpartition("/")[2], metric["name"]
             if not is_birth and not metric["is_historical"]:
