@@ -22,7 +22,7 @@ from host.flash.station import CARD, CURRENT, VERSIONS, Profile, Station, build_
 from host.flash.system import at_first, lasting, load_ssh_key, shared_host_keys
 from host.flash.target import is_device, open_target, require_card
 from host.flash.tools import require_tools, run_tool, said
-from host.flash.update import CardUpdate, finish_interrupted
+from host.flash.update import CardUpdate
 from host.flash.wheels import LISTING, load_wheels
 from protocol.errors import InputError, run_main
 
@@ -181,28 +181,31 @@ def update(options: Options) -> None:
     station, ssh_key = prepare(options)
     layout = read_layout(options.target)
     card = Ext4(options.target, layout.root.start_bytes)
-    finish_interrupted(card)
+    descriptor = open_target(options.target)
+    try:
+        with tempfile.TemporaryDirectory(dir=options.work) as work:
+            updating = CardUpdate(card, Disk(options.target, descriptor), Path(work))
+            updating.finish_interrupted()
+            update_card(card, updating, options, station, ssh_key)
+    finally:
+        os.close(descriptor)
+    report(options, station)
+
+
+def update_card(card: Ext4, updating: CardUpdate, options: Options, station: Station, ssh_key: str | None) -> None:
+    """Raises: InputError."""
     image, old_version = read_card(card, options.profile)
     entries = [*station.entries, describe(station, image, options.profile)]
     entries += lasting(ROOT, options.profile, ssh_key)
     # The version before this one stays, for whoever wants it back; older ones make room.
-    removed = [f"{VERSIONS}/{name}" for name in card.entries(VERSIONS) if name not in (station.version, old_version)]
-
-    def change(old: Ext4, copy: Ext4) -> None:
-        pending = missing(old, entries)
-        if pending or removed:
-            inject(copy, pending, removed)
-
-    descriptor = open_target(options.target)
-    try:
-        with tempfile.TemporaryDirectory(dir=options.work) as work:
-            medium = Disk(options.target, descriptor)
-            CardUpdate(options.target, layout, medium, Path(work)).run(change)
-    finally:
-        os.close(descriptor)
+    kept = (station.version, old_version)
+    older = [f"{VERSIONS}/{name}" for name in card.entries(VERSIONS) if name not in kept]
+    removed = older if station.version != old_version else []
+    pending = missing(card, entries)
+    if pending or removed:
+        updating.run(lambda copy: inject(copy, pending, removed))
     card.require_clean()
     require_written(card, entries, removed)
-    report(options, station)
 
 
 def read_card(card: Ext4, profile: Profile) -> tuple[str, str]:

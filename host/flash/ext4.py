@@ -55,7 +55,8 @@ class Usage:
 class Ext4:
     def __init__(self, path: Path, offset_bytes: int) -> None:
         self.path, self.offset_bytes = path, offset_bytes
-        self._where = f"{path}?offset={offset_bytes}"
+        # subtle: e2fsck forgets the offset after replaying a journal; a file system without one is named without
+        self._where = f"{path}?offset={offset_bytes}" if offset_bytes else str(path)
 
     def write(self, commands: Iterable[str]) -> None:
         """Raises: InputError if debugfs complains about any of them."""

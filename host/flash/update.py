@@ -19,40 +19,53 @@ from host.flash.journal import (
     needs_recovery,
     with_recovery,
 )
-from host.flash.layout import Layout
 from host.flash.medium import Medium, put
 from host.flash.tools import run_tool, said
 from protocol.errors import InputError
 
-Change = Callable[[Ext4, Ext4], None]  # (card: to read files from, copy: to change)
+Change = Callable[[Ext4], None]  # makes its change to this copy, in which files have no content
 
 
 class CardUpdate:
-    def __init__(self, card: Path, layout: Layout, medium: Medium, work: Path) -> None:
-        """`work`: an empty folder with room for two copies of the card's metadata."""
-        self._medium = medium
-        self._base = layout.root.start_bytes
-        self._card = Ext4(card, self._base)
-        self._old, self._new = work / "old.img", work / "new.img"
+    def __init__(self, card: Ext4, medium: Medium, work: Path) -> None:
+        """`work`: a folder with room for two copies of the card's metadata."""
+        self._card, self._medium = card, medium
+        self._base = card.offset_bytes
+        self._old, self._new = Ext4(work / "old.ext4", 0), Ext4(work / "new.ext4", 0)
+
+    def finish_interrupted(self) -> None:
+        """Replay the journal of a card whose power was cut, as the kernel would. Raises: InputError."""
+        if not needs_recovery(self._medium.read(self._base + SUPERBLOCK_AT, SUPERBLOCK_BYTES)):
+            return
+        self._copy_metadata()
+        _clone(self._old.path, self._new.path)
+        self._new.replay_journal()
+        usage = self._old.usage()
+        size, superblock, journal = usage.block_bytes, SUPERBLOCK_AT // usage.block_bytes, self._old.journal_blocks()[0]
+        changed = _differences(self._old.path, self._new.path, size, usage.blocks)
+        self._write_all(
+            {number: block for number, block in changed.items() if number not in (superblock, journal)}, size
+        )
+        for last in (journal, superblock):  # until then, cut again, it is done again
+            put(self._medium, self._at(last, size), _read_block(self._new.path, last, size))
 
     def run(self, change: Change) -> None:
-        """Raises: InputError; the card is then as it was."""
+        """Of a card that needs no recovery. Raises: InputError; the card is then as it was, or as `change` made it."""
         self._copy_metadata()
-        _clone(self._old, self._new)
-        copy = Ext4(self._new, self._base)
-        change(self._card, copy)
-        copy.require_clean()
+        _clone(self._old.path, self._new.path)
+        change(self._new)
+        self._new.require_clean()
         self._commit()
 
     def _commit(self) -> None:
-        before, after = Ext4(self._old, self._base).usage(), Ext4(self._new, self._base).usage()
+        before, after = self._old.usage(), self._new.usage()
         size = before.block_bytes
-        differing = dict(_differences(self._old, self._new, self._base, size, before.blocks))
+        differing = _differences(self._old.path, self._new.path, size, before.blocks)
         if not differing:
             return
         unused = _members(before.free)
         # A new file's block may hold zeros, and so not differ from the copy, where the card has something else.
-        fresh = {number: self._read_new(number, size) for number in unused - _members(after.free)}
+        fresh = {number: _read_block(self._new.path, number, size) for number in unused - _members(after.free)}
         fresh.update({number: block for number, block in differing.items() if number in unused})
         changed = {number: block for number, block in differing.items() if number not in unused}
         self._write_all(fresh, size)
@@ -61,7 +74,7 @@ class CardUpdate:
     def _write_transaction(self, changed: dict[int, bytes], size: int) -> None:
         """Blocks that the old station uses, at one stroke. The order of the writes is what makes it one."""
         superblock, inside = divmod(SUPERBLOCK_AT, size)
-        changed.setdefault(superblock, self._read_new(superblock, size))
+        changed.setdefault(superblock, _read_block(self._new.path, superblock, size))
         logged = {**changed, superblock: _patched(changed[superblock], inside)}
         where = self._card.journal_blocks()
         journal = decode_journal(self._medium.read(self._at(where[0], size), size))
@@ -90,15 +103,11 @@ class CardUpdate:
     def _at(self, block: int, size: int) -> int:
         return self._base + block * size
 
-    def _read_new(self, block: int, size: int) -> bytes:
-        with self._new.open("rb") as file:
-            file.seek(self._at(block, size))
-            return file.read(size)
-
     def _copy_metadata(self) -> None:
-        """A sparse copy without the contents of files, at the same place in the file as on the card."""
-        source, offset = self._card.path, str(self._base)
-        result = run_tool("e2image", "-r", "-f", "-o", offset, "-O", offset, source, self._old)
+        """A sparse copy of the file system without the contents of files."""
+        self._old.path.unlink(missing_ok=True)
+        source = self._card.path
+        result = run_tool("e2image", "-r", "-f", "-o", str(self._base), source, self._old.path)
         if result.returncode != 0:
             raise InputError(f"{source}: its system cannot be read ({said(result)}): flash it anew without --update")
 
@@ -112,15 +121,6 @@ def _members(ranges: tuple[tuple[int, int], ...]) -> set[int]:
     return {number for first, last in ranges for number in range(first, last + 1)}
 
 
-def finish_interrupted(card: Ext4) -> None:
-    """Replay the journal of a card whose power was cut, as the kernel would. Raises: InputError."""
-    with card.path.open("rb") as file:
-        file.seek(card.offset_bytes + SUPERBLOCK_AT)
-        superblock = file.read(SUPERBLOCK_BYTES)
-    if needs_recovery(superblock):
-        card.replay_journal()
-
-
 def _clone(source: Path, destination: Path) -> None:
     """A sparse copy."""
     with source.open("rb") as file, destination.open("wb") as copy:
@@ -131,18 +131,23 @@ def _clone(source: Path, destination: Path) -> None:
         copy.truncate(os.fstat(file.fileno()).st_size)
 
 
-def _differences(old: Path, new: Path, base: int, size: int, blocks: int) -> list[tuple[int, bytes]]:
-    """(number, new content) of each block that differs."""
+def _differences(old: Path, new: Path, size: int, blocks: int) -> dict[int, bytes]:
+    """New content of each block that differs."""
     found: dict[int, bytes] = {}
     with old.open("rb") as before, new.open("rb") as after:
         for file in (before, after):  # a block may be a hole in either
             for start, end in _data_extents(file.fileno()):
-                for number in range(max(start - base, 0) // size, min(-(-(end - base) // size), blocks)):
-                    at = base + number * size
-                    block = os.pread(after.fileno(), size, at).ljust(size, b"\0")
-                    if number not in found and block != os.pread(before.fileno(), size, at).ljust(size, b"\0"):
+                for number in range(start // size, min(-(-end // size), blocks)):
+                    block = os.pread(after.fileno(), size, number * size).ljust(size, b"\0")
+                    if block != os.pread(before.fileno(), size, number * size).ljust(size, b"\0"):
                         found[number] = block
-    return sorted(found.items())
+    return found
+
+
+def _read_block(path: Path, number: int, size: int) -> bytes:
+    with path.open("rb") as file:
+        file.seek(number * size)
+        return file.read(size).ljust(size, b"\0")
 
 
 def _data_extents(descriptor: int) -> list[tuple[int, int]]:

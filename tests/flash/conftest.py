@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import io
 import shutil
 import struct
 import subprocess
@@ -13,14 +15,17 @@ from pathlib import Path
 
 import pytest
 
+from host.flash.__main__ import main
 from host.flash.tools import PACKAGES
 from host.trivial import write_trivial_package
+from protocol.errors import run_main
 from sim.station import ROOT
 
 BOOT_START, ROOT_START = 2048, 2048 + 20480  # sectors; the official image has 100 MB of FAT, this 10
 ROOT_MIB = 176
 SHADOW = "root:$y$j9T$aa$bb:19000:0:99999:7:::\ndaemon:*:19000:0:99999:7:::\nxilinx:$y$j9T$cc$dd:19000:0:99999:7:::\n"
 OS_RELEASE = 'NAME="PynqLinux"\nVERSION="3.1.3 (Carlisle)"\nID=pynqlinux\nVERSION_ID="{version}"\n'
+SSH_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIEvZp0Vt0a0YxZ3b9m1o2n3p4q5r6s7t8u9v0w1x2y3z me@desk"
 LINE = """\
 model = "trivial"
 source = "belt"
@@ -77,8 +82,8 @@ class Official:
         self._write_tree(tree)
         with path.open("wb") as file:
             file.truncate((ROOT_START * 512) + (ROOT_MIB << 20))
-        table = f"label: dos\nstart={BOOT_START},size={ROOT_START - BOOT_START},type=c,bootable\nstart={ROOT_START},type=83\n"
-        run("sfdisk", "-q", path, given=table)
+        boot = f"start={BOOT_START},size={ROOT_START - BOOT_START},type=c,bootable"
+        run("sfdisk", "-q", path, given=f"label: dos\n{boot}\nstart={ROOT_START},type=83\n")
         run("mkfs.vfat", "--offset", str(BOOT_START), "-n", "PYNQ", path, str((ROOT_START - BOOT_START) // 2))
         for name in self.boot_files:
             content = tree.parent / name
@@ -121,6 +126,25 @@ class Desk:
         command = [*before, sys.executable, "-m", "host.flash", *map(str, arguments)]
         return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=300)
 
+    def refusal(self, *arguments: str | Path) -> str:
+        """What scripts/flash says, in one line, when it refuses with exit code 2; in this process, which is faster."""
+        complaint = io.StringIO()
+        before, sys.argv = sys.argv, ["scripts/flash", *map(str, arguments)]
+        try:
+            with contextlib.redirect_stderr(complaint):
+                code = run_main(main)
+        finally:
+            sys.argv = before
+        *_, last = complaint.getvalue().splitlines()
+        assert code == 2, complaint.getvalue()
+        assert last.startswith("beltsight: ")
+        return last
+
+    def files(self) -> set[str]:
+        """Everything in the folder, with its size."""
+        found = (path for path in self.folder.rglob("*") if path.is_file() and path.suffix != ".sha256")
+        return {f"{path.relative_to(self.folder)} {path.stat().st_size}" for path in found}
+
     def options(self, target: Path) -> tuple[str | Path, ...]:
         wheels = self.folder / "wheels"
         return ("--config", self.config, "--target", target, "--wheels", wheels, "--wheel-list", wheels / "list.txt")
@@ -162,6 +186,26 @@ def write_wheel(folder: Path) -> None:
 
 @pytest.fixture
 def desk(tmp_path: Path, official: Path) -> Desk:
+    return make_desk(tmp_path, official)
+
+
+@pytest.fixture(scope="session")
+def flashed(tmp_path_factory: pytest.TempPathFactory, official: Path) -> Path:
+    """A card for production, with somebody's ssh key. Nobody changes it."""
+    desk = make_desk(tmp_path_factory.mktemp("flashed"), official)
+    (desk.folder / "me.pub").write_text(SSH_KEY + "\n")
+    target = desk.folder / "card.img"
+    result = desk.flash("--image", desk.archive, *desk.options(target), "--ssh-key", desk.folder / "me.pub")
+    assert result.returncode == 0, result.stderr
+    return target
+
+
+def clone(image: Path, copy: Path) -> Path:
+    run("cp", "--sparse=always", image, copy)
+    return copy
+
+
+def make_desk(tmp_path: Path, official: Path) -> Desk:
     plant = tmp_path / "plant"
     plant.mkdir()
     write_trivial_package(tmp_path / "models" / "trivial")
