@@ -13,7 +13,7 @@ from board.engines.remote import RemoteServer
 from board.preprocess import preprocess
 from board.score import score_map
 from protocol.errors import EngineError, InputError
-from protocol.manifest import Manifest
+from protocol.manifest import Package
 
 NS_PER_MS = 1e6
 
@@ -30,9 +30,9 @@ class Finding:
 
 
 class Inspector:
-    def __init__(self, manifest: Manifest, engines: EngineChain, remote: RemoteServer | None = None) -> None:
+    def __init__(self, package: Package, engines: EngineChain, remote: RemoteServer | None = None) -> None:
         """Takes over the engines, and the connection that one of them uses."""
-        self.manifest, self.engines = manifest, engines
+        self.package, self.manifest, self.engines = package, package.manifest, engines
         self._remote = remote
 
     def inspect(self, image: NDArray[np.uint8], finding: Finding) -> None:

@@ -102,7 +102,7 @@ class Line:
         if answer is None:
             return
         self._mqtt.publish_answer(answer)
-        self._mqtt.set_model(self._models.current.manifest.id)
+        self._mqtt.set_model(self._models.current.package)
         print(f"beltsight: {answer.command} {answer.id}: {answer.reason or 'done'}", file=sys.stderr, flush=True)
 
     def _judge(self, frame: Frame) -> None:

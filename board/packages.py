@@ -76,4 +76,4 @@ def open_inspector(package: Package, settings: EngineSettings, logic: Logic) -> 
 
         engines = EngineChain(settings, package.load_golden(), open_one)
         opened.pop_all()
-    return Inspector(package.manifest, engines, remote)
+    return Inspector(package, engines, remote)

@@ -66,6 +66,7 @@ def run_station(config: LineConfig, stop: threading.Event) -> None:
         opened.callback(mqtt.close)
         models = open_models(config, package, trusted, before)
         opened.callback(models.close)
+        mqtt.set_model(package)
         source = open_source(config, package, mqtt.last_part)
         opened.callback(source.close)
         others = open_sinks(config, models)

@@ -132,6 +132,8 @@ class Package:
 
     folder: Path
     manifest: Manifest
+    sha256: str = ""  # of the manifest, which names all files: two packages with the same are the same
+    signed_by: str = ""  # name of the trusted key, empty where signatures are not asked for
 
     def path(self, name: str) -> Path:
         """Path of a file of the package. Raises: ManifestError if the package has none of that name."""
@@ -183,8 +185,7 @@ def load_package(folder: Path, trusted: TrustedKeys | None = None) -> Package:
     if not (folder / MANIFEST).is_file():
         raise ManifestError(f"no model at {folder}: make one with scripts/export.sh, or correct `model`")
     data = (folder / MANIFEST).read_bytes()
-    if trusted:
-        trusted.require_signed(folder, data)
+    signed_by = trusted.require_signed(folder, data) if trusted else ""
     try:
         manifest = decode_manifest(data)
     except ManifestError as error:
@@ -196,7 +197,7 @@ def load_package(folder: Path, trusted: TrustedKeys | None = None) -> Package:
             raise ManifestError(f"{folder / name} is missing: copy the whole model folder again")
         if file_sha256(folder / name) != digest:
             raise ManifestError(f"{folder / name} is not the file that was exported: copy the model folder again")
-    return Package(folder, manifest)
+    return Package(folder, manifest, hashlib.sha256(data).hexdigest(), signed_by)
 
 
 def file_sha256(path: Path) -> str:

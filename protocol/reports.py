@@ -17,6 +17,8 @@ class LineState:
     reason: str  # why it is not running, else empty
     model_id: str
     time: str  # RFC 3339, UTC
+    manifest_sha256: str = ""  # of the model
+    signed_by: str = ""  # name of the trusted key that vouches for the model
 
 
 @dataclass(frozen=True)

@@ -62,10 +62,10 @@ class TrustedKeys:
             raise InputError(f"cannot read {folder} ({error.strerror}): correct `trusted_keys`") from None
         if not paths:
             raise InputError(f"{folder} has no NAME.public{SUFFIX}: copy one there, or make it with scripts/sign")
-        self._keys = [_load_public(path) for path in paths]
+        self._keys = {path.name.removesuffix(f".public{SUFFIX}"): _load_public(path) for path in paths}
 
-    def require_signed(self, folder: Path, manifest: bytes) -> None:
-        """Raises: ManifestError unless one of these keys signed the bytes."""
+    def require_signed(self, folder: Path, manifest: bytes) -> str:
+        """The name of the key that signed the bytes. Raises: ManifestError if none of these did."""
         from cryptography.exceptions import InvalidSignature  # noqa: PLC0415
 
         try:
@@ -73,12 +73,12 @@ class TrustedKeys:
                 signature = file.read(SIGNATURE_BYTES + 1)
         except OSError as error:
             raise ManifestError(f"{folder} is not signed ({error.strerror}): sign it with scripts/sign") from None
-        for key in self._keys:
+        for name, key in self._keys.items():
             try:
                 key.verify(signature, manifest)
             except InvalidSignature:
                 continue
-            return
+            return name
         raise ManifestError(f"{folder} is not signed by a trusted key: sign it with scripts/sign, or copy it again")
 
 

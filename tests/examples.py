@@ -62,5 +62,5 @@ def only_model(
     def refuse(model_id: str, _url: str) -> Inspector:
         raise InputError(f"there is no {model_id}")
 
-    inspector = Inspector(package.manifest, EngineChain(settings, package.load_golden(), open_engine))
+    inspector = Inspector(package, EngineChain(settings, package.load_golden(), open_engine))
     return Models(inspector, threshold, ModelChangeSettings(), refuse)

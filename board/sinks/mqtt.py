@@ -30,6 +30,7 @@ from protocol.broker import BrokerSettings, Connected, Will, close_broker, conne
 from protocol.commands import ORDERS, Answer
 from protocol.drift import DriftReport, encode_drift
 from protocol.errors import InputError, SinkError
+from protocol.manifest import Package
 from protocol.messages import Frame, Opinion, Verdict, encode_opinion, encode_verdict, rfc3339_now
 from protocol.reports import SWITCHED_OFF, LineCondition, LineState
 from protocol.streams import COMMAND, DRIFT, HEALTH, RESULT, SECOND_OPINION, STATE, VERDICT, Stream, topic
@@ -73,7 +74,7 @@ class MqttSink:
         """
         broker.credentials.apply(mqtt.Client(CallbackAPIVersion.VERSION2))  # now: later it would pass for an outage
         self._settings, self._broker = settings, broker
-        self._site, self._line, self._model_id = site, line, model_id
+        self._site, self._line = site, line
         self._outbox = Outbox(settings.outbox)
         self.last_part = self._outbox.last_part  # of the run of this program before this one
         self._delivery = Delivery(self._outbox, settings.replay_per_s)
@@ -126,14 +127,19 @@ class MqttSink:
     def set_state(self, state: LineCondition, reason: str) -> None:
         """Publish the line's state if it changed."""
         if (state, reason) != (self._state.state, self._state.reason):
-            self._state = LineState(state, reason, self._model_id, rfc3339_now())
+            self._state = replace(self._state, state=state, reason=reason, time=rfc3339_now())
             self._publish_state()
 
-    def set_model(self, model_id: str) -> None:
+    def set_model(self, package: Package) -> None:
         """What the state names from now on."""
-        if model_id != self._model_id:
-            self._model_id = model_id
-            self._state = replace(self._state, model_id=model_id, time=rfc3339_now())
+        state = replace(
+            self._state,
+            model_id=package.manifest.id,
+            manifest_sha256=package.sha256,
+            signed_by=package.signed_by,
+        )
+        if state != self._state:
+            self._state = replace(state, time=rfc3339_now())
             self._publish_state()
 
     def publish_health(self, health: dict[str, object]) -> None:
@@ -332,7 +338,7 @@ class MqttSink:
         self._attempted.set()
 
     def _connect(self) -> None:
-        lost = LineState("lost", "the station vanished", self._model_id, rfc3339_now())
+        lost = replace(self._state, state="lost", reason="the station vanished", time=rfc3339_now())
         will = Will(self._topic(STATE), json.dumps(asdict(lost)).encode())
         client_id = f"beltsight-{self._site}-{self._line}"
         topics = [f"{self._topic(COMMAND)}/{name}" for name in ORDERS] if self._settings.commands else []

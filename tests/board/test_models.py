@@ -78,7 +78,7 @@ def open_pair(packages: Path, engines: dict[str, Watched]) -> Iterator[OpenModel
                 engines[model_id] = Watched(open_engine(name, package, settings))
                 return engines[model_id]
 
-            return Inspector(package.manifest, EngineChain(settings, package.load_golden(), open_one))
+            return Inspector(package, EngineChain(settings, package.load_golden(), open_one))
 
         def open_all(change: ModelChangeSettings) -> Models:
             models = Models(open_inspector("first"), None, change, open_inspector)

@@ -126,7 +126,7 @@ def test_the_state_is_retained_and_ends_as_stopped(tmp_path: Path, broker: Broke
 
     def next_state(subscriber: Subscriber) -> tuple[str, str]:
         state = json.loads(subscriber.next().payload)
-        assert set(state) == {"state", "reason", "model_id", "time"}
+        assert set(state) == {"state", "reason", "model_id", "time", "manifest_sha256", "signed_by"}
         return state["state"], state["reason"]
 
     with opened(tmp_path, broker, "states", broker_at_start="required") as sink:
