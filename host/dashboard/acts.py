@@ -40,6 +40,8 @@ class Refused(Exception):  # noqa: N818 - with its status
 
 def make_order(name: str, fields: Fields) -> Order:
     """With an id of its own, and not for long. Raises: InputError."""
+    if {"id", "expires"} & set(fields):
+        raise InputError("id and expires are chosen here: leave them out")
     expires = datetime.now(timezone.utc) + timedelta(seconds=EXPIRES_S)
     try:
         return build(ORDERS[name], {**fields, "id": new_id(), "expires": as_text(expires)})

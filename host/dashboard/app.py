@@ -50,13 +50,15 @@ def make_app(desk: Desk, names: Sequence[str], stopping: Callable[[], bool]) -> 
         *review_routes(desk),
         Mount("/page", StaticFiles(directory=PAGE)),
     ]
-    return Starlette(
+    app = Starlette(
         routes=routes,
         middleware=[Middleware(Guard, names=names)],
         exception_handlers={InputError: refuse, Refused: refuse, SQLAlchemyError: no_database},
         lifespan=live,
         max_body_size=MAX_BODY_BYTES,
     )
+    app.router.redirect_slashes = False  # an address is one or none
+    return app
 
 
 async def refuse(_request: Request, error: Exception) -> Response:

@@ -53,7 +53,7 @@ class Link:
             raise NoAnswer("the broker is not connected: nothing was sent")
         if len(self._waiting) >= MAX_WAITING:
             raise NoAnswer("other orders wait for their answers: try again")
-        within_s = SWAPPED_WITHIN_S if name == "model" else ANSWERED_WITHIN_S
+        within_s = SWAPPED_WITHIN_S if name in ("model", "rollback") else ANSWERED_WITHIN_S
         answers: queue.Queue[Answer] = queue.Queue(1)
         self._waiting[order.id] = answers
         try:

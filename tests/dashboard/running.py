@@ -53,6 +53,8 @@ class Page:
         process = Process("page", self.command, self.folder / "page.log")
         try:
             wait_for_port(process, self.port)
+            client = Client(self.port)
+            assert eventually(lambda: not summary(client)["reason"].startswith("connecting"), 60.0)
             yield process
         finally:
             process.stop()
@@ -124,8 +126,8 @@ class Speaker:
         self._tap: ResultSink = TapSink(TapSettings(f"tcp://{LOOPBACK}:{tap_port}"), lambda: MAP_SCALE)
 
     def part(self, part_id: int, **changes: Any) -> Verdict:
-        changes = {"time": rfc3339_now(), "event_id": f"{self.line}-{part_id}", **changes}
-        return replace(EXAMPLE, site=SITE, line=self.line, part_id=part_id, **changes)
+        own = {"site": SITE, "line": self.line, "event_id": f"{self.line}-{part_id}", "time": rfc3339_now()}
+        return replace(EXAMPLE, part_id=part_id, **{**own, **changes})
 
     def say(self, verdict: Verdict) -> None:
         self.send(VERDICT.name, encode_verdict(verdict))
@@ -153,6 +155,18 @@ class Speaker:
     def close(self) -> None:
         self._tap.close()
         close_broker(self._client)
+
+
+def summary(client: Client) -> dict[str, Any]:
+    """The next one that goes to every open page."""
+    connection = http.client.HTTPConnection(LOOPBACK, client.port, timeout=30)
+    connection.request("GET", "/api/events")
+    with contextlib.closing(connection), connection.getresponse() as stream:
+        for line in stream:
+            if line == b"event: summary\n":
+                content: dict[str, Any] = json.loads(stream.readline().removeprefix(b"data: "))
+                return content
+    raise AssertionError("the stream ended")
 
 
 def eventually(ready: Callable[[], bool], within_s: float = 20.0) -> bool:

@@ -26,6 +26,7 @@ export class Control {
     byId("resume").addEventListener("click", () => this.order("Resume?", "Parts are judged again.", "resume", {}));
     byId("capture").addEventListener("click", () => this.capture());
     byId("set-model").addEventListener("click", () => this.setModel());
+    byId("rollback").addEventListener("click", () => this.order("Back to the model before?", "The station tests it first, unless it still stands by.", "rollback", {}));
     byId("model").addEventListener("change", () => this.showModel());
     this.models = [];
   }
