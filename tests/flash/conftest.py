@@ -200,6 +200,25 @@ def flashed(tmp_path_factory: pytest.TempPathFactory, official: Path) -> Path:
     return target
 
 
+def kill_at(call: str, count: int, path: Path | None = None) -> tuple[str, ...]:
+    """What, before a command, kills it as it begins its `count`-th system call of that name (on `path` alone)."""
+    program = shutil.which("strace")
+    if not program:
+        pytest.skip("needs strace: apt-get install strace")
+    only = ("-P", str(path)) if path else ()
+    return (
+        program,
+        "-qq",
+        "-o",
+        "/dev/null",
+        *only,
+        "-e",
+        f"trace={call}",
+        "-e",
+        f"inject={call}:signal=KILL:when={count}",
+    )
+
+
 def clone(image: Path, copy: Path) -> Path:
     run("cp", "--sparse=always", image, copy)
     return copy

@@ -16,7 +16,7 @@ from host.flash.medium import Disk
 from host.flash.payload import Entry, file, folder, inject, link, require_written
 from host.flash.update import CardUpdate
 from protocol.manifest import file_sha256
-from tests.flash.conftest import ROOT_START, Desk, clone, make_desk, run
+from tests.flash.conftest import ROOT_START, Desk, clone, kill_at, make_desk, run
 from tests.flash.test_flash import home_of, system_of
 
 SECTOR_BYTES = 512
@@ -295,7 +295,7 @@ def test_a_killed_update_leaves_one_station_and_is_completed_by_the_next(used: P
     card = clone(used, plant.folder / "card.img")
     old = home_of(system_of(card))
     call, count = at.split(":")
-    kill = ("strace", "-qq", "-o", "/dev/null", "-e", f"trace={call}", "-e", f"inject={call}:signal=KILL:when={count}")
+    kill = kill_at(call, int(count), card)
     killed = plant.flash("--update", *plant.options(card), before=kill)
     assert killed.returncode < 0 or killed.returncode == 137, killed
     system = mounted(card)
