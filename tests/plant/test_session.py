@@ -15,8 +15,10 @@ from pathlib import Path
 
 import pytest
 
+from host.plant.readings import time_ms
 from host.plant.tags import CONTROL_TAGS, LINE_TAGS, NODE_TAGS
 from protocol.commands import Order, decode_command
+from protocol.messages import Verdict
 from sim.relay import Relay
 from sim.station import free_port, start_broker
 from tests.plant.plant import (
@@ -54,6 +56,7 @@ class Story:
     packets: list[tuple[int, bytes]] = field(default_factory=list)  # of the edge node's connection
     before_online: list[Report] = field(default_factory=list)
     commands: list[tuple[str, Report]] = field(default_factory=list)  # to line1
+    late: Verdict | None = None
     births_before_rebirth: int = 0
     exit_code: int = -1
 
@@ -110,7 +113,7 @@ def tell(line1: Station, line2: Station, host: HostApplication, told: Story) -> 
     line1.reports(parts=PARTS, ok=250, reject=50, parts_per_s=4.5)
     line2.judges(1, decision="UNKNOWN", score=None, reason="no frame")
     host.wait_for_part(PARTS - 1)
-    line1.judges(PARTS, late=True, time="2026-01-01T00:00:00.000Z")
+    told.late = line1.judges(PARTS, late=True)
     host.wait_for_part(PARTS)
     told.births_before_rebirth = len(host.of("NBIRTH"))
     host.command(name="Node Control/Rebirth", value=True, datatype="BOOLEAN")
@@ -311,7 +314,8 @@ def test_a_late_verdict_is_history_and_whole(story: Story) -> None:
     past = [message for message in story.of("DDATA") if is_past(message)]
     assert parts_of(past) == [PARTS]
     assert len(past[0]["raw"]) == 13
-    assert {metric["timestamp"] for metric in past[0]["raw"]} == {1_767_225_600_000}
+    assert story.late
+    assert {metric["timestamp"] for metric in past[0]["raw"]} == {time_ms(story.late.time)}
 
 
 def test_live_verdicts_are_not_history(story: Story) -> None:
