@@ -39,7 +39,8 @@ def measure_cost(detector: Detector, images: Images) -> dict[str, float]:
 def count_parameters(detector: Detector) -> int:
     """Of all networks that it holds; what is remembered of pictures (a memory bank, Gaussians) is no parameter."""
     nets = [value for value in vars(detector).values() if isinstance(value, nn.Module)]
-    return sum(parameter.numel() for net in nets for parameter in net.parameters())
+    parameters = {id(parameter): parameter.numel() for net in nets for parameter in net.parameters()}
+    return sum(parameters.values())
 
 
 def _measure_in_process(content: bytes, images: Images) -> dict[str, float]:

@@ -6,7 +6,7 @@ import tempfile
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal
+from typing import Literal, cast
 
 import numpy as np
 import onnx
@@ -20,6 +20,7 @@ from host.qdq import OPSET
 from protocol.manifest import MODEL_ONNX
 
 SCORED_AT_ONCE = 32
+LUMA = (0.299, 0.587, 0.114)  # of red, green and blue (ITU-R BT.601)
 
 
 class Levels(nn.Module):
@@ -28,10 +29,11 @@ class Levels(nn.Module):
     def __init__(self, channels: Literal[1, 3]) -> None:
         super().__init__()
         self.channels = channels
+        self.register_buffer("luma", torch.tensor(LUMA).reshape(1, 3, 1, 1))
 
     def forward(self, images: Tensor) -> Tensor:
         levels = (images.float() + 128) / 255
-        return levels if self.channels == 3 else levels.mean(1, keepdim=True)
+        return levels if self.channels == 3 else (levels * cast(Tensor, self.luma)).sum(1, keepdim=True)
 
 
 def as_batch(images: Images) -> Tensor:

@@ -151,21 +151,36 @@ def _self_supervised() -> list[Entry]:
         for network in ("", "resnet18"):
             name = f"ssl-{level}" if network else f"ssl-{level}-scratch"
             settings = {"level": level, "pretrained": bool(network)}
-            entries.append(Entry(name, "selfsupervised", settings, input_px, 64, network, {**QUICK, "stride": 32}))
+            entries.append(
+                Entry(
+                    name,
+                    "selfsupervised",
+                    settings,
+                    input_px,
+                    64,
+                    network,
+                    {**QUICK, "stride": 32, "patches_a_picture": 2},
+                )
+            )
     return entries
 
 
 def _anomalib() -> list[Entry]:
-    quick: dict[str, dict[str, Any]] = {"cflow": {"epochs": 1}, "fastflow": {"epochs": 1}, "stfpm": {"epochs": 1}}
-    names = ("padim", "patchcore", "cflow", "fastflow", "stfpm", "dfm", "dfkde")
-    return [
-        Entry(f"anomalib-{name}", "anomalib_set", {"model": name}, 256, 64, "resnet18", quick.get(name, {}))
-        for name in names
-    ]
+    """With the library's usual backbone, and with one whose weights are at hand."""
+    entries = []
+    for model in ("padim", "patchcore", "cflow", "fastflow", "stfpm", "dfm", "dfkde"):
+        for network in ("resnet18", "squeezenet1_1"):
+            if (model, network) == ("fastflow", "squeezenet1_1"):
+                continue  # it takes ResNets only
+            name = f"anomalib-{model}" if network == "resnet18" else f"anomalib-{model}-{network}"
+            settings = {"model": model, "network": network}
+            tiny = {"channels": 20, "bank": 50, **QUICK}
+            entries.append(Entry(name, "anomalib_set", settings, 256, LARGER_PX, network, tiny))
+    return entries
 
 
 def _baselines() -> list[Entry]:
     names = ("lof", "cblof", "xgbod", "xgboost", "catboost")
     return [
-        Entry(name, "baselines", {"method": name}, 256, 64, NETWORKS[0], {"trees": 5, "clusters": 2}) for name in names
+        Entry(name, "baselines", {"method": name}, 256, 64, NETWORKS[0], {"trees": 5, "clusters": 12}) for name in names
     ]

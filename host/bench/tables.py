@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
@@ -61,6 +62,9 @@ def list_tables(rows: Sequence[Row]) -> list[Table]:
     tables += _classes(plain)
     tables += _contamination(plain)
     tables += _ablations(measured)
+    settings = dict.fromkeys((row.detector, row.variant, json.dumps(row.settings)) for row in measured)
+    if settings:
+        tables.append(Table("Settings", ("detector", "changed", "settings"), list(settings)))
     if skipped:
         reasons = dict.fromkeys((row.detector, row.problem, row.skipped) for row in skipped)
         tables.append(Table("Not run", ("detector", "problem", "why"), list(reasons)))
