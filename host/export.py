@@ -42,10 +42,11 @@ from host.order import (
 from host.outliers import name_outliers
 from host.package import Graphs, make_golden, publish, write_graphs, write_package
 from host.parity import check_parity, run_numpy, run_onnxruntime, run_opencv, run_qonnx
-from host.pictures import Images, load_frame
+from host.pictures import Images, digest, load_frame
 from host.qdq import write_qdq
 from host.quantization import extract
 from host.recipe import Recipe, encode_recipe
+from host.recorded import list_recordings, unpack_good
 from host.rendered import draw_pictures
 from host.seeds import combine_figures
 from host.synthetic import Sources, add_defects
@@ -208,8 +209,15 @@ def draw_examples(dataset: Dataset, model: onnx.ModelProto, scale: float) -> byt
 
 
 def _find_folder(order: Order, progress: Progress) -> Path:
+    """Of pictures; those of recordings and rendered parts are written first."""
     if order.data != RENDERED:
-        return Path(order.data)
+        recordings = list_recordings(Path(order.data))
+        if not recordings:
+            return Path(order.data)
+        folder = order.unfinished / f"pictures-{digest(recordings)[:16]}"
+        order.unfinished.mkdir(parents=True, exist_ok=True)
+        unpack_good(Path(order.data), folder)
+        return folder
     how = order.recipe.rendered
     task = progress.add_task("draw parts", total=how.train_parts + how.test_parts)
     folder = order.unfinished / f"pictures-{hash_values(order.product, order.seed, asdict(how))[:16]}"

@@ -83,6 +83,7 @@ class RecorderSink:
         stamp = datetime.now(timezone.utc).strftime("%Y%m%dT%H%M%S.%f")
         file = (self._settings.folder / f"{stamp}-{self._files:04d}{RECORDING_SUFFIX}").open("wb")
         file.write(MAGIC)
+        file.flush()  # who looks in while it grows finds a recording, if an empty one
         return file
 
     def _delete_oldest(self) -> None:
