@@ -147,7 +147,7 @@ def _alexnet() -> list[Entry]:
 
 def _self_supervised() -> list[Entry]:
     entries = []
-    for level, input_px in (("image", 256), ("patch", 256)):
+    for level in ("image", "patch"):
         for network in ("", "resnet18"):
             name = f"ssl-{level}" if network else f"ssl-{level}-scratch"
             settings = {"level": level, "pretrained": bool(network)}
