@@ -151,17 +151,8 @@ def _self_supervised() -> list[Entry]:
         for network in ("", "resnet18"):
             name = f"ssl-{level}" if network else f"ssl-{level}-scratch"
             settings = {"level": level, "pretrained": bool(network)}
-            entries.append(
-                Entry(
-                    name,
-                    "selfsupervised",
-                    settings,
-                    input_px,
-                    64,
-                    network,
-                    {**QUICK, "stride": 32, "patches_a_picture": 2},
-                )
-            )
+            tiny = {**QUICK, "stride": 32, "patches_a_picture": 2}
+            entries.append(Entry(name, "selfsupervised", settings, 256, LARGER_PX, network, tiny))
     return entries
 
 
