@@ -16,7 +16,7 @@ from subprocess import CompletedProcess
 from host.flash.tools import run_tool, said
 from protocol.errors import InputError
 
-PLAIN_PATH = re.compile(r"/[\w@.,+:=-]+(/[\w@.,+:=-]+)*")  # what needs no quotes in debugfs
+PLAIN_PATH = re.compile(r"/[\w@.,+:=-]+(/[\w@.,+:=-]+)*", re.ASCII)  # what needs no quotes in debugfs
 MAX_LINK_BYTES = 59  # as long as a link's target fits into the inode, it is read back from there
 
 

@@ -56,6 +56,8 @@ def digest(entries: Iterable[Entry]) -> str:
 
 def inject(system: Ext4, entries: list[Entry], removed: list[str]) -> None:
     """Write `entries`, then remove `removed`, and read every byte back. Raises: InputError; the image is then void."""
+    for path in (*(entry.path for entry in entries), *removed):
+        require_plain(path)
     _require_room(system, entries)
     entries = [*_missing_folders(system, entries), *entries]
     with tempfile.TemporaryDirectory() as staging:
@@ -105,7 +107,6 @@ def _missing_folders(system: Ext4, entries: list[Entry]) -> Iterator[Entry]:
 def _commands(system: Ext4, entries: list[Entry], staging: Path) -> Iterator[str]:
     there = system.stat_all(entry.path for entry in entries)
     for number, entry in enumerate(sorted(entries, key=lambda entry: entry.path)):
-        require_plain(entry.path)
         is_folder = entry.path in there and modes.S_ISDIR(there[entry.path].mode)
         if is_folder != (entry.content is None and entry.link is None) and entry.path in there:
             raise InputError(f"{entry.path} is of another kind on the card: flash it anew without --update")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import io
+import os
 import shutil
 import struct
 import subprocess
@@ -122,9 +123,15 @@ class Desk:
     def config(self) -> Path:
         return self.folder / "plant" / "line.toml"
 
-    def flash(self, *arguments: str | Path, before: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
+    def flash(
+        self, *arguments: str | Path, before: tuple[str, ...] = (), programs: Path | None = None
+    ) -> subprocess.CompletedProcess[str]:
+        """`before`: a command that runs it; `programs`: a folder that goes before the others on the path."""
         command = [*before, sys.executable, "-m", "host.flash", *map(str, arguments)]
-        return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=300)
+        environment = {**os.environ, "PATH": f"{programs}:{os.environ['PATH']}" if programs else os.environ["PATH"]}
+        return subprocess.run(
+            command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False, timeout=300
+        )
 
     def refusal(self, *arguments: str | Path) -> str:
         """What scripts/flash says, in one line, when it refuses with exit code 2; in this process, which is faster."""
