@@ -39,9 +39,8 @@ def test_a_debugfs_that_does_something_else(desk: Desk, sabotage: str) -> None:
     programs.mkdir()
     (programs / "debugfs").write_text(
         "#!/bin/sh\n"
-        'for a in "$@"; do case $a in *.debugfs) sed -i -e \''
-        + sabotage
-        + '\' $a;; esac; done\nexec /usr/sbin/debugfs "$@"\n'.replace("\\\n", "\n")
+        'for a in "$@"; do case $a in *.debugfs) sed -i -e \'' + sabotage + "' $a;; esac; done\n"
+        'exec /usr/sbin/debugfs "$@"\n'
     )
     (programs / "debugfs").chmod(0o755)
     target = desk.folder / "card.img"
