@@ -165,15 +165,35 @@ def connect_remote(package: Package, settings: EngineSettings) -> RemoteServer |
 
 
 def open_arm(package: Package, settings: EngineSettings) -> Engine:
-    """ONNX Runtime where it is installed, else OpenCV's dnn: equal integers either way."""
-    if settings.runtime != "opencv":
-        from board.engines.onnx_runtime import OnnxRuntimeEngine  # noqa: PLC0415 - each driver only where it is used
+    """Our own kernels where they were built, else ONNX Runtime, else OpenCV's dnn: equal integers whichever it is."""
+    if settings.runtime in ("auto", "kernels"):
+        from board.engines.kernels.engine import KernelEngine, find_library  # noqa: PLC0415 - each driver where used
 
-        try:
-            return OnnxRuntimeEngine(package.path(MODEL_ONNX), settings.threads)
-        except ImportError as error:
-            if settings.runtime == "onnxruntime":
-                raise EngineError(f"ONNX Runtime is not installed ({error}): pip install onnxruntime") from None
+        library = find_library()
+        if library:
+            return KernelEngine(package.path(MODEL_ONNX), library)
+        if settings.runtime == "kernels":
+            raise EngineError("the kernels were not built for this processor: scripts/build-kernels")
+    if settings.runtime in ("auto", "onnxruntime"):
+        engine = _open_onnx_runtime(package, settings)
+        if engine:
+            return engine
+        if settings.runtime == "onnxruntime":
+            raise EngineError("ONNX Runtime is not installed: pip install onnxruntime (32-bit ARM: sherpa-onnx-core)")
     from board.engines.opencv_dnn import OpenCvEngine  # noqa: PLC0415
 
     return OpenCvEngine(package.path(CARRIED_ONNX), settings.threads)
+
+
+def _open_onnx_runtime(package: Package, settings: EngineSettings) -> Engine | None:
+    """As a Python package, or as the plain library that there is for 32-bit ARM; None without either."""
+    from board.engines.onnx_c import OnnxCEngine, find_library  # noqa: PLC0415
+    from board.engines.onnx_runtime import OnnxRuntimeEngine  # noqa: PLC0415
+
+    library = settings.onnx_library or find_library()
+    if library:
+        return OnnxCEngine(package.path(CARRIED_ONNX), settings.threads, library)
+    try:
+        return OnnxRuntimeEngine(package.path(MODEL_ONNX), settings.threads)
+    except ImportError:
+        return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal
 
 from board.engines.fpga_pynq import FpgaSettings
@@ -16,7 +17,8 @@ EngineName = Literal["fpga", "fpga-sim", "arm", "remote"]
 @dataclass(frozen=True)
 class EngineSettings:
     order: tuple[EngineName, ...] = ("arm",)
-    runtime: Literal["auto", "onnxruntime", "opencv"] = "auto"  # of the ARM engine
+    runtime: Literal["auto", "kernels", "onnxruntime", "opencv"] = "auto"  # of the ARM engine: the first there is
+    onnx_library: Path | None = None  # libonnxruntime.so where there is no Python package; None: sherpa-onnx-core's
     threads: int = 1
     self_test_every: int = 1000  # parts between two golden self-tests; 0: only at start
     retry_s: float = 5.0  # how long a failed engine is left alone before its self-test is tried again

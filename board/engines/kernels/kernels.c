@@ -1,0 +1,268 @@
+/* The integer network on an ARM core, exact to the bit: int8 times int8 into int32, a shift that rounds half to even,
+ * saturation. README.md beside this file says how tensors and weights lie in memory, and why.
+ *
+ * Built freestanding: no library is linked. Without NEON the same arithmetic in plain C, for tests on other machines.
+ */
+#include <stddef.h>
+#include <stdint.h>
+#ifdef __ARM_NEON
+#include <arm_neon.h>
+#endif
+
+enum kind { CONVOLUTION, DEPTHWISE, ADD, UPSAMPLE, COPY, MAX_POOL, MEAN_POOL };
+
+struct tensor {
+    int8_t *first; /* pixel (0, 0), inside the border of zeros */
+    int32_t height, width;
+    int32_t pixel, row; /* distance of neighbours in bytes */
+};
+
+struct layer {
+    int32_t kind;
+    struct tensor source, second, target; /* second: of ADD */
+    int32_t bytes;                        /* of a pixel that are computed; a multiple of 4 where the kind needs it */
+    int32_t kernel, stride;
+    int32_t low;            /* smallest value that is written: 0 for ReLU, else -128 */
+    int32_t left, right;    /* shifts of ADD's two tensors to the left */
+    int32_t blocks;         /* of 16 bytes in one row of the kernel */
+    const int8_t *weights;  /* CONVOLUTION: (bytes / 4, kernel, blocks, 4, 16); DEPTHWISE: (kernel, kernel, bytes) */
+    const int32_t *bias;    /* (bytes) */
+    const int32_t *shift;   /* (bytes), to the right; one for ADD and MEAN_POOL */
+};
+
+static inline int32_t saturate(int32_t value, int32_t low)
+{
+    return value > 127 ? 127 : value < low ? low : value;
+}
+
+/* total / 2^shift, rounded half to even. Adding half - 1, and 1 more where the floor is odd, carries exactly then. */
+static inline int32_t round_shift(int32_t total, int32_t shift)
+{
+    int32_t is_shifted = shift > 0;
+    int32_t half = is_shifted << (shift - is_shifted);
+    return (total + half - is_shifted + ((total >> shift) & is_shifted)) >> shift;
+}
+
+#ifdef __ARM_NEON
+/* Four sums in four lanes. */
+static inline int32x4_t add_lanes(int32x4_t a, int32x4_t b, int32x4_t c, int32x4_t d)
+{
+    int32x2_t ab = vpadd_s32(vadd_s32(vget_low_s32(a), vget_high_s32(a)), vadd_s32(vget_low_s32(b), vget_high_s32(b)));
+    int32x2_t cd = vpadd_s32(vadd_s32(vget_low_s32(c), vget_high_s32(c)), vadd_s32(vget_low_s32(d), vget_high_s32(d)));
+    return vcombine_s32(ab, cd);
+}
+
+/* 16 products. Two of them fit in int16: weights lie in -127..127, so their sum in -32512..32512. */
+static inline int32x4_t multiply(int32x4_t sum, int8x16_t pixels, int8x16_t weights)
+{
+    int16x8_t pair = vmull_s8(vget_low_s8(pixels), vget_low_s8(weights));
+    pair = vmlal_s8(pair, vget_high_s8(pixels), vget_high_s8(weights));
+    return vpadalq_s16(sum, pair);
+}
+
+/* Sums of four channels for two pixels. */
+static inline void sum_block(const int8_t *a, const int8_t *b, int32_t row, const int8_t *weights, int32_t kernel,
+                             int32_t blocks, int32x4_t *sum_a, int32x4_t *sum_b)
+{
+    int32x4_t zero = vdupq_n_s32(0);
+    int32x4_t a0 = zero, a1 = zero, a2 = zero, a3 = zero, b0 = zero, b1 = zero, b2 = zero, b3 = zero;
+    for (int32_t y = 0; y < kernel; y++) {
+        const int8_t *pa = a, *pb = b;
+        for (int32_t block = 0; block < blocks; block++) {
+            int8x16_t va = vld1q_s8(pa), vb = vld1q_s8(pb), w = vld1q_s8(weights);
+            a0 = multiply(a0, va, w);
+            b0 = multiply(b0, vb, w);
+            w = vld1q_s8(weights + 16);
+            a1 = multiply(a1, va, w);
+            b1 = multiply(b1, vb, w);
+            w = vld1q_s8(weights + 32);
+            a2 = multiply(a2, va, w);
+            b2 = multiply(b2, vb, w);
+            w = vld1q_s8(weights + 48);
+            a3 = multiply(a3, va, w);
+            b3 = multiply(b3, vb, w);
+            pa += 16, pb += 16, weights += 64;
+        }
+        a += row, b += row;
+    }
+    *sum_a = add_lanes(a0, a1, a2, a3);
+    *sum_b = add_lanes(b0, b1, b2, b3);
+}
+
+struct rounding {
+    int32x4_t bias, right, half, is_shifted; /* right: negative, for vshl */
+    int8x8_t low;
+};
+
+static inline struct rounding prepare(const struct layer *layer, int32_t channel)
+{
+    int32x4_t shift = vld1q_s32(layer->shift + channel), one = vdupq_n_s32(1);
+    struct rounding r;
+    r.bias = vld1q_s32(layer->bias + channel);
+    r.right = vnegq_s32(shift);
+    r.is_shifted = vminq_s32(shift, one);
+    r.half = vsubq_s32(vshlq_s32(r.is_shifted, vsubq_s32(shift, r.is_shifted)), r.is_shifted);
+    r.low = vdup_n_s8((int8_t)layer->low);
+    return r;
+}
+
+static inline int16x4_t requantize(int32x4_t sum, const struct rounding *r)
+{
+    int32x4_t total = vaddq_s32(sum, r->bias);
+    int32x4_t odd = vandq_s32(vshlq_s32(total, r->right), r->is_shifted);
+    total = vaddq_s32(vaddq_s32(total, r->half), odd);
+    return vqmovn_s32(vshlq_s32(total, r->right));
+}
+
+static inline void convolve_pair(const struct layer *layer, const int8_t *a, const int8_t *b, const int8_t *weights,
+                                 const struct rounding *r, int8_t *to_a, int8_t *to_b)
+{
+    int32x4_t sum_a, sum_b;
+    sum_block(a, b, layer->source.row, weights, layer->kernel, layer->blocks, &sum_a, &sum_b);
+    int8x8_t both = vqmovn_s16(vcombine_s16(requantize(sum_a, r), requantize(sum_b, r)));
+    uint32x2_t words = vreinterpret_u32_s8(vmax_s8(both, r->low));
+    vst1_lane_u32((uint32_t *)to_b, words, 1);
+    vst1_lane_u32((uint32_t *)to_a, words, 0);
+}
+#else
+struct rounding {
+    const int32_t *bias, *shift;
+};
+
+static inline struct rounding prepare(const struct layer *layer, int32_t channel)
+{
+    return (struct rounding){layer->bias + channel, layer->shift + channel};
+}
+
+static inline void convolve_pixel(const struct layer *layer, const int8_t *pixels, const int8_t *weights,
+                                  const struct rounding *r, int8_t *to)
+{
+    int32_t sums[4] = {r->bias[0], r->bias[1], r->bias[2], r->bias[3]};
+    for (int32_t y = 0; y < layer->kernel; y++, pixels += layer->source.row)
+        for (int32_t block = 0; block < layer->blocks; block++, weights += 64)
+            for (int32_t channel = 0; channel < 4; channel++)
+                for (int32_t i = 0; i < 16; i++)
+                    sums[channel] += pixels[16 * block + i] * weights[16 * channel + i];
+    for (int32_t channel = 0; channel < 4; channel++)
+        to[channel] = (int8_t)saturate(round_shift(sums[channel], r->shift[channel]), layer->low);
+}
+
+static inline void convolve_pair(const struct layer *layer, const int8_t *a, const int8_t *b, const int8_t *weights,
+                                 const struct rounding *r, int8_t *to_a, int8_t *to_b)
+{
+    convolve_pixel(layer, b, weights, r, to_b);
+    convolve_pixel(layer, a, weights, r, to_a);
+}
+#endif
+
+/* Row by row, so that the source's rows stay in the first cache while all channels pass over them. */
+static void convolve(const struct layer *layer)
+{
+    const struct tensor *source = &layer->source, *target = &layer->target;
+    int32_t reach = layer->kernel / 2, step = layer->stride * source->pixel;
+    int32_t group_bytes = layer->kernel * layer->blocks * 64;
+    for (int32_t y = 0; y < target->height; y++) {
+        const int8_t *corner = source->first + (y * layer->stride - reach) * source->row - reach * source->pixel;
+        for (int32_t channel = 0; channel < layer->bytes; channel += 4) {
+            const struct rounding r = prepare(layer, channel);
+            const int8_t *weights = layer->weights + (channel >> 2) * group_bytes, *pixels = corner;
+            int8_t *to = target->first + y * target->row + channel;
+            int32_t x = 0;
+            for (; x + 1 < target->width; x += 2, pixels += 2 * step, to += 2 * target->pixel)
+                convolve_pair(layer, pixels, pixels + step, weights, &r, to, to + target->pixel);
+            if (x < target->width)
+                convolve_pair(layer, pixels, pixels, weights, &r, to, to);
+        }
+    }
+}
+
+static void depthwise(const struct layer *layer)
+{
+    const struct tensor *source = &layer->source, *target = &layer->target;
+    int32_t reach = layer->kernel / 2;
+    for (int32_t y = 0; y < target->height; y++)
+        for (int32_t x = 0; x < target->width; x++) {
+            const int8_t *corner = source->first + (y * layer->stride - reach) * source->row +
+                                   (x * layer->stride - reach) * source->pixel;
+            int8_t *to = target->first + y * target->row + x * target->pixel;
+            for (int32_t channel = 0; channel < layer->bytes; channel++) {
+                const int8_t *weights = layer->weights + channel;
+                int32_t sum = layer->bias[channel];
+                for (int32_t ky = 0; ky < layer->kernel; ky++)
+                    for (int32_t kx = 0; kx < layer->kernel; kx++, weights += layer->bytes)
+                        sum += corner[ky * source->row + kx * source->pixel + channel] * *weights;
+                to[channel] = (int8_t)saturate(round_shift(sum, layer->shift[channel]), layer->low);
+            }
+        }
+}
+
+static void add(const struct layer *layer)
+{
+    const struct tensor *left = &layer->source, *right = &layer->second, *target = &layer->target;
+    for (int32_t y = 0; y < target->height; y++) {
+        const int8_t *a = left->first + y * left->row, *b = right->first + y * right->row;
+        int8_t *restrict to = target->first + y * target->row;
+        for (int32_t i = 0; i < target->width * target->pixel; i++) {
+            int32_t total = a[i] * (1 << layer->left) + b[i] * (1 << layer->right);
+            to[i] = (int8_t)saturate(round_shift(total, layer->shift[0]), layer->low);
+        }
+    }
+}
+
+/* Each pixel of the target from the one `scale` bits before it: the upsampled, or a copy among other channels. */
+static void copy(const struct layer *layer, int32_t scale)
+{
+    const struct tensor *source = &layer->source, *target = &layer->target;
+    for (int32_t y = 0; y < target->height; y++)
+        for (int32_t x = 0; x < target->width; x++) {
+            const int8_t *from = source->first + (y >> scale) * source->row + (x >> scale) * source->pixel;
+            int8_t *restrict to = target->first + y * target->row + x * target->pixel;
+            for (int32_t i = 0; i < layer->bytes; i++)
+                to[i] = from[i];
+        }
+}
+
+/* What lies outside the picture does not count for the largest, and counts as zero for the mean. */
+static void pool(const struct layer *layer)
+{
+    const struct tensor *source = &layer->source, *target = &layer->target;
+    int32_t before = (layer->kernel - 1) / 2;
+    for (int32_t y = 0; y < target->height; y++)
+        for (int32_t x = 0; x < target->width; x++) {
+            int8_t *to = target->first + y * target->row + x * target->pixel;
+            for (int32_t channel = 0; channel < layer->bytes; channel++) {
+                int32_t sum = 0, largest = -128;
+                for (int32_t ky = 0; ky < layer->kernel; ky++)
+                    for (int32_t kx = 0; kx < layer->kernel; kx++) {
+                        int32_t sy = y * layer->stride - before + ky, sx = x * layer->stride - before + kx;
+                        if (sy < 0 || sy >= source->height || sx < 0 || sx >= source->width)
+                            continue;
+                        int32_t value = source->first[sy * source->row + sx * source->pixel + channel];
+                        sum += value;
+                        largest = value > largest ? value : largest;
+                    }
+                int32_t mean = saturate(round_shift(sum, layer->shift[0]), layer->low);
+                to[channel] = (int8_t)(layer->kind == MAX_POOL ? largest : mean);
+            }
+        }
+}
+
+int32_t kernels_layer_bytes(void)
+{
+    return (int32_t)sizeof(struct layer); /* the caller compares: it has the same structure written down in Python */
+}
+
+void kernels_run(const struct layer *layers, int32_t count)
+{
+    for (int32_t i = 0; i < count; i++) {
+        const struct layer *layer = &layers[i];
+        switch (layer->kind) {
+        case CONVOLUTION: convolve(layer); break;
+        case DEPTHWISE: depthwise(layer); break;
+        case ADD: add(layer); break;
+        case UPSAMPLE: copy(layer, 1); break;
+        case COPY: copy(layer, 0); break;
+        default: pool(layer);
+        }
+    }
+}
