@@ -38,7 +38,6 @@ from sim.station import (
     ROOT,
     StationSettings,
     free_port,
-    has_dashboard,
     start_board,
     start_broker,
     start_dashboard,
@@ -160,7 +159,7 @@ def start_station(options: argparse.Namespace, manifest: Manifest, started: cont
     broker = started.enter_context(start_broker(folder, settings.mqtt_port))
     board = started.enter_context(start_board(settings))
     page = ""
-    if options.dashboard and has_dashboard():
+    if options.dashboard:
         port = options.dashboard_port or free_port()
         started.enter_context(start_dashboard(settings, port))
         page = f"http://{LOOPBACK}:{port}/"

@@ -78,7 +78,8 @@ def parse_options() -> argparse.Namespace:
         help="where that board shows its parts (default: %(default)s)",
     )
     add("--mqtt-port", type=int, default=0, help="port of the broker that is started (default: any free one)")
-    add("--dashboard", action=argparse.BooleanOptionalAction, default=True, help="the operator's page beside the line")
+    page = "the operator's page, beside a station that is started here (default of scripts/run)"
+    add("--dashboard", action=argparse.BooleanOptionalAction, default=False, help=page)
     add("--dashboard-port", type=int, default=0, help="its port (default: any free one)")
     add("--record", action="store_true", help="have the board record every frame and verdict in the run's folder")
     add("--verdicts", type=Path, metavar="FILE.jsonl", help="write every verdict there, one JSON line each")

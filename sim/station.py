@@ -56,6 +56,10 @@ class Process:
                 start_new_session=True,  # Ctrl-C is for the belt, which then stops its children in order
             )
 
+    @property
+    def pid(self) -> int:
+        return self._child.pid
+
     def check(self) -> None:
         """Raises: InputError with the process's own last words if it has ended."""
         code = self._child.poll()
@@ -88,12 +92,12 @@ def start_broker(folder: Path, port: int) -> Iterator[Process]:
 
 
 @contextlib.contextmanager
-def start_board(settings: StationSettings) -> Iterator[Process]:
-    """`board/run.py` with a configuration written for this run. Its readiness shows on the state topic."""
+def start_board(settings: StationSettings, more: str = "") -> Iterator[Process]:
+    """`board/run.py` with a configuration written for this run, and `more` of it. It shows on the state topic."""
     for port in (settings.belt_port, settings.tap_port):
         refuse_taken(port)
     config = settings.folder / "line.toml"
-    config.write_text(board_config(settings), encoding="utf-8")
+    config.write_text(board_config(settings) + more, encoding="utf-8")
     command = [sys.executable, str(ROOT / "board" / "run.py"), "--config", str(config)]
     process = Process("board", command, settings.folder / "board.log")
     try:
@@ -104,7 +108,10 @@ def start_board(settings: StationSettings) -> Iterator[Process]:
 
 @contextlib.contextmanager
 def start_dashboard(settings: StationSettings, port: int) -> Iterator[Process]:
-    """The operator's page beside a board that was started: it reads the same configuration."""
+    """The operator's page beside a board that was started: it reads the same configuration. Raises: InputError."""
+    missing = [name for name in ("starlette", "uvicorn", "sqlalchemy") if not importlib.util.find_spec(name)]
+    if missing:
+        raise InputError(f"the page needs {', '.join(missing)}: pip install 'beltsight[dashboard]', or --no-dashboard")
     refuse_taken(port)
     folder = settings.folder
     command = [sys.executable, "-m", "host.dashboard", "--config", str(folder / "line.toml")]
@@ -114,11 +121,6 @@ def start_dashboard(settings: StationSettings, port: int) -> Iterator[Process]:
         yield process
     finally:
         process.stop()
-
-
-def has_dashboard() -> bool:
-    """Whether the packages that the page needs are installed."""
-    return all(importlib.util.find_spec(name) for name in ("starlette", "uvicorn", "sqlalchemy"))
 
 
 def board_config(settings: StationSettings) -> str:

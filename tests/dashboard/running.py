@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from board.seams import ResultSink
 from board.sinks.tap import TapSettings, TapSink
@@ -147,7 +148,9 @@ class Speaker:
 
     def show(self, verdict: Verdict, level: int = 128) -> None:
         """On the tap: a grey picture, and a map with one strange corner."""
-        image = np.full((64, 64, 3), level, np.uint8)
+        self.show_image(verdict, np.full((64, 64, 3), level, np.uint8))
+
+    def show_image(self, verdict: Verdict, image: NDArray[np.uint8]) -> None:
         anomaly = np.zeros((8, 8), np.int8)
         anomaly[1:4, 1:4] = 40
         self._tap.publish(Frame(Trigger(verdict.run, verdict.part_id, 0, "clock"), image), verdict, anomaly)
