@@ -11,6 +11,8 @@ from typing import Any, Literal
 from board.drift import DriftSettings
 from board.engines.settings import EngineSettings
 from board.gate import GateSettings
+from board.log import LogSettings
+from board.metrics import MetricsSettings
 from board.models import ModelChangeSettings
 from board.second_opinion import SecondOpinionSettings
 from board.sinks.mqtt import MqttSettings
@@ -58,6 +60,8 @@ class LineConfig:
     tap: TapSettings = field(default_factory=TapSettings)
     recorder: RecorderSettings = field(default_factory=RecorderSettings)
     drift: DriftSettings = field(default_factory=DriftSettings)
+    metrics: MetricsSettings = field(default_factory=MetricsSettings)
+    log: LogSettings = field(default_factory=LogSettings)
     second_opinion: SecondOpinionSettings | None = None  # of [engines.remote]'s server, near the threshold
 
     def __post_init__(self) -> None:

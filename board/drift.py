@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import queue
-import sys
 import threading
 import time
 from collections import deque
@@ -22,11 +21,12 @@ from numpy.typing import NDArray
 
 from board.control_chart import ControlChart
 from board.drift_sheet import LATEST, SheetFolder, draw_sheet
+from board.log import say
 from board.picture_statistics import SCORE, measure_picture
 from board.preprocess import preprocess
 from protocol.drift import DriftReport, DriftState, Moved
 from protocol.errors import InputError
-from protocol.manifest import Calibration, Manifest
+from protocol.manifest import Calibration, Package
 from protocol.messages import Frame, Verdict, rfc3339_now
 from protocol.strict import require
 
@@ -72,12 +72,11 @@ class DriftWatch:
     def __init__(
         self,
         settings: DriftSettings,
-        current: Callable[[], Manifest],
-        models_dir: Path,
+        current: Callable[[], Package],
         publish: Callable[[DriftReport], None],
     ) -> None:
-        """`current` is the manifest of the model at work."""
-        self._settings, self._current, self._models_dir = settings, current, models_dir
+        """`current` is the model at work."""
+        self._settings, self._current = settings, current
         self._publish = publish
         self._sheets = SheetFolder(settings.folder, settings.max_sheets)
         self._queue: queue.Queue[tuple[Frame, Verdict]] = queue.Queue(QUEUED_PARTS)
@@ -119,13 +118,14 @@ class DriftWatch:
             with contextlib.suppress(queue.Empty):
                 self._note(*self._queue.get(timeout=LOOK_UP_S))
 
-    def _begin(self, manifest: Manifest) -> None:
+    def _begin(self, package: Package) -> None:
         """Charts for this model; without a calibration there are none."""
-        self._manifest = manifest
+        self._package, self._manifest = package, package.manifest
         self._parts = 0
         self._told: dict[str, float] = {}  # sigmas of each statistic that was last reported as moved
         self._latest: deque[NDArray[np.uint8]] = deque(maxlen=LATEST)
-        self._charts = draw_charts(manifest.calibration, self._settings) if manifest.calibration else {}
+        calibration = self._manifest.calibration
+        self._charts = draw_charts(calibration, self._settings) if calibration else {}
 
     def _note(self, frame: Frame, verdict: Verdict) -> None:
         if verdict.model_id != self._manifest.id:
@@ -146,9 +146,9 @@ class DriftWatch:
 
     def _follow(self, model_id: str) -> None:
         """The line changed its model; a part of the model before it, judged just then, is of no interest any more."""
-        manifest = self._current()
-        if manifest.id == model_id:
-            self._begin(manifest)
+        package = self._current()
+        if package.manifest.id == model_id:
+            self._begin(package)
             self._tell()
 
     def _is_news(self) -> bool:
@@ -169,16 +169,17 @@ class DriftWatch:
         sheet = self._keep_sheet(lines) if moved else ""
         text = "; ".join(lines)
         if moved or was_drifting:
-            say(f"{text}{f' (see {self._settings.folder / sheet})' if sheet else ''}" if moved else "steady again")
+            where = f" (see {self._settings.folder / sheet})" if sheet else ""
+            say(f"drift: {text}{where}" if moved else "drift: steady again", level="WARNING" if moved else "INFO")
         self._publish(DriftReport(state, text, entries, self._parts, sheet, self._manifest.id, rfc3339_now()))
 
     def _keep_sheet(self, lines: list[str]) -> str:
         """Its name; empty if it cannot be written: the warning goes out without."""
-        folder = self._models_dir / self._manifest.id
         try:
-            return self._sheets.keep(draw_sheet(self._manifest, folder, self._charts, list(self._latest), lines))
+            return self._sheets.keep(draw_sheet(self._package, self._charts, list(self._latest), lines))
         except OSError as error:
-            say(f"no sheet in {self._settings.folder} ({error.strerror}): make room, or correct [drift] folder")
+            where = f"{self._settings.folder} ({error.strerror})"
+            say(f"drift: no sheet in {where}: make room, or correct [drift] folder", level="WARNING")
             return ""
 
     def _moved(self) -> dict[str, ControlChart]:
@@ -216,7 +217,3 @@ def describe(entry: Moved) -> str:
     way = f"{entry.statistic.replace('_', ' ')} {'rose' if rose else 'fell'} by {abs(entry.sigmas):.1f} sigma"
     numbers = f"({entry.average:.4g}, calibrated {entry.calibrated:.4g} ± {entry.deviation:.2g})"
     return f"{way} {numbers}: {ADVICE[entry.statistic][rose]}"
-
-
-def say(text: str) -> None:
-    print(f"beltsight: drift: {text}", file=sys.stderr, flush=True)

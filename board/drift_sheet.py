@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from board.control_chart import CLIP_SIGMAS, ControlChart
 from board.pictures import read_picture
 from protocol.errors import InputError
-from protocol.manifest import CALIBRATION_JPG, Manifest
+from protocol.manifest import CALIBRATION_JPG, Package
 
 Image = NDArray[np.uint8]
 LATEST = 8
@@ -46,11 +46,11 @@ class SheetFolder:
 
 
 def draw_sheet(
-    manifest: Manifest, folder: Path, charts: Mapping[str, ControlChart], latest: Sequence[Image], lines: Sequence[str]
+    package: Package, charts: Mapping[str, ControlChart], latest: Sequence[Image], lines: Sequence[str]
 ) -> bytes:
-    """JPEG. `folder` is the model's; `latest` are the network's images uint8 (h, w, 3) of up to 8 accepted parts."""
-    rows = [_write(f"{manifest.id}: {line}") for line in lines]
-    calibration = _read_calibration(manifest, folder)
+    """JPEG. `latest` are the network's images uint8 (h, w, 3) of up to 8 accepted parts."""
+    rows = [_write(f"{package.manifest.id}: {line}") for line in lines]
+    calibration = _read_calibration(package)
     if calibration is not None:
         rows += [_write("good parts when the model was made, dark to bright"), calibration]
     rows += [_write("the latest accepted parts"), _join(latest)]
@@ -59,11 +59,11 @@ def draw_sheet(
     return cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])[1].tobytes()
 
 
-def _read_calibration(manifest: Manifest, folder: Path) -> Image | None:
-    if CALIBRATION_JPG not in manifest.files:
+def _read_calibration(package: Package) -> Image | None:
+    if CALIBRATION_JPG not in package.manifest.files:
         return None
     try:
-        row = read_picture(folder / CALIBRATION_JPG)
+        row = read_picture(package.path(CALIBRATION_JPG))
     except InputError:  # removed since the start: the warning is worth more than its row
         return None
     return np.asarray(cv2.resize(row, (WIDTH_PX, TILE_PX), interpolation=cv2.INTER_AREA), np.uint8)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 import uuid
 from collections.abc import Callable, Sequence
@@ -14,6 +13,7 @@ from board.commands import Commands
 from board.config import LineConfig
 from board.health import Health
 from board.inspector import NS_PER_MS, Finding
+from board.log import say
 from board.models import Models
 from board.seams import Actuator, EndOfStream, FrameSource, ResultSink
 from board.sinks.capture import CaptureSink
@@ -103,7 +103,8 @@ class Line:
             return
         self._mqtt.publish_answer(answer)
         self._mqtt.set_model(self._models.current.package)
-        print(f"beltsight: {answer.command} {answer.id}: {answer.reason or 'done'}", file=sys.stderr, flush=True)
+        text = f"{answer.command} {answer.id}: {answer.reason or 'done'}"
+        say(text, level="WARNING" if answer.reason else "INFO", command=answer.command, id=answer.id)
 
     def _judge(self, frame: Frame) -> None:
         finding = self._inspect(frame)
@@ -202,6 +203,6 @@ class Line:
             return
         self._announced = (state, reason)
         text = f"{state}: {reason}" if reason else state
-        print(f"beltsight: {text}", file=sys.stderr, flush=True)
+        say(text, level="INFO" if state == "running" else "WARNING", state=state, reason=reason)
         self._watchdog.show(text)
         self._mqtt.set_state(state, reason)

@@ -10,13 +10,13 @@ import contextlib
 import json
 import os
 import queue
-import sys
 import threading
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from board.inspector import Inspector
+from board.log import say
 from protocol.commands import Answer, Rollback, SwitchModel
 from protocol.errors import BeltsightError, InputError, MessageError
 from protocol.messages import decode_json, rfc3339_now
@@ -171,7 +171,7 @@ def remember_models(path: Path, chosen: Chosen) -> None:
             os.fsync(file.fileno())
         os.replace(fresh, path)
     except OSError as error:
-        print(f"beltsight: cannot keep {chosen.model} in {path} ({error.strerror})", file=sys.stderr, flush=True)
+        say(f"cannot keep {chosen.model} in {path} ({error.strerror})", level="WARNING")
 
 
 def recall_models(path: Path) -> Chosen | None:

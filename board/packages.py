@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from board.engines.fpga import Logic
 from board.engines.fpga_pynq import find_logic
 from board.engines.settings import EngineName, EngineSettings
 from board.inspector import Inspector
+from board.log import say
 from board.models import Models, recall_models
 from board.pull import pull_package
 from board.seams import Engine
@@ -33,7 +33,7 @@ def choose_package(config: LineConfig, trusted: TrustedKeys | None) -> tuple[Lin
             package = load_package(find_package(config, chosen.model), trusted)
             return replace(config, threshold=None), package, chosen.before
         except ManifestError as error:
-            print(f"beltsight: {error}; going on with {config.model}", file=sys.stderr, flush=True)
+            say(f"{error}; going on with {config.model}", level="WARNING")
     return config, load_package(config.models_dir / config.model, trusted), chosen.before if chosen else ""
 
 

@@ -9,6 +9,7 @@ import signal
 import sys
 import threading
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 if not __package__:  # started as a file: import from the repository, not from this folder
@@ -20,6 +21,8 @@ from board.config import LineConfig, load_config
 from board.drift import DriftWatch
 from board.gate import open_gate
 from board.line import Line
+from board.log import say, start_log
+from board.metrics import MetricsSink
 from board.models import Models
 from board.packages import choose_package, open_models
 from board.seams import FrameSource, LastPart, ResultSink
@@ -30,7 +33,7 @@ from board.sinks.recorder import RecorderSink
 from board.sinks.tap import TapSink
 from board.sources.belt import BeltSource
 from board.watchdog import Watchdog
-from protocol.errors import InputError, run_main
+from protocol.errors import EXIT_BAD_INPUT, BeltsightError, InputError, run_main
 from protocol.manifest import Package, load_package
 from protocol.signing import TrustedKeys
 
@@ -41,7 +44,12 @@ def main() -> int:
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
-    run_station(config, stop)
+    start_log(config.log)
+    try:
+        run_station(config, stop)
+    except BeltsightError as error:
+        say(str(error), level="ERROR")
+        return EXIT_BAD_INPUT
     return 0
 
 
@@ -73,8 +81,10 @@ def run_station(config: LineConfig, stop: threading.Event) -> None:
         if config.second_opinion:
             others.append(open_second_opinion(config, config.second_opinion, package, trusted, mqtt))
         if config.drift.enabled:
-            drift = DriftWatch(config.drift, lambda: models.current.manifest, config.models_dir, mqtt.publish_drift)
-            others.append(drift)
+            others.append(DriftWatch(config.drift, lambda: models.current.package, mqtt.publish_drift))
+        if config.metrics.listen:
+            read = partial(read_counters, mqtt, source, others)
+            others.append(MetricsSink(config.metrics, read, lambda: mqtt.state))
         for sink in others:
             opened.callback(sink.close)
         capture = CaptureSink(config.recorder)
@@ -82,7 +92,7 @@ def run_station(config: LineConfig, stop: threading.Event) -> None:
         mqtt.require_broker()
         speaker = models.current.engines.speaker
         engine = speaker.name if speaker else "none"
-        print(f"beltsight: line {config.line} runs, model {package.manifest.id}, engine {engine}", flush=True)
+        say(f"line {config.line} runs, model {package.manifest.id}, engine {engine}", line=config.line)
         line = Line(
             config=config,
             models=models,
@@ -147,6 +157,10 @@ def open_second_opinion(
     folder = config.recorder.folder / "disagreements"
     captures = RecorderSink(replace(config.recorder, keep="everything", folder=folder))
     return SecondOpinion(settings, config.engines.remote, second, mqtt.publish_opinion, captures)
+
+
+def read_counters(mqtt: MqttSink, source: FrameSource, sinks: list[ResultSink]) -> dict[str, object]:
+    return {**mqtt.counters(), **count_losses(source, sinks)}
 
 
 def count_losses(source: FrameSource, sinks: list[ResultSink]) -> dict[str, int]:

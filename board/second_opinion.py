@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import queue
 import re
-import sys
 import threading
 import time
 from collections.abc import Callable
@@ -19,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from board.engines.remote import RemoteServer, RemoteSettings
+from board.log import say
 from board.score import score_map
 from board.seams import ResultSink
 from protocol.errors import EngineError
@@ -141,4 +141,4 @@ class SecondOpinion:
         """In the log, when it is news."""
         if trouble != self._trouble:
             self._trouble = trouble
-            print(f"beltsight: second opinion: {trouble or 'given again'}", file=sys.stderr, flush=True)
+            say(f"second opinion: {trouble or 'given again'}", level="WARNING" if trouble else "INFO")

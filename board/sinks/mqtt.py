@@ -130,6 +130,11 @@ class MqttSink:
             self._state = replace(self._state, state=state, reason=reason, time=rfc3339_now())
             self._publish_state()
 
+    @property
+    def state(self) -> LineState:
+        """The latest, published or not."""
+        return self._state
+
     def set_model(self, package: Package) -> None:
         """What the state names from now on."""
         state = replace(

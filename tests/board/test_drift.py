@@ -20,7 +20,7 @@ from board.picture_statistics import SCORE
 from host.calibration import calibrate, draw_calibration
 from protocol.drift import DriftReport, decode_drift, encode_drift
 from protocol.errors import MessageError
-from protocol.manifest import CALIBRATION_JPG, AnomalyMap, Calibration, Manifest, Preprocess, Threshold
+from protocol.manifest import CALIBRATION_JPG, AnomalyMap, Calibration, Manifest, Package, Preprocess, Threshold
 from protocol.messages import Frame, Trigger
 from tests.examples import VERDICT
 
@@ -78,7 +78,9 @@ class Station:
         self.reports: list[DriftReport] = []
         self._rng = np.random.default_rng(3)
         self.watch = DriftWatch(
-            replace(settings, folder=self.folder), lambda: self.manifest, folder / "models", self.reports.append
+            replace(settings, folder=self.folder),
+            lambda: Package(folder / "models" / "grain", self.manifest),
+            self.reports.append,
         )
         wait_for(lambda: bool(self.reports))
 
@@ -89,6 +91,7 @@ class Station:
             value = float(self._rng.normal(*SCORES)) + score
             verdict = replace(VERDICT, decision=decision, score=value, model_id=model or self.manifest.id)
             self.watch.publish(Frame(Trigger("run", 1, 0, ""), draw(self._rng, **looks)), verdict, None)
+            time.sleep(0.0002)  # twice the time that has to lie between two parts
             if decision == "OK" and (not model or model == self.manifest.id):
                 wait_for(lambda: self.watch.counters()["drift_parts"] not in (before, 0))  # noqa: B023
 
