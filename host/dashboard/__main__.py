@@ -169,6 +169,7 @@ def open_desk(opened: contextlib.ExitStack, options: argparse.Namespace, config:
         line=config.line,
         models_dir=config.models_dir,
         captures_dir=options.captures or config.recorder.folder / CAPTURES,
+        drift_dir=config.drift.folder,
         passwords=options.passwords,
         is_encrypted=options.certificate is not None,
         history=history,

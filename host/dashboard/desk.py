@@ -24,6 +24,7 @@ class Desk:
     line: str
     models_dir: Path
     captures_dir: Path
+    drift_dir: Path
     passwords: Path
     is_encrypted: bool  # the page itself is served over TLS
     history: History
@@ -54,6 +55,7 @@ def summarize(
         "model_id": station.model_id or figured["model_id"],
         "health": station.health,
         "trouble": trouble,
+        "drift": station.drift.text,
         "shift": shift_now(history),
     }
 

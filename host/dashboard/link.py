@@ -18,7 +18,7 @@ from protocol.broker import BrokerSettings, Connected, close_broker, connect_bro
 from protocol.commands import Answer, Order
 from protocol.errors import BeltsightError, InputError, MessageError
 from protocol.messages import decode_json, decode_opinion, decode_verdict
-from protocol.streams import COMMAND, HEALTH, RESULT, SECOND_OPINION, STATE, VERDICT, topic
+from protocol.streams import COMMAND, DRIFT, HEALTH, RESULT, SECOND_OPINION, STATE, VERDICT, topic
 
 SESSION_S = 7 * 24 * 3600  # how long the broker keeps verdicts for a page that is not there
 ANSWERED_WITHIN_S = 10.0
@@ -80,7 +80,7 @@ class Link:
 
     def _connect(self) -> None:
         """subtle: the id is the same at each start, for the broker keeps the session by it."""
-        streams = (VERDICT, STATE, HEALTH, SECOND_OPINION, RESULT)
+        streams = (VERDICT, STATE, HEALTH, SECOND_OPINION, DRIFT, RESULT)
         try:
             self._client, self._connected = connect_broker(
                 self._broker,
@@ -122,6 +122,8 @@ class Link:
             self._station.take_state(payload)
         elif name == HEALTH.name:
             self._station.take_health(payload)
+        elif name == DRIFT.name:
+            self._station.take_drift(payload)
         elif name == RESULT.name:
             self._take_answer(decode_json(Answer, payload))
         return None

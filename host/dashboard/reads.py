@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import asdict
 from typing import Any, get_args
 
@@ -21,6 +22,7 @@ from protocol.manifest import MANIFEST, MAX_MANIFEST_BYTES, Manifest, decode_man
 
 SHOWN = 500  # parts of the score history
 MAX_MODELS = 200
+_SHEET = re.compile(r"[\w][\w.-]{0,100}\.jpg", re.ASCII)
 _MEDIA = {"jpg": "image/jpeg", "map": "application/octet-stream"}
 # A part's picture never changes. subtle: the browser keeps it, no cache between
 _KEPT = {"Cache-Control": "private, max-age=3600, immutable"}
@@ -37,6 +39,7 @@ def read_routes(desk: Desk) -> list[Route]:
         Route("/api/preview", reads.preview),
         Route("/api/export.csv", reads.export),
         Route("/api/models", reads.models),
+        Route("/api/drift.jpg", reads.drift),
         Route("/api/events", reads.events),
     ]
 
@@ -89,6 +92,14 @@ class Reads:
 
     def models(self, _request: Request) -> Response:
         return JSONResponse([_describe(manifest) for manifest in self._list_models()])
+
+    def drift(self, _request: Request) -> Response:
+        """The station's own evidence, where this program runs beside it."""
+        sheet = self._desk.station.drift.sheet
+        path = self._desk.drift_dir / sheet
+        if not _SHEET.fullmatch(sheet) or not path.is_file():
+            return JSONResponse({"error": "the pictures are on the station, in its folder of drifts"}, 404)
+        return FileResponse(path, media_type="image/jpeg")
 
     async def events(self, _request: Request) -> Response:
         if self._desk.hub.is_full:

@@ -9,11 +9,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from protocol.drift import decode_drift
 from protocol.errors import MessageError
-from protocol.messages import MAX_JSON_BYTES
+from protocol.messages import MAX_JSON_BYTES, decode_json
+from protocol.reports import LineCondition, LineState
 
 SILENT_AFTER_S = 6.0  # the station reports every second
-CONDITIONS = ("running", "degraded", "stopped", "lost")
 MAX_TEXT = 500
 _HEALTH_NUMBERS = (
     "parts",
@@ -27,8 +28,19 @@ _HEALTH_NUMBERS = (
 
 @dataclass(frozen=True)
 class Condition:
-    state: str  # one of CONDITIONS
+    state: LineCondition
     reason: str
+
+
+@dataclass(frozen=True)
+class Drift:
+    """Accepted parts no longer look as they did when the model was made."""
+
+    text: str  # empty: they do
+    sheet: str  # name of the picture that shows it; from the network
+
+
+NO_DRIFT = Drift("", "")
 
 
 @dataclass
@@ -36,6 +48,7 @@ class _Said:
     state: Condition = Condition("lost", "no station has announced itself on this broker")
     model_id: str = ""
     health: dict[str, float] = field(default_factory=dict)
+    drift: Drift = NO_DRIFT
     at_s: float | None = None
 
 
@@ -48,13 +61,10 @@ class Station:
 
     def take_state(self, payload: bytes) -> None:
         """Raises: MessageError."""
-        content = _decode(payload)
-        state, reason, model = (content.get(key, "") for key in ("state", "reason", "model_id"))
-        if state not in CONDITIONS or not isinstance(reason, str) or not isinstance(model, str):
-            raise MessageError("no state of a line")
+        said = decode_json(LineState, payload)
         with self._lock:
-            self._said.state = Condition(state, reason[:MAX_TEXT])
-            self._said.model_id = model[:MAX_TEXT]
+            self._said.state = Condition(said.state, said.reason[:MAX_TEXT])
+            self._said.model_id = said.model_id[:MAX_TEXT]
             self._said.at_s = self._clock_s()
 
     def take_health(self, payload: bytes) -> None:
@@ -64,6 +74,17 @@ class Station:
         with self._lock:
             self._said.health = numbers
             self._said.at_s = self._clock_s()
+
+    def take_drift(self, payload: bytes) -> None:
+        """Raises: MessageError."""
+        report = decode_drift(payload)
+        is_warning = report.state == "drifting"
+        with self._lock:
+            self._said.drift = Drift(report.text[:MAX_TEXT], report.sheet) if is_warning else NO_DRIFT
+
+    @property
+    def drift(self) -> Drift:
+        return self._said.drift
 
     @property
     def model_id(self) -> str:

@@ -22,6 +22,7 @@ from host.dashboard.app import MAX_BODY_BYTES
 from host.dashboard.identity import part_key
 from host.dashboard.preview import PREVIEWED
 from protocol.broker import BrokerSettings, close_broker, connect_broker
+from protocol.drift import DriftReport, DriftState, encode_drift
 from sim.station import LOOPBACK, free_port
 from tests.dashboard.running import (
     PASSWORD,
@@ -266,6 +267,27 @@ def test_the_state_is_what_the_station_says(tmp_path: Path, broker: BrokerSettin
             bench.speaker.say_state(state, reason)
             assert eventually(lambda: summary(bench.client)["state"] == state)  # noqa: B023 - asked at once
             assert summary(bench.client)["reason"] == reason
+
+
+def test_a_drift_is_a_warning_with_its_picture(tmp_path: Path, broker: BrokerSettings) -> None:
+    with set_up(tmp_path, broker, "drift") as bench, bench.page.run():
+
+        def warn(sheet: str, text: str = "it is darker: look at the lamp", state: DriftState = "drifting") -> int:
+            report = DriftReport(state, text, (), 100, sheet, "trivial", "2026-01-01T00:00:00.000Z")
+            bench.speaker.send("drift", encode_drift(report))
+            assert eventually(lambda: summary(bench.client)["drift"] == (text if state == "drifting" else ""))
+            status, headers, _ = bench.client.ask("GET", "/api/drift.jpg")
+            assert status == 404 or headers["content-type"] == "image/jpeg"
+            return status
+
+        assert warn("1.jpg") == 404
+        (tmp_path / "drift").mkdir()
+        (tmp_path / "drift" / "1.jpg").write_bytes(b"\xff\xd8")
+        (tmp_path / "2.jpg").write_bytes(b"\xff\xd8")
+        assert warn("1.jpg", "another text") == 200
+        assert warn("../2.jpg", "a third text") == 404
+        assert warn(str(tmp_path / "2.jpg"), "a fourth text") == 404
+        assert warn("", state="steady") == 404
 
 
 def test_a_login_is_slow_to_guess_and_gives_a_cookie_that_scripts_do_not_see(

@@ -9,6 +9,7 @@ import pytest
 from host.dashboard.figures import Figures
 from host.dashboard.station import SILENT_AFTER_S, Condition, Station
 from protocol.errors import MessageError
+from protocol.reports import LineCondition
 
 
 class Clock:
@@ -29,7 +30,7 @@ def announce(station: Station, state: str, reason: str = "") -> None:
 
 
 @pytest.mark.parametrize("state", ["running", "degraded"])
-def test_a_station_that_falls_silent_is_lost(clock: Clock, state: str) -> None:
+def test_a_station_that_falls_silent_is_lost(clock: Clock, state: LineCondition) -> None:
     station = Station(clock)
     announce(station, state, "why")
     assert station.condition() == Condition(state, "why")

@@ -1,6 +1,6 @@
 // The line's state in large letters, and its figures.
 
-import { byId, setText } from "./dom.js";
+import { byId, say, setText } from "./dom.js";
 import { count, number, score, share } from "./words.js";
 
 export function showState(state, reason) {
@@ -20,6 +20,8 @@ export function showSummary(summary) {
   setText(byId("where"), `${summary.site} · ${summary.line}`);
   byId("trouble").hidden = !summary.trouble;
   setText(byId("trouble"), summary.trouble);
+  byId("drift").hidden = !summary.drift;
+  setText(byId("drift-text"), summary.drift);
   const shift = summary.shift;
   const parts = shift.OK + shift.REJECT + shift.UNKNOWN;
   setText(byId("fig-parts"), count(parts));
@@ -33,6 +35,18 @@ export function showSummary(summary) {
   setText(byId("fig-threshold"), score(summary.threshold));
   setText(byId("fig-model"), summary.model_id || "–");
   setText(byId("fig-engine"), summary.engine || "–");
+}
+
+export function prepareDrift() {
+  byId("show-drift").addEventListener("click", async () => {
+    const response = await fetch("/api/drift.jpg");
+    if (!response.ok) {
+      say((await response.json()).error, "bad");
+      return;
+    }
+    byId("drift-picture").src = `/api/drift.jpg?${Date.now()}`; // it is another one each time
+    byId("drift-dialog").showModal();
+  });
 }
 
 export function showClock() {

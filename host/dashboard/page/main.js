@@ -1,7 +1,7 @@
 // The page: live events to what shows them, and one view at a time.
 
 import { get } from "./api.js";
-import { showClock, showState, showSummary } from "./band.js";
+import { prepareDrift, showClock, showState, showSummary } from "./band.js";
 import { Captures } from "./captures.js";
 import { Chart } from "./chart.js";
 import { prepareConfirm } from "./confirm.js";
@@ -68,6 +68,7 @@ function prepareDialogs() {
 
 function start() {
   prepareDialogs();
+  prepareDrift();
   showClock();
   setInterval(showClock, 1000);
   window.addEventListener("hashchange", showView);
