@@ -202,8 +202,7 @@ def update_card(card: Ext4, updating: CardUpdate, options: Options, station: Sta
     older = [f"{VERSIONS}/{name}" for name in card.entries(VERSIONS) if name not in kept]
     removed = older if station.version != old_version else []
     pending = missing(card, entries)
-    if pending or removed:
-        updating.run(lambda copy: inject(copy, pending, removed))
+    updating.run(lambda copy: inject(copy, pending, removed))
     card.require_clean()
     require_written(card, entries, removed)
 

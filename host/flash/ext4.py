@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 import stat as modes
 import tempfile
+from bisect import bisect_right
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -31,7 +32,7 @@ class Status:
 
 @dataclass(frozen=True)
 class Usage:
-    """Which blocks are in use; `free` are ranges [first, last] of block numbers."""
+    """Which blocks are in use; `free` are runs [first, last] of block numbers, in order."""
 
     block_bytes: int
     blocks: int
@@ -41,10 +42,23 @@ class Usage:
     def free_bytes(self) -> int:
         return sum(last - first + 1 for first, last in self.free) * self.block_bytes
 
+    def is_free(self, block: int) -> bool:
+        index = bisect_right(self.free, (block, self.blocks)) - 1
+        return index >= 0 and block <= self.free[index][1]
+
+    def used_since(self, before: Usage) -> Iterator[int]:
+        """Blocks in use that were free before."""
+        for first, last in self.used_ranges():
+            start = max(bisect_right(before.free, (first, before.blocks)) - 1, 0)
+            for low, high in before.free[start:]:
+                if low > last:
+                    break
+                yield from range(max(low, first), min(high, last) + 1)
+
     def used_ranges(self) -> Iterator[tuple[int, int]]:
         """[first, last] of each run of used blocks."""
         at = 0
-        for first, last in sorted(self.free):
+        for first, last in self.free:
             if first > at:
                 yield at, first - 1
             at = last + 1
@@ -108,13 +122,21 @@ class Ext4:
             raise InputError(f"{self.path}: its ext4 cannot be read ({said(result)}): flash it anew")
         runs = re.findall(r"^  Free blocks: (.*)$", result.stdout, re.MULTILINE)
         free = [run.split("-") for line in runs for run in line.split(", ") if run]
-        return Usage(int(size[1]), int(count[1]), tuple((int(run[0]), int(run[-1])) for run in free))
+        return Usage(int(size[1]), int(count[1]), tuple(sorted((int(run[0]), int(run[-1])) for run in free)))
 
     def require_clean(self) -> None:
         """Raises: InputError unless e2fsck finds nothing."""
         result = run_tool("e2fsck", "-fn", self._where)
         if result.returncode != 0:
             raise InputError(f"{self.path}: its ext4 is damaged ({said(result)}): flash it anew")
+
+    def tidy(self) -> None:
+        """Do what every boot does after a power cut: counts put right, deleted files let go. Raises: InputError."""
+        if run_tool("e2fsck", "-fn", self._where).returncode == 0:
+            return
+        result = run_tool("e2fsck", "-fp", self._where)  # only what is safe without asking
+        if result.returncode not in (0, 1):
+            raise InputError(f"{self.path}: its ext4 is damaged ({said(result)}): flash it anew without --update")
 
     def replay_journal(self) -> None:
         """Do what the kernel does when it mounts after a power cut. Raises: InputError."""

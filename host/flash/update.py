@@ -53,6 +53,7 @@ class CardUpdate:
         """Of a card that needs no recovery. Raises: InputError; the card is then as it was, or as `change` made it."""
         self._copy_metadata()
         _clone(self._old.path, self._new.path)
+        self._new.tidy()  # a board is switched off by pulling its plug: this is nothing unusual
         change(self._new)
         self._new.require_clean()
         self._commit()
@@ -63,11 +64,10 @@ class CardUpdate:
         differing = _differences(self._old.path, self._new.path, size, before.blocks)
         if not differing:
             return
-        unused = _members(before.free)
         # A new file's block may hold zeros, and so not differ from the copy, where the card has something else.
-        fresh = {number: _read_block(self._new.path, number, size) for number in unused - _members(after.free)}
-        fresh.update({number: block for number, block in differing.items() if number in unused})
-        changed = {number: block for number, block in differing.items() if number not in unused}
+        fresh = {number: _read_block(self._new.path, number, size) for number in after.used_since(before)}
+        fresh.update({number: block for number, block in differing.items() if before.is_free(number)})
+        changed = {number: block for number, block in differing.items() if not before.is_free(number)}
         self._write_all(fresh, size)
         self._write_transaction(changed, size)
 
@@ -115,10 +115,6 @@ class CardUpdate:
 def _patched(block: bytes, at: int) -> bytes:
     """A block with the file system's superblock at `at`, which asks for recovery."""
     return block[:at] + with_recovery(block[at : at + SUPERBLOCK_BYTES]) + block[at + SUPERBLOCK_BYTES :]
-
-
-def _members(ranges: tuple[tuple[int, int], ...]) -> set[int]:
-    return {number for first, last in ranges for number in range(first, last + 1)}
 
 
 def _clone(source: Path, destination: Path) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from host.flash.ext4 import Ext4, Usage
 from host.flash.payload import Entry, digest, file, folder, inject, link, require_written
@@ -119,3 +121,22 @@ def test_runs_of_used_blocks() -> None:
     assert list(usage.used_ranges()) == [(0, 2), (5, 7), (9, 14)]
     assert list(Usage(1024, 20, ((3, 4),)).used_ranges()) == [(0, 2), (5, 19)]
     assert usage.free_bytes == 8 * 1024
+    assert [number for number in range(20) if usage.is_free(number)] == [3, 4, 8, 15, 16, 17, 18, 19]
+
+
+@given(st.sets(st.integers(0, 39)), st.sets(st.integers(0, 39)))
+def test_blocks_used_since(before: set[int], after: set[int]) -> None:
+    then, now = usage_of(before), usage_of(after)
+    assert set(now.used_since(then)) == before - after
+    assert {number for number in range(40) if then.is_free(number)} == before
+
+
+def usage_of(free: set[int]) -> Usage:
+    """Of 40 blocks, where runs of free ones may touch, as those of two groups do."""
+    runs: list[tuple[int, int]] = []
+    for number in sorted(free):
+        if runs and runs[-1][1] == number - 1 and number % 16:
+            runs[-1] = (runs[-1][0], number)
+        else:
+            runs.append((number, number))
+    return Usage(1024, 40, tuple(runs))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ from host.flash.journal import needs_recovery
 from host.flash.medium import Disk
 from host.flash.payload import Entry, file, folder, inject, link, require_written
 from host.flash.update import CardUpdate
+from protocol.errors import InputError
 from protocol.manifest import file_sha256
 from tests.flash.conftest import ROOT_START, Desk, clone, kill_at, make_desk, run
 from tests.flash.test_flash import home_of, system_of
@@ -110,7 +112,7 @@ def test_a_power_cut_of_the_board_is_finished_first(used: Path, plant: Desk, che
     (plant.folder / "block").write_bytes(b"RESIZED=2\n".ljust(system.usage().block_bytes, b"\0"))
     script = plant.folder / "script"
     script.write_text(f"jo {checksums}\njw -b {at} {plant.folder / 'block'}\njc\n")
-    run("debugfs", "-w", "-f", script, f"{card}?offset={system.offset_bytes}")
+    run("debugfs", "-w", "-f", script, where(system))
     assert needs_recovery(superblock_of(card))
     assert system.read("/etc/environment") == b"RESIZED=1\n"
     update(plant, card)
@@ -119,8 +121,39 @@ def test_a_power_cut_of_the_board_is_finished_first(used: Path, plant: Desk, che
     assert b"# changed" in (system.read(f"{home_of(system)}/config/line.toml") or b"")
 
 
+def test_a_board_whose_plug_was_pulled_is_updated(used: Path, plant: Desk) -> None:
+    """What that leaves, apart from the journal: a file deleted while it was open, and a superblock that miscounts."""
+    card = clone(used, plant.folder / "card.img")
+    system = system_of(card)
+    inject(system, [file("/var/lib/deleted", b"x" * 50_000)], [])
+    number = re.search(r"Inode: (\d+)", run("debugfs", "-R", "stat /var/lib/deleted", where(system)).stdout)
+    assert number
+    inode = f"<{number[1]}>"
+    system.write(["unlink /var/lib/deleted", f"sif {inode} links_count 0", f"ssv last_orphan {number[1]}"])
+    system.write(["ssv free_blocks_count 4711"])
+    with pytest.raises(InputError, match="damaged"):
+        system.require_clean()
+    update(plant, card)
+    require_written(system, OWN, [])
+    assert b"# changed" in (system.read(f"{home_of(system)}/config/line.toml") or b"")
+    system.require_clean()
+
+
+def test_a_damaged_card_is_not_updated(used: Path, plant: Desk) -> None:
+    card = clone(used, plant.folder / "card.img")
+    system = system_of(card)
+    system.write(["clri /var/lib/beltsight/runs"])
+    content = file_sha256(card)
+    assert "is damaged" in plant.refusal("--update", *plant.options(card))
+    assert file_sha256(card) == content
+
+
+def where(system: Ext4) -> str:
+    return f"{system.path}?offset={system.offset_bytes}"
+
+
 def block_of(system: Ext4, path: str) -> int:
-    output = run("debugfs", "-R", f"blocks {path}", f"{system.path}?offset={system.offset_bytes}").stdout
+    output = run("debugfs", "-R", f"blocks {path}", where(system)).stdout
     return int(output.split()[0])
 
 
