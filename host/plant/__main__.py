@@ -45,10 +45,11 @@ def main() -> int:
         count = remove_discovered(broker, options.site, options.home_assistant_prefix)
         print(f"beltsight: {count} lines removed from Home Assistant", flush=True)
         return 0
+    names = edge_node_names(options) if options.sparkplug else None
     with contextlib.ExitStack() as opened:
         inbox = open_inbox(options, broker)
         opened.callback(inbox.close)
-        dialects = open_dialects(options, broker, inbox)
+        dialects = open_dialects(options, broker, inbox, names)
         for dialect in dialects:
             opened.callback(dialect.close)
         print(f"beltsight: bridge of site {options.site} runs", flush=True)
@@ -131,14 +132,19 @@ def open_inbox(options: argparse.Namespace, broker: BrokerSettings) -> Inbox:
     return Inbox(broker, client_id, options.site, streams, is_kept=bool(options.sparkplug))
 
 
-def open_dialects(options: argparse.Namespace, broker: BrokerSettings, inbox: Inbox) -> list[Dialect]:
+def edge_node_names(options: argparse.Namespace) -> Names:
     """Raises: InputError."""
+    try:
+        return Names(options.sparkplug, options.node or f"beltsight-{options.site}")
+    except FieldError as error:
+        raise InputError(f"--sparkplug and --node: {error}") from None
+
+
+def open_dialects(
+    options: argparse.Namespace, broker: BrokerSettings, inbox: Inbox, names: Names | None
+) -> list[Dialect]:
     dialects: list[Dialect] = []
-    if options.sparkplug:
-        try:
-            names = Names(options.sparkplug, options.node or f"beltsight-{options.site}")
-        except FieldError as error:
-            raise InputError(f"--sparkplug and --node: {error}") from None
+    if names:
         orders = Orders(options.site) if options.commands else None
         dialects.append(Sparkplug(names, broker, inbox, host=PrimaryHost(options.primary_host), orders=orders))
     if options.home_assistant:

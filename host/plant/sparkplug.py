@@ -22,6 +22,7 @@ from protocol.reports import LineState
 from protocol.streams import HEALTH, RESULT, STATE, VERDICT, is_topic_level
 
 RECONNECT_EVERY_S = 2.0
+HEARD_WITHIN_S = 5.0  # our own NBIRTH, from the broker
 HISTORICAL_AFTER_MS = 10_000  # older verdicts waited somewhere: in an outbox, in the broker's queue, here
 MAX_LINES = 256  # what is named by a topic is bounded
 
@@ -51,6 +52,8 @@ class Sparkplug:
         self._bd_seq = 0  # of the next CONNECT
         self._offered = 0  # of the last one
         self._retry_at_s = 0.0
+        self._is_taken = False  # the broker has passed on what we say in this session
+        self._born_at_s = 0.0
         self._complaint = ""
 
     def take(self, arrival: Arrival) -> None:
@@ -119,8 +122,7 @@ class Sparkplug:
         for device in living:
             if not device.is_born:
                 self._node.bear(device)
-        while (parcel := self._waiting.next()) is not None:
-            self._hand_on(parcel)
+        self._hand_on_all()
         for device in self._node.devices.values():
             if device.is_born and device not in living:
                 self._node.bury(device)
@@ -133,6 +135,17 @@ class Sparkplug:
         )
         if self._link:
             self._waiting.set_fence(self._link.fence)
+
+    def _hand_on_all(self) -> None:
+        """subtle: a broker whose rules forbid it drops what goes at QoS 0 without a word. Verdicts wait for the sign
+        that it does not: our own NBIRTH, come back.
+        """
+        if self._is_taken:
+            while (parcel := self._waiting.next()) is not None:
+                self._hand_on(parcel)
+        elif time.monotonic() - self._born_at_s > HEARD_WITHIN_S:
+            topic = self._names.topic("NBIRTH")
+            self._complain(f"the broker drops what the edge node says: correct its access rules, also to read {topic}")
 
     def _hand_on(self, parcel: Parcel) -> None:
         verdict = parcel.verdict
@@ -179,6 +192,8 @@ class Sparkplug:
             self._waiting.pass_fence(heard.fence)
         elif heard.topic == self._host.topic:
             self._host.note(heard.topic, heard.payload)
+        elif heard.topic == self._names.topic("NBIRTH"):
+            self._is_taken = True
         elif heard.topic == self._names.topic("NCMD"):
             self._obey_node_command(heard.payload)
         else:
@@ -206,7 +221,7 @@ class Sparkplug:
             return
         self._retry_at_s = time.monotonic() + RECONNECT_EVERY_S
         ndeath = Will(self._names.topic("NDEATH"), encode_ndeath(self._bd_seq, self._clock_ms()))
-        topics = [self._names.topic("NCMD")]
+        topics = [self._names.topic("NCMD"), self._names.topic("NBIRTH")]
         if self._orders:
             topics.append(self._names.topic("DCMD", "+"))
         if self._host.topic:
@@ -223,11 +238,12 @@ class Sparkplug:
 
     def _give_birth(self) -> None:
         self._complaint = ""
+        self._born_at_s = time.monotonic()
         self._node.give_birth(self._offered, self._living())
 
     def _lose(self, reason: str) -> None:
         self._complain(reason)
-        self._link = None
+        self._link, self._is_taken = None, False
         self._node.lose()
         self._waiting.lose()
 

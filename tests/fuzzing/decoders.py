@@ -25,6 +25,11 @@ from board.pictures import decode_pixels, read_picture
 from board.recording import MAGIC, encode_record, read_recording
 from board.sinks.delivery import mark_late
 from host.compiler.compilation import compile_net
+from host.plant.inbox import Arrival
+from host.plant.payload import DataType, Metric, encode_birth, encode_data
+from host.plant.payload import decode_command as decode_sparkplug
+from host.plant.readings import count_values, decode_verdict_of, time_ms
+from host.plant.tags import LINE_TAGS, Tags, verdict_values
 from host.trivial import brightness_net
 from protocol.commands import ORDERS, decode_command
 from protocol.detection import Answer, Ping, Request, decode_to_board, decode_to_server, encode
@@ -37,6 +42,7 @@ from tests.examples import VERDICT
 
 ROOT = Path(__file__).resolve().parents[2]
 BETWEEN_PARTS = b"\xfe\xef|"  # of a multipart message, in one input
+REBIRTH_REQUEST = Metric("Node Control/Rebirth", DataType.BOOLEAN, True, 1)
 SHAPE = (24, 32)
 PIXELS = np.random.default_rng(1).integers(0, 256, (*SHAPE, 3), np.uint8)
 JPEG, PNG, BMP = (cv2.imencode(form, PIXELS)[1].tobytes() for form in (".jpg", ".png", ".bmp"))
@@ -100,6 +106,12 @@ def feed_command(parts: list[bytes]) -> object:
     return decode_command(parts[0].decode("latin-1"), b"".join(parts[1:]))
 
 
+def feed_plant(data: bytes) -> object:
+    """A verdict on its way through the bridge, into the plant's words."""
+    verdict = decode_verdict_of(Arrival(VERDICT.line, "verdict", data, is_retained=False))
+    return encode_data(Tags(LINE_TAGS, 1, 0).past(verdict_values(verdict), time_ms(verdict.time)), 0, 0)
+
+
 def command_seeds() -> list[bytes]:
     order = {"id": "7d3e", "expires": "2026-01-01T08:00:30Z"}
     values: dict[str, dict[str, object]] = {
@@ -141,6 +153,9 @@ def open_decoders() -> dict[str, Decoder]:
             [join(encode_tap(TapPart(3, VERDICT, PIXELS, np.zeros((8, 8), np.int8), 0.5)))],
         ),
         "command": Decoder(in_parts(feed_command), MessageError, command_seeds()),
+        "plant-verdict": Decoder(feed_plant, MessageError, [encode_verdict(VERDICT)]),
+        "plant-health": Decoder(count_values, MessageError, [b'{"time":"2026-01-01T08:00:30.000Z","parts":7}']),
+        "plant-command": Decoder(decode_sparkplug, MessageError, [encode_birth([REBIRTH_REQUEST], 1, 0)]),
         "stored": Decoder(feed_stored, MessageError, [encode_verdict(VERDICT)]),
         "manifest": Decoder(decode_manifest, ManifestError, [encode_manifest(MANIFEST)]),
         "config": Decoder(
