@@ -81,12 +81,11 @@ def line_config(site: str, line: str, *, has_commands: bool) -> Config:
     if has_commands:
         parts |= _buttons(at(COMMAND))
     for key, part in parts.items():
-        part["unique_id"] = f"{identifier}-{key}"
+        part |= {"unique_id": f"{identifier}-{key}", "qos": 1}
     return {
         "device": {"identifiers": [identifier], "name": f"{site} {line}", "manufacturer": ORIGIN},
         "origin": {"name": ORIGIN},
         "availability": [{"topic": at(STATE), "value_template": _AVAILABLE}],
-        "qos": 1,
         "components": parts,
     }
 

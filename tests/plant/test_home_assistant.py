@@ -24,7 +24,7 @@ from tests.plant.plant import Station, start_bridge, wait_until
 from tests.survival.broker import Subscriber
 
 # Keys and required keys, as Home Assistant documents them (integrations sensor.mqtt, binary_sensor.mqtt, button.mqtt).
-COMMON = {"platform", "name", "unique_id", "icon", "entity_category", "device_class", "json_attributes_topic"}
+COMMON = {"platform", "name", "unique_id", "qos", "icon", "entity_category", "device_class", "json_attributes_topic"}
 UNITS = {"unit_of_measurement", "options"}
 PLATFORMS = {
     "sensor": (COMMON | {"state_topic", "value_template", "state_class", *UNITS}, "state_topic"),
@@ -52,7 +52,7 @@ HEALTH = asdict(HealthReport("2026-01-01T08:00:00.000Z", parts=8, ok=6, reject=1
 
 
 def test_the_message_has_the_documented_form() -> None:
-    assert set(CONFIG) == {"device", "origin", "availability", "components", "qos"}
+    assert set(CONFIG) == {"device", "origin", "availability", "components"}
     assert CONFIG["device"]["identifiers"]
     assert CONFIG["origin"]["name"]
     assert set(CONFIG["availability"][0]) <= {"topic", "value_template", "payload_available", "payload_not_available"}
