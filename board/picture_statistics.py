@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 # sharpness          root mean square of the Laplacian by the mean, of green: focus, vibration
 # red_ share, blue_  share of the channel in the light of all three: the lamp's colour, white balance
 PICTURE_STATISTICS = ("brightness", "contrast", "sharpness", "red_share", "blue_share")
+BAND_ROWS = 32
 SCORE = "score"  # the sixth statistic of a part, which needs no picture
 
 
@@ -27,13 +28,12 @@ def measure_picture(image: NDArray[np.uint8]) -> dict[str, float]:
     the lamp. The Laplacian is that of Pech-Pacheco et al. 2000 (ICPR, "Diatom autofocusing in brightfield microscopy").
     """
     pixels = image.shape[0] * image.shape[1]
-    red, green, blue = (int(image[:, :, channel].sum(dtype=np.uint64)) for channel in range(3))
+    red, green, blue = (int(total) for total in image.sum(axis=0, dtype=np.uint32).sum(axis=0, dtype=np.uint64))
     light = max(red + green + blue, 1)  # of a black picture every share is 0
-    level = image[:, :, 1].astype(np.int32)
     mean = max(green / pixels, 1.0)  # below one level there is nothing to see: no division by darkness
-    spread = int((level * level).sum(dtype=np.int64)) / pixels - (green / pixels) ** 2
-    edges = 4 * level[1:-1, 1:-1] - level[:-2, 1:-1] - level[2:, 1:-1] - level[1:-1, :-2] - level[1:-1, 2:]
-    power = int((edges * edges).sum(dtype=np.int64)) / edges.size
+    squares, edges = _sum_squares(image[:, :, 1])
+    spread = squares / pixels - (green / pixels) ** 2
+    power = edges / ((image.shape[0] - 2) * (image.shape[1] - 2))
     return {
         "brightness": light / (3 * pixels),
         "contrast": math.sqrt(max(spread, 0.0)) / mean,
@@ -41,3 +41,14 @@ def measure_picture(image: NDArray[np.uint8]) -> dict[str, float]:
         "red_share": red / light,
         "blue_share": blue / light,
     }
+
+
+def _sum_squares(level: NDArray[np.uint8]) -> tuple[int, int]:
+    """Of one channel (h, w), and of its Laplacian inside the border; in bands, whose memory is at hand again."""
+    squares = edges = 0
+    for top in range(0, level.shape[0], BAND_ROWS):
+        band = level[top : top + BAND_ROWS + 2].astype(np.int32)  # with the first two rows of the next
+        squares += int((band[:BAND_ROWS] ** 2).sum(dtype=np.int64))
+        laplacian = 4 * band[1:-1, 1:-1] - band[:-2, 1:-1] - band[2:, 1:-1] - band[1:-1, :-2] - band[1:-1, 2:]
+        edges += int((laplacian**2).sum(dtype=np.int64))
+    return squares, edges

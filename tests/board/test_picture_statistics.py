@@ -30,10 +30,13 @@ def scale(image: NDArray[np.uint8], *factors: float) -> NDArray[np.uint8]:
     return np.asarray(np.round(image * np.array(factors)), np.uint8)
 
 
-def test_against_opencv(orange: NDArray[np.uint8]) -> None:
-    found = measure_picture(orange)
-    means, deviations = (values.ravel() for values in cv2.meanStdDev(orange))
-    laplacian = cv2.Laplacian(orange[:, :, 1], cv2.CV_64F, ksize=1)[1:-1, 1:-1]
+@pytest.mark.parametrize("rows", [3, 32, 33, 34, 35, 64, 66, 67, 128])
+def test_against_opencv(orange: NDArray[np.uint8], rows: int) -> None:
+    """Of pictures that fill the bands of rows, and that do not."""
+    image = np.ascontiguousarray(orange[-rows:])
+    found = measure_picture(image)
+    means, deviations = (values.ravel() for values in cv2.meanStdDev(image))
+    laplacian = cv2.Laplacian(image[:, :, 1], cv2.CV_64F, ksize=1)[1:-1, 1:-1]
     assert found["brightness"] == pytest.approx(means.mean())
     assert found["contrast"] == pytest.approx(deviations[1] / means[1])
     assert found["sharpness"] == pytest.approx(np.sqrt((laplacian**2).mean()) / means[1])
@@ -78,11 +81,11 @@ def test_every_picture_has_every_number(image: NDArray[np.uint8]) -> None:
 
 
 def test_it_costs_well_under_a_millisecond(orange: NDArray[np.uint8]) -> None:
-    """Usually 0.17 ms: the best of many, as the machine may have other work."""
+    """Of the processor's time, usually 0.07 ms: the best of many."""
 
     def spend_ms() -> float:
-        started_ns = time.perf_counter_ns()
+        started_ns = time.thread_time_ns()
         measure_picture(orange)
-        return (time.perf_counter_ns() - started_ns) / 1e6
+        return (time.thread_time_ns() - started_ns) / 1e6
 
     assert min(spend_ms() for _ in range(100)) < 0.5
