@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sqlalchemy.exc import SQLAlchemyError
+
 from host.dashboard.audit import Audit
 from host.dashboard.figures import Figures
 from host.dashboard.history import History, Row
@@ -15,6 +17,7 @@ from host.dashboard.looker import Looker
 from host.dashboard.pictures import PictureStore
 from host.dashboard.sessions import Guesses, Sessions
 from host.dashboard.station import Station
+from host.dashboard.tables import first_line
 from host.dashboard.writer import Writer
 
 
@@ -43,7 +46,12 @@ class Desk:
 def summarize(
     history: History, station: Station, figures: Figures, trouble: str, speaker: tuple[str, str]
 ) -> dict[str, Any]:
-    """What the page shows at the top, once a second. Raises: SQLAlchemyError."""
+    """What the page shows at the top, once a second: also while the database is away."""
+    shift: Row | None = None
+    try:
+        shift = shift_now(history)
+    except SQLAlchemyError as error:
+        trouble = trouble or f"the history cannot be read ({first_line(error)}): start the database"
     condition = station.condition()
     figured = figures.summary()
     return {
@@ -56,7 +64,7 @@ def summarize(
         "health": station.health,
         "trouble": trouble,
         "drift": station.drift.text,
-        "shift": shift_now(history),
+        "shift": shift,
     }
 
 

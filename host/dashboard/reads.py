@@ -24,8 +24,6 @@ SHOWN = 500  # parts of the score history
 MAX_MODELS = 200
 _SHEET = re.compile(r"[\w][\w.-]{0,100}\.jpg", re.ASCII)
 _MEDIA = {"jpg": "image/jpeg", "map": "application/octet-stream"}
-# A part's picture never changes. subtle: the browser keeps it, no cache between
-_KEPT = {"Cache-Control": "private, max-age=3600, immutable"}
 
 
 def read_routes(desk: Desk) -> list[Route]:
@@ -72,7 +70,7 @@ class Reads:
         found = self._desk.pictures.path(request.path_params["key"], suffix) if suffix in get_args(Suffix) else None
         if found is None:
             return JSONResponse({"error": "this picture is not, or no longer, kept"}, 404)
-        return FileResponse(found, media_type=_MEDIA[suffix], headers=_KEPT)
+        return FileResponse(found, media_type=_MEDIA[suffix])
 
     def shifts(self, _request: Request) -> Response:
         return JSONResponse(self._desk.history.shifts())

@@ -241,18 +241,20 @@ def test_what_was_said_while_the_page_was_away_is_not_lost(tmp_path: Path, broke
 
 
 def test_a_history_that_cannot_be_written_loses_nothing_either(tmp_path: Path, broker: BrokerSettings) -> None:
-    with set_up(tmp_path, broker, "locked") as bench, bench.page.run():
-        bench.speaker.say(bench.speaker.part(1))
-        assert eventually(lambda: bench.ids() == [1])
-        lock = sqlite3.connect(tmp_path / "page" / "history.sqlite", isolation_level=None)
-        lock.execute("BEGIN EXCLUSIVE")
-        for number in range(2, 30):
-            bench.speaker.say(bench.speaker.part(number))
-        assert eventually(lambda: "history cannot be written" in summary(bench.client)["trouble"])
-        lock.execute("ROLLBACK")
+    with set_up(tmp_path, broker, "locked") as bench:
+        with bench.page.run():
+            bench.speaker.say(bench.speaker.part(1))
+            assert eventually(lambda: bench.ids() == [1])
+            lock = sqlite3.connect(tmp_path / "page" / "history.sqlite", isolation_level=None)
+            lock.execute("BEGIN EXCLUSIVE")
+            for number in range(2, 30):
+                bench.speaker.say(bench.speaker.part(number))
+            assert eventually(lambda: "history cannot be written" in summary(bench.client)["trouble"], 40)
+        lock.execute("ROLLBACK")  # the page has ended, and the broker still has what was not on the disk
         lock.close()
-        assert eventually(lambda: bench.ids() == list(range(1, 30)))
-        assert eventually(lambda: summary(bench.client)["trouble"] == "")
+        with bench.page.run():
+            assert eventually(lambda: bench.ids() == list(range(1, 30)))
+            assert summary(bench.client)["trouble"] == ""
 
 
 def test_the_state_is_what_the_station_says(tmp_path: Path, broker: BrokerSettings) -> None:
@@ -381,6 +383,19 @@ def test_what_cannot_be_written_down_is_not_done(tmp_path: Path, broker: BrokerS
         assert status == 503
         assert "nothing was done" in answer["error"]
         assert not eventually(lambda: bool(heard), within_s=1.0)
+
+
+def test_the_state_is_shown_while_the_history_cannot_be_read(tmp_path: Path, broker: BrokerSettings) -> None:
+    with set_up(tmp_path, broker, "unreadable") as bench, bench.page.run():
+        with contextlib.closing(sqlite3.connect(tmp_path / "page" / "history.sqlite")) as database:
+            database.execute("ALTER TABLE totals RENAME TO away")
+            assert eventually(lambda: "history cannot be read" in summary(bench.client)["trouble"])
+            bench.speaker.say_state("running")
+            assert eventually(lambda: summary(bench.client)["state"] == "running")
+            assert summary(bench.client)["shift"] is None
+            assert bench.client.ask("GET", "/api/shifts")[0] == 503
+            database.execute("ALTER TABLE away RENAME TO totals")
+        assert eventually(lambda: summary(bench.client)["trouble"] == "")
 
 
 def test_it_ends_when_asked_although_pages_are_open(tmp_path: Path, broker: BrokerSettings) -> None:

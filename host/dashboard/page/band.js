@@ -1,7 +1,7 @@
 // The line's state in large letters, and its figures.
 
 import { byId, say, setText } from "./dom.js";
-import { count, number, score, share } from "./words.js";
+import { clock, count, number, score, share } from "./words.js";
 
 export function showState(state, reason) {
   const band = byId("band");
@@ -23,12 +23,12 @@ export function showSummary(summary) {
   byId("drift").hidden = !summary.drift;
   setText(byId("drift-text"), summary.drift);
   const shift = summary.shift;
-  const parts = shift.OK + shift.REJECT + shift.UNKNOWN;
+  const parts = shift && shift.OK + shift.REJECT + shift.UNKNOWN;
   setText(byId("fig-parts"), count(parts));
-  setText(byId("fig-shift"), `since ${new Date(shift.shift).toLocaleTimeString("en-GB", { hour: "2-digit", minute: "2-digit" })}`);
-  setText(byId("fig-rejected"), count(shift.REJECT));
+  setText(byId("fig-shift"), shift ? `since ${clock(shift.shift)}` : "");
+  setText(byId("fig-rejected"), count(shift?.REJECT));
   setText(byId("fig-rate"), parts ? `${share(shift.REJECT / parts)} of the shift` : "");
-  setText(byId("fig-unknown"), count(shift.UNKNOWN));
+  setText(byId("fig-unknown"), count(shift?.UNKNOWN));
   setText(byId("fig-speed"), number(summary.parts_per_s, 1));
   setText(byId("fig-p50"), number(summary.latency_p50_ms, 1));
   setText(byId("fig-p99"), `p99 ${number(summary.latency_p99_ms, 1)}`);

@@ -28,10 +28,11 @@ export class Chart {
     this.isStale = false;
     const ratio = window.devicePixelRatio;
     const [width, height] = [this.canvas.clientWidth, this.canvas.clientHeight];
-    this.canvas.width = Math.round(width * ratio);
-    this.canvas.height = Math.round(height * ratio);
     const paper = this.canvas.getContext("2d");
-    paper.scale(ratio, ratio);
+    const [across, down] = [Math.round(width * ratio), Math.round(height * ratio)];
+    if (this.canvas.width !== across || this.canvas.height !== down) [this.canvas.width, this.canvas.height] = [across, down];
+    paper.setTransform(ratio, 0, 0, ratio, 0, 0);
+    paper.clearRect(0, 0, width, height);
     paper.font = `13px ${getComputedStyle(document.documentElement).fontFamily}`;
     this.draw(paper, width, height);
     this.describe();

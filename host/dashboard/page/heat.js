@@ -4,6 +4,7 @@ import { get } from "./api.js";
 
 const MAP_HEAD_BYTES = 12;
 const WHOLE = { top: 0, left: 0, height: 1, width: 1 };
+const small = new OffscreenCanvas(1, 1); // for one map at a time
 const crops = new Map(); // model id → what part of the frame its map covers, in shares of the frame
 
 export async function learnCrops() {
@@ -60,7 +61,7 @@ function colour(map, threshold) {
     const after = Math.max(0, heat - 0.5) * 2;
     image.data.set([255 - 110 * after, 210 * Math.max(0, 1 - 2 * heat), 170 * after, 255 * Math.min(1, heat * 1.7)], 4 * at);
   });
-  const small = new OffscreenCanvas(map.columns, map.rows);
+  if (small.width !== map.columns || small.height !== map.rows) [small.width, small.height] = [map.columns, map.rows];
   small.getContext("2d").putImageData(image, 0, 0);
   return small;
 }

@@ -2,13 +2,12 @@
 
 import { get } from "./api.js";
 import { byId, make } from "./dom.js";
-import { count, day, share } from "./words.js";
+import { clock, count, day, share } from "./words.js";
 
 export async function showShifts() {
   const rows = (await get("/api/shifts")).map((shift) => {
     const parts = shift.OK + shift.REJECT + shift.UNKNOWN;
-    const begun = new Date(shift.shift).toLocaleTimeString("en-GB", { hour: "2-digit", minute: "2-digit" });
-    const cells = [`${day(shift.shift)} ${begun}`, count(parts), count(shift.REJECT), count(shift.UNKNOWN), share((shift.REJECT + shift.UNKNOWN) / parts)];
+    const cells = [`${day(shift.shift)} ${clock(shift.shift)}`, count(parts), count(shift.REJECT), count(shift.UNKNOWN), share((shift.REJECT + shift.UNKNOWN) / parts)];
     return make("tr", {}, ...cells.map((text) => make("td", { textContent: text })));
   });
   byId("shift-rows").replaceChildren(...rows);
