@@ -29,7 +29,9 @@ CURRENT = f"{HOME}/current"
 STATE = "/var/lib/beltsight"
 CARD = "card.json"  # in each version: what it is, for people and for --update
 Profile = Literal["production", "developer"]
-CARRIED_KEYS = ("trusted_keys", "engines.remote.", "broker.credentials.")  # files for the station to read
+# Files for the station to read.
+CARRIED_KEYS = ("trusted_keys", "engines.onnx_library", "engines.remote.", "broker.credentials.")
+KERNELS = "board/engines/kernels/kernels-armv7l.so"  # scripts/build-kernels; without it ONNX Runtime judges
 BITSTREAM_KEY = "engines.fpga.bitstream"
 OWN_FOLDERS = {"board", "protocol", "wheels", "site", "models"}  # nothing that line.toml names may lie in these
 MAX_CARRIED_BYTES = 250 << 20  # the official image leaves about 300 MB free before it has grown to its card
@@ -88,7 +90,8 @@ def _code(root: Path) -> Iterator[Entry]:
     for package in ("board", "protocol"):
         for path in sorted((root / package).rglob("*")):
             inside = path.relative_to(root)
-            if path.suffix in (".py", ".sh") and "__pycache__" not in inside.parts:
+            wanted = path.suffix in (".py", ".sh") or inside.as_posix() == KERNELS
+            if wanted and "__pycache__" not in inside.parts:
                 yield file(inside.as_posix(), path.read_bytes())
 
 
@@ -149,14 +152,14 @@ def _bitstream(path: Path, place: str) -> Iterator[Entry]:
 
 
 def _secret(key: str, path: Path, place: str) -> Iterator[Entry]:
-    """A file, or a folder of files. All of it is root's alone: nothing tells a key from a certificate by its name."""
+    """A file, or the public keys of a folder; root's alone, as nothing tells a key from a certificate by its name."""
     try:
         if not path.is_dir():
             yield file(place, path.read_bytes(), 0o600)
             return
         yield folder(place, 0o700)
         for inside in sorted(path.iterdir()):
-            if inside.is_file():
+            if inside.name.endswith(".public.pem"):  # a maker's secret beside it never goes to a station
                 yield file(f"{place}/{inside.name}", inside.read_bytes(), 0o600)
     except OSError as error:
         raise InputError(f"cannot read {path} ({error.strerror}): correct {key} in line.toml") from None
