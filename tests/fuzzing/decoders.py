@@ -33,8 +33,19 @@ from host.plant.tags import LINE_TAGS, Tags, verdict_values
 from host.trivial import brightness_net
 from protocol.commands import ORDERS, decode_command
 from protocol.detection import Answer, Ping, Request, decode_to_board, decode_to_server, encode
+from protocol.drift import DriftReport, Moved, decode_drift, encode_drift
 from protocol.errors import BeltsightError, ConfigError, InputError, ManifestError, MessageError
-from protocol.manifest import FORMAT, AnomalyMap, Manifest, Preprocess, Threshold, decode_manifest, encode_manifest
+from protocol.manifest import (
+    FORMAT,
+    AnomalyMap,
+    Calibration,
+    Distribution,
+    Manifest,
+    Preprocess,
+    Threshold,
+    decode_manifest,
+    encode_manifest,
+)
 from protocol.messages import Frame, Trigger, decode_verdict, encode_verdict
 from protocol.tap import TapPart, decode_tap, encode_tap
 from protocol.wire import EndOfRun, FrameHeader, FrameMessage, decode_message, encode_message
@@ -55,6 +66,16 @@ MANIFEST = Manifest(
     map=AnomalyMap((8, 8), 2.0**-7, 4),
     threshold=Threshold(0.25, "chosen"),
     files={"model.onnx": "0" * 64},
+    calibration=Calibration(40, {"score": Distribution(0.1, 0.02, (0.07, 0.1, 0.13))}),
+)
+DRIFT = DriftReport(
+    "drifting",
+    "brightness fell",
+    (Moved("brightness", -1.2, 61.0, 67.0, 4.5),),
+    300,
+    "a.jpg",
+    "orange-128",
+    "2026-01-01",
 )
 
 
@@ -147,6 +168,7 @@ def open_decoders() -> dict[str, Decoder]:
         ),
         "server-answer": Decoder(in_parts(decode_to_board), MessageError, [join([encode(answer), b"abcd"])]),
         "verdict": Decoder(decode_verdict, MessageError, [encode_verdict(VERDICT)]),
+        "drift": Decoder(decode_drift, MessageError, [encode_drift(DRIFT)]),
         "tap": Decoder(
             in_parts(decode_tap),
             MessageError,
