@@ -149,7 +149,7 @@ def test_a_damaged_card_is_not_updated(used: Path, plant: Desk) -> None:
 
 
 def where(system: Ext4) -> str:
-    return f"{system.path}?offset={system.offset_bytes}"
+    return f"{system.path}?offset={system.offset_bytes}" if system.offset_bytes else str(system.path)
 
 
 def block_of(system: Ext4, path: str) -> int:
@@ -298,6 +298,25 @@ def test_power_may_fail_at_any_write(cut: Cut, tmp_path: Path) -> None:
     # What an earlier cut left undone never comes back: old up to some flush, new from some flush on.
     assert states[: first_new - first_new % 3] == ["old"] * (first_new - first_new % 3)
     assert states[first_new - first_new % 3 + 3 :] == ["new"] * (len(states) - (first_new - first_new % 3) - 3)
+
+
+def test_zeros_replace_what_the_card_had_there(tmp_path: Path) -> None:
+    """A new block of zeros is like the copy's hole, and unlike the garbage in the card's free blocks."""
+    card = small_card(tmp_path, 4096)
+    (tmp_path / "work").mkdir()
+
+    def change(copy: Ext4) -> None:
+        inject(copy, [file("/zeros", b"x" * 40_960)], [])
+        first = block_of(copy, "/zeros")
+        with copy.path.open("r+b") as opened:
+            opened.seek(first * 4096)
+            opened.write(bytes(40_960))
+
+    descriptor = os.open(card, os.O_RDWR)
+    system = Ext4(card, ROOT_START * SECTOR_BYTES)
+    CardUpdate(system, Disk(card, descriptor), tmp_path / "work").run(change)
+    os.close(descriptor)
+    assert system.read("/zeros") == bytes(40_960)
 
 
 def test_power_may_fail_while_the_update_is_finished(cut: Cut, tmp_path: Path) -> None:
