@@ -8,8 +8,8 @@ The chart is that of Roberts 1959 (Technometrics 1, 239-250), its design that of
 Average run length of the default chart with a well known calibration, in parts until it warns, by the Markov chain of
 Brook and Evans 1972 (Biometrika 59, 539-549); a test computes it anew:
 
-    true shift in standard deviations   0      0.5 (tolerated)   1     1.5   2.5
-    parts                             > 10⁹    1.2 million      126     51    25
+    true shift in standard deviations   0.3       0.5 (tolerated)   1     1.5   2.5
+    parts                               6 · 10¹⁰  1.2 million       126   51    25
 """
 
 from __future__ import annotations
