@@ -48,6 +48,7 @@ class LineConfig:
     mode: Literal["triggered", "free-running"] = "triggered"
     threshold: float | None = None  # None: the model's own
     belt_speed_mm_s: float = 400.0
+    panel: bool = False  # the board's LEDs show the state, its buttons pause and resume
     belt: BeltSettings = field(default_factory=BeltSettings)
     camera: CameraSettings = field(default_factory=CameraSettings)
     replay: ReplaySettings = field(default_factory=ReplaySettings)
@@ -70,8 +71,14 @@ class LineConfig:
         require(bool(re.fullmatch(r"[\w][\w.-]*", self.model)), "model", "must be the name of a folder in models_dir")
         require(self.belt_speed_mm_s > 0, "belt_speed_mm_s", "must be above 0")
         triggered_camera = self.source == "camera" and self.mode == "triggered"
-        has_barrier = self.camera.barrier_pin is not None
+        has_barrier = self.camera.barrier == "timer" or self.camera.barrier_pin is not None
         require(has_barrier or not triggered_camera, "camera.barrier_pin", 'is needed for mode "triggered"')
+
+    @property
+    def needs_timer(self) -> bool:
+        """That of the overlay."""
+        has_barrier = self.source == "camera" and self.mode == "triggered" and self.camera.barrier == "timer"
+        return has_barrier or self.panel or self.gate.kind == "timer"
 
 
 def load_config(path: Path) -> LineConfig:

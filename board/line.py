@@ -15,6 +15,7 @@ from board.health import Health
 from board.inspector import NS_PER_MS, Finding
 from board.log import say
 from board.models import Models
+from board.panel import Panel
 from board.seams import Actuator, EndOfStream, FrameSource, ResultSink
 from board.sinks.capture import CaptureSink
 from board.sinks.mqtt import MqttSink
@@ -41,6 +42,7 @@ class Line:
         others: Sequence[ResultSink],
         counters: Callable[[], dict[str, int]] = dict,
         watchdog: Watchdog | None = None,
+        panel: Panel | None = None,
     ) -> None:
         """`counters` of source and sinks go into the health report."""
         self._config, self._models = config, models
@@ -49,10 +51,11 @@ class Line:
         self._sinks: tuple[ResultSink, ...] = (mqtt, capture, *others)
         self._counters = counters
         self._watchdog = watchdog or Watchdog({})
+        self._panel = panel
         self._announced: tuple[LineCondition, str] = ("stopped", "")
         self._health = Health()
         self._commands = Commands(self._act)
-        self._paused_by = ""  # id of the command; empty while the line works
+        self._paused_by = ""  # the command or button; empty while the line works
         self._stopping: Callable[[], bool] = lambda: False
 
     def run(self, stopping: Callable[[], bool]) -> None:
@@ -71,6 +74,8 @@ class Line:
         self._beat()
         for received in self._mqtt.take_commands():
             self._answer(self._commands.obey(received))
+        for press in self._panel.take_presses() if self._panel else ():
+            self._paused_by = "button" if press == "pause" else ""
         self._answer(self._models.step())
         self._announce(*self._condition())
         frame = self._source.read(READ_TIMEOUT_S)
@@ -86,7 +91,7 @@ class Line:
     def _act(self, order: Order) -> bool:
         """What a command asks for; False while it is only begun. Raises: MessageError."""
         if isinstance(order, Pause):
-            self._paused_by = order.id
+            self._paused_by = f"command {order.id}"
         elif isinstance(order, Resume):
             self._paused_by = ""
         elif isinstance(order, SetThreshold):
@@ -195,7 +200,7 @@ class Line:
         return ("degraded", trouble) if trouble else ("running", "")
 
     def _pause(self) -> str:
-        return f"paused by command {self._paused_by}"
+        return f"paused by {self._paused_by}"
 
     def _announce(self, state: LineCondition, reason: str) -> None:
         """On the state topic, in the log and to systemd, when it is news."""
@@ -206,3 +211,5 @@ class Line:
         say(text, level="INFO" if state == "running" else "WARNING", state=state, reason=reason)
         self._watchdog.show(text)
         self._mqtt.set_state(state, reason)
+        if self._panel:
+            self._panel.show(state)

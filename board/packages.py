@@ -43,10 +43,12 @@ def find_package(config: LineConfig, model_id: str) -> Path:
     return installed if fetched is None or installed.is_dir() else fetched / model_id
 
 
-def open_models(config: LineConfig, package: Package, trusted: TrustedKeys | None, before: str = "") -> Models:
+def open_models(
+    config: LineConfig, package: Package, trusted: TrustedKeys | None, before: str = "", logic: Logic | None = None
+) -> Models:
     """The model at work, and the way to others. Raises: EngineError if no engine runs it."""
     frame_px = package.manifest.preprocess.frame_px
-    logic = find_logic(config.engines.fpga)
+    logic = logic or find_logic(config.engines.fpga)
 
     def open_other(model_id: str, url: str) -> Inspector:
         folder = find_package(config, model_id)

@@ -19,12 +19,14 @@ import cv2
 
 from board.config import LineConfig, load_config
 from board.drift import DriftWatch
+from board.engines.fpga_pynq import find_logic
 from board.gate import open_gate
 from board.line import Line
 from board.log import say, start_log
 from board.metrics import MetricsSink
 from board.models import Models
 from board.packages import choose_package, open_models
+from board.panel import Panel
 from board.seams import FrameSource, LastPart, ResultSink
 from board.second_opinion import SecondOpinion, SecondOpinionSettings
 from board.sinks.capture import CaptureSink
@@ -32,6 +34,7 @@ from board.sinks.mqtt import MqttSink
 from board.sinks.recorder import RecorderSink
 from board.sinks.tap import TapSink
 from board.sources.belt import BeltSource
+from board.timer import LineTimer
 from board.watchdog import Watchdog
 from protocol.errors import EXIT_BAD_INPUT, BeltsightError, InputError, run_main
 from protocol.manifest import Package, load_package
@@ -68,14 +71,21 @@ def run_station(config: LineConfig, stop: threading.Event) -> None:
     config, package, before = choose_package(config, trusted)
     with contextlib.ExitStack() as opened:
         opened.callback(watchdog.close)
-        gate = open_gate(config.gate, config.belt_speed_mm_s)  # first: a crash may have left it open
+        logic = find_logic(config.engines.fpga)
+        timer = LineTimer(logic) if config.needs_timer else None
+        if timer:
+            opened.callback(timer.close)
+        gate = open_gate(config.gate, config.belt_speed_mm_s, timer)  # first: a crash may have left it open
         opened.callback(gate.close)
+        panel = Panel(timer) if config.panel and timer else None
+        if panel:
+            opened.callback(panel.close)
         mqtt = MqttSink(config.mqtt, config.broker, config.site, config.line, package.manifest.id)
         opened.callback(mqtt.close)
-        models = open_models(config, package, trusted, before)
+        models = open_models(config, package, trusted, before, logic)
         opened.callback(models.close)
         mqtt.set_model(package)
-        source = open_source(config, package, mqtt.last_part)
+        source = open_source(config, package, mqtt.last_part, timer)
         opened.callback(source.close)
         others = open_sinks(config, models)
         if config.second_opinion:
@@ -101,23 +111,26 @@ def run_station(config: LineConfig, stop: threading.Event) -> None:
             mqtt=mqtt,
             capture=capture,
             others=others,
-            counters=lambda: count_losses(source, others),
+            counters=lambda: {**count_losses(source, others), **gate.counters()},
             watchdog=watchdog,
+            panel=panel,
         )
         line.run(stop.is_set)
 
 
-def open_source(config: LineConfig, package: Package, last: LastPart | None) -> FrameSource:
-    """The configured source; in free-running mode with the tracker behind it. Raises: InputError."""
+def open_source(config: LineConfig, package: Package, last: LastPart | None, timer: LineTimer | None) -> FrameSource:
+    """The configured source; in free-running mode with the tracker behind it. Raises: InputError; EngineError."""
     if config.mode == "triggered":
-        return open_camera_or_replay(config, package, last)
-    source = open_camera_or_replay(config, package, None)  # which counts views, not parts
+        return open_camera_or_replay(config, package, last, timer)
+    source = open_camera_or_replay(config, package, None, None)  # which counts views, not parts
     from board.sources.tracked import TrackedSource  # noqa: PLC0415 - each driver only where it is used
 
     return TrackedSource(source, config.tracker, package.manifest.preprocess.frame_px, last)
 
 
-def open_camera_or_replay(config: LineConfig, package: Package, last: LastPart | None) -> FrameSource:
+def open_camera_or_replay(
+    config: LineConfig, package: Package, last: LastPart | None, timer: LineTimer | None
+) -> FrameSource:
     if config.source == "belt":
         return BeltSource(config.belt, last)
     if config.source == "replay":
@@ -125,10 +138,10 @@ def open_camera_or_replay(config: LineConfig, package: Package, last: LastPart |
 
         expected = package.manifest.preprocess if config.mode == "triggered" else None
         return ReplaySource(config.replay, expected)
-    if config.mode == "triggered" and config.camera.barrier_pin is not None:
+    if config.mode == "triggered":
         from board.sources.barrier import open_barrier_source  # noqa: PLC0415
 
-        return open_barrier_source(config.camera, config.camera.barrier_pin)
+        return open_barrier_source(config.camera, timer)
     from board.sources.camera import open_camera_source  # noqa: PLC0415
 
     return open_camera_source(config.camera)

@@ -50,6 +50,8 @@ class Buffer:
 class Fabric(Protocol):
     """The programmable logic with the overlay in it. Every method raises EngineError when it cannot do its work."""
 
+    clock_hz: float  # of the logic
+
     def read(self, register: str) -> int: ...
 
     def write(self, register: str, value: int) -> None: ...
@@ -81,11 +83,18 @@ class Logic:
     """
 
     def __init__(self, open_fabric: Callable[[], Fabric]) -> None:
-        self.lock = threading.RLock()  # held while registers are used
+        self.lock = threading.RLock()  # held while the engine's registers are used
+        self.bus = threading.RLock()  # held while the line's are, and while the logic is loaded: nothing would answer
         self.armed: FpgaEngine | None = None  # whose program and memory the registers name
         self._open = open_fabric
         self._fabric: Fabric | None = None
         self._engines = 0
+
+    def reload(self) -> None:
+        """Raises: EngineError."""
+        with self.bus:
+            if self._fabric:
+                self._fabric.reload()
 
     def join(self) -> Fabric:
         """Raises: EngineError."""
@@ -160,7 +169,7 @@ class FpgaEngine:
                 self._logic.armed = None
                 with contextlib.suppress(EngineError):  # when not even that helps, nothing does
                     if not self._stop():
-                        self._fabric.reload()  # memory that the overlay may still write must not become somebody else's
+                        self._logic.reload()  # memory that the overlay may still write must not become somebody else's
             for buffer in self._buffers.values():
                 self._fabric.free(buffer)
             self._buffers.clear()
@@ -193,7 +202,7 @@ class FpgaEngine:
             )
         self._logic.armed = None
         if not self._stop():
-            self._fabric.reload()
+            self._logic.reload()
         self._arm()
         raise EngineError(f"{self.name}: {trouble}")
 

@@ -64,6 +64,7 @@ class PynqFabric:
         with _translated(f"cannot load {settings.bitstream}", "run as root on the board"):
             self._bitstream, address = _load(pynq, settings)
             self._registers = pynq.MMIO(address, REGISTER_BYTES)
+            self.clock_hz = float(pynq.Clocks.fclk0_mhz) * 1e6
         with _translated(f"cannot open interrupt {settings.interrupt}", "run as root on the board"):
             self._interrupt = _open_interrupt(get_uio_irq, settings.interrupt)
 

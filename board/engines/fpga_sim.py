@@ -38,6 +38,8 @@ def open_fpga_sim(program: Program, settings: FpgaSimSettings) -> FpgaEngine:
 class SimulatedFabric:
     """Time passes in it only while somebody waits or reaches for a register."""
 
+    clock_hz = 100e6  # of simulated time
+
     def __init__(self, library: Path) -> None:
         self._simulator = Simulator(library, MEMORY_BYTES)
         self._used_bytes = 0

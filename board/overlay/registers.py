@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 
 ID_VALUE = 0x42454C54  # "BELT"
 
 CONTROL_START, CONTROL_RESET, CONTROL_IRQ_ENABLE = 1, 2, 4
 STATUS_BUSY, STATUS_DONE, STATUS_ERROR = 1, 2, 4
+REFUSED_PAST, REFUSED_OVERLAP, REFUSED_LONG, REFUSED_FULL = 1, 2, 4, 8
+LINE_BASE = 0x100  # from here on: LEDs, buttons, light barrier, gate
 COUNTERS = ("CYCLES", "CYCLES_MAC", "CYCLES_PORT", "CYCLES_TOKEN", "BEATS_READ", "BEATS_WRITTEN")
 
 
@@ -65,9 +68,42 @@ def _table() -> tuple[Register, ...]:
         ),
     ]
     table = [Register(name, 4 * i, access, text) for i, (name, access, text) in enumerate(rows)]
-    table += [Register(name, 0x100 + 4 * i, access, text) for i, (name, access, text) in enumerate(line)]
+    table += [Register(name, LINE_BASE + 4 * i, access, text) for i, (name, access, text) in enumerate(line)]
     return tuple(table)
 
 
-REGISTERS = _table()
-OFFSETS = {register.name: register.offset for register in REGISTERS}
+def _timer_table() -> tuple[Register, ...]:
+    rows = [
+        ("TIMER_VERSION", "ro", "hash of this table and of the line's registers"),
+        ("TIMER_MARK", "rw", "0 after a reset: who has written here sees by it that the overlay was loaded anew"),
+        ("BARRIER_SEQUENCE", "ro", "number of the oldest unread interruption; the lost ones are counted too"),
+        ("BARRIER_LOST", "rw", "bit 0: one was lost since this was cleared; writing 1 clears it"),
+        ("GATE_LIMIT", "rw", "most cycles of a window; 0 after a reset: nothing opens the gate"),
+        (
+            "GATE_REFUSED",
+            "rw",
+            "why windows were refused: bit 0 not ahead, 1 not behind the one before, 2 longer than GATE_LIMIT, "
+            "3 8 wait; writing 1 clears",
+        ),
+        ("GATE_SHUT", "wo", "a write closes the gate at once and drops what is queued"),
+    ]
+    return tuple(Register(name, 0x200 + 4 * i, access, text) for i, (name, access, text) in enumerate(rows))
+
+
+REGISTERS = _table()  # VERSION is a hash of it, and programs carry that
+TIMER_REGISTERS = _timer_table()  # a hash of its own: programs know nothing of the line
+OFFSETS = {register.name: register.offset for register in (*REGISTERS, *TIMER_REGISTERS)}
+LINE = tuple(name for name, offset in OFFSETS.items() if offset >= LINE_BASE)
+
+
+def timer_table() -> str:
+    """The timer's registers as Markdown: a part of ARCHITECTURE.md."""
+    lines = ["| offset | register | access | meaning |", "|---|---|---|---|"]
+    lines += [f"| 0x{r.offset:03x} | {r.name} | {r.access} | {r.text} |" for r in TIMER_REGISTERS]
+    return "\n".join(lines) + "\n"
+
+
+def timer_version() -> int:
+    """Hash of all that timer and driver must agree on, 32 bits, in the register TIMER_VERSION."""
+    rows = [row for row in (*REGISTERS, *TIMER_REGISTERS) if row.offset >= LINE_BASE]
+    return int.from_bytes(hashlib.sha256(str(rows).encode()).digest()[:4], "little")

@@ -11,7 +11,8 @@ from typing import Protocol
 
 from board.gpio import open_gpio
 from board.sources.camera import CameraFeed, CameraSettings, open_camera
-from protocol.errors import SourceError
+from board.timer import LineTimer
+from protocol.errors import EngineError, SourceError
 from protocol.messages import Frame, Trigger, clock_id, new_run
 
 POLL_S = 0.001
@@ -19,6 +20,7 @@ CLEAR_POLLS = 3  # the beam counts as clear again after so many in a row: an edg
 MAX_WAITING = 256  # parts between barrier and line; beyond them, parts come as faults
 
 NS_PER_MS = 1_000_000
+SEQUENCES = 1 << 32  # numbers of the overlay's timer, which then begin again
 
 
 class InputPin(Protocol):
@@ -28,6 +30,15 @@ class InputPin(Protocol):
         """Raises: OSError when the line cannot be read."""
 
     def release(self) -> None: ...
+
+
+class Barrier(Protocol):
+    """`LightBarrier` polls a pin; `TimerBarrier` reads what the overlay's timer has stamped."""
+
+    def next(self, timeout_s: float) -> Trigger | None:
+        """The next part in order; ids that are missing before it could not be queued. Raises: SourceError."""
+
+    def close(self) -> None: ...
 
 
 class LightBarrier:
@@ -47,7 +58,6 @@ class LightBarrier:
         self._thread.start()
 
     def next(self, timeout_s: float) -> Trigger | None:
-        """The next part in order; ids that are missing before it could not be queued. Raises: SourceError."""
         with self._changed:
             self._changed.wait_for(lambda: self._triggers or self._trouble, timeout_s)
             if self._triggers:
@@ -82,10 +92,64 @@ class LightBarrier:
             self._changed.notify()
 
 
+class TimerBarrier:
+    """Interruptions that the overlay has filtered, numbered and stamped: how late we look does not matter."""
+
+    def __init__(self, timer: LineTimer, filter_us: float, *, inverted: bool) -> None:
+        """Raises: EngineError."""
+        self._timer = timer
+        self._filter_us, self._inverted = filter_us, inverted
+        self._run_id = new_run()
+        self._clock = clock_id()
+        self._next_id = 0
+        self._next_sequence: int | None = None  # None: whatever comes first
+        self._generation = 0
+        self._prepare()
+
+    def next(self, timeout_s: float) -> Trigger | None:
+        deadline_s = time.monotonic() + timeout_s
+        try:
+            while not (trigger := self._take()):
+                left_s = deadline_s - time.monotonic()
+                if left_s <= 0:
+                    return None
+                time.sleep(min(POLL_S, left_s))
+        except EngineError as error:
+            raise SourceError(f"light barrier: {error}") from None
+        return trigger
+
+    def close(self) -> None:
+        """The timer belongs to others, too."""
+
+    def _prepare(self) -> None:
+        """Set the filter, and forget what an input that was not inverted yet looked like."""
+        self._generation = self._timer.look()
+        cycles = max(1, round(self._filter_us * self._timer.clock_hz / 1e6))
+        self._timer.write(BARRIER_FILTER=cycles | self._inverted << 31)
+        time.sleep(2 * cycles / self._timer.clock_hz)
+        while self._timer.read("BARRIER_NEXT")[0]:
+            self._timer.write(BARRIER_NEXT=0)
+        self._next_sequence = None
+
+    def _take(self) -> Trigger | None:
+        if self._timer.look() != self._generation:
+            self._prepare()
+            self._next_id += 1  # who knows how many: one at least is missing
+        if not self._timer.read("BARRIER_NEXT")[0]:
+            return None
+        low, high, sequence = self._timer.read("BARRIER_LOW", "BARRIER_HIGH", "BARRIER_SEQUENCE")
+        self._timer.write(BARRIER_NEXT=0)
+        if self._next_sequence is not None:
+            self._next_id += (sequence - self._next_sequence) % SEQUENCES
+        part_id, self._next_id = self._next_id, self._next_id + 1
+        self._next_sequence = sequence + 1
+        return Trigger(self._run_id, part_id, self._timer.ns_at(high << 32 | low), self._clock)
+
+
 class BarrierSource:
     """One frame a part: the first that the camera exposed after the part broke the beam."""
 
-    def __init__(self, barrier: LightBarrier, feed: CameraFeed, frame_timeout_ms: float) -> None:
+    def __init__(self, barrier: Barrier, feed: CameraFeed, frame_timeout_ms: float) -> None:
         self._barrier = barrier
         self._feed = feed
         self._timeout_ns = int(frame_timeout_ms * NS_PER_MS)
@@ -127,11 +191,18 @@ class BarrierSource:
         self._lost_below, self._next_id = trigger.part_id, trigger.part_id + 1
 
 
-def open_barrier_source(settings: CameraSettings, barrier_pin: int) -> BarrierSource:
-    """Raises: InputError if the camera or the pin cannot be had."""
+def open_barrier_source(settings: CameraSettings, timer: LineTimer | None) -> BarrierSource:
+    """`timer`: for the barrier of that name. Raises: InputError if camera or pin cannot be had; EngineError."""
     with contextlib.ExitStack() as undo:
         feed = CameraFeed(lambda: open_camera(settings), settings)
         undo.callback(feed.close)
-        barrier = LightBarrier(open_gpio(barrier_pin, "in", "camera.barrier_pin"))
+        barrier = open_barrier(settings, timer)
         undo.pop_all()
     return BarrierSource(barrier, feed, settings.frame_timeout_ms)
+
+
+def open_barrier(settings: CameraSettings, timer: LineTimer | None) -> Barrier:
+    """Raises: InputError if the pin cannot be had; EngineError."""
+    if settings.barrier == "timer" and timer:
+        return TimerBarrier(timer, settings.barrier_filter_us, inverted=settings.barrier_inverted)
+    return LightBarrier(open_gpio(settings.barrier_pin or 0, "in", "camera.barrier_pin"))

@@ -1,4 +1,7 @@
-"""A USB camera through V4L2 and OpenCV: read by a thread, opened again when it fails."""
+"""A USB camera through V4L2 and OpenCV: read by a thread, opened again when it fails.
+
+It gives YUYV where it can, which the board converts in a fifth of the time that MJPEG takes.
+"""
 
 from __future__ import annotations
 
@@ -8,18 +11,26 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Literal, Protocol
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from board.pictures import rgb
+from board.sources.v4l2 import (
+    Control,
+    fixed_exposure,
+    fixed_focus,
+    fixed_gain,
+    fixed_white_balance,
+    set_controls,
+)
 from protocol.errors import InputError, SourceError
 from protocol.messages import Frame, Trigger, clock_id, new_run
 from protocol.strict import require
 
-V4L2_MANUAL_EXPOSURE = 1  # V4L2_CID_EXPOSURE_AUTO = V4L2_EXPOSURE_MANUAL
+FORMATS = ("YUYV", "MJPG")  # the first that gives size and rate is taken
 EXPOSURE_UNIT_NS = 100_000  # V4L2_CID_EXPOSURE_ABSOLUTE
 MAX_FAILED_READS = 3
 RETRY_S = 0.5
@@ -33,7 +44,13 @@ class CameraSettings:
     size_px: tuple[int, int] = (480, 640)  # (height, width)
     fps: int = 30
     exposure: int = 0  # in the driver's unit of 100 µs; 0 leaves the camera's own control on
-    barrier_pin: int | None = None  # user GPIO number (EMIO) of the light barrier, for mode triggered
+    white_balance_k: int = 0  # colour temperature of the light; 0 leaves the camera's own control on
+    focus: int | None = None  # in the driver's unit; left out, the camera's own control stays on
+    gain: int | None = None  # the same
+    barrier: Literal["gpio", "timer"] = "gpio"  # timer: stamped by the overlay
+    barrier_pin: int | None = None  # user GPIO number (EMIO) of the light barrier "gpio", for mode triggered
+    barrier_filter_us: float = 500.0  # of the barrier "timer": shorter interruptions and gaps are none
+    barrier_inverted: bool = False  # of the barrier "timer": its output is low while a part breaks the beam
     frame_timeout_ms: float = 200.0  # a part whose frame has not come by then is a fault, in mode triggered
     reconnect_s: float = 30.0  # how long a camera that failed is tried again before the line stops
 
@@ -41,8 +58,21 @@ class CameraSettings:
         require(1 <= self.fps <= 240, "fps", "must be 1..240")
         require(all(16 <= side <= 4096 for side in self.size_px), "size_px", "sides must be 16..4096")
         require(0 <= self.exposure <= 10_000, "exposure", "must be 0..10000")
+        require(
+            self.white_balance_k == 0 or 1000 <= self.white_balance_k <= 20_000,
+            "white_balance_k",
+            "must be 1000..20000",
+        )
+        require(0 < self.barrier_filter_us <= 1e6, "barrier_filter_us", "must be above 0 and at most 1000000")
         require(self.frame_timeout_ms > 0, "frame_timeout_ms", "must be above 0")
         require(self.reconnect_s >= 0, "reconnect_s", "must be 0 or more")
+
+    def controls(self) -> list[Control]:
+        """What is fixed, in the order in which it has to be set."""
+        fixed = fixed_exposure(self.exposure) if self.exposure else []
+        fixed += fixed_white_balance(self.white_balance_k) if self.white_balance_k else []
+        fixed += [] if self.focus is None else fixed_focus(self.focus)
+        return fixed + ([] if self.gain is None else fixed_gain(self.gain))
 
 
 @dataclass(frozen=True, eq=False)
@@ -198,20 +228,45 @@ def open_camera_source(settings: CameraSettings) -> CameraSource:
 
 def open_camera(settings: CameraSettings) -> V4l2Camera:
     """Raises: InputError if there is no camera or it refuses a setting."""
-    height, width = settings.size_px
     absent = InputError(f"no camera at {settings.device}: plug one in, or correct [camera] device")
     if not Path(settings.device).exists():  # asked first: OpenCV would add complaints of its own on stderr
         raise absent
     capture = cv2.VideoCapture(settings.device, cv2.CAP_V4L2)
     if not capture.isOpened():
         raise absent
-    wanted = [(cv2.CAP_PROP_FRAME_WIDTH, width), (cv2.CAP_PROP_FRAME_HEIGHT, height), (cv2.CAP_PROP_FPS, settings.fps)]
-    if settings.exposure:
-        wanted += [(cv2.CAP_PROP_AUTO_EXPOSURE, V4L2_MANUAL_EXPOSURE), (cv2.CAP_PROP_EXPOSURE, settings.exposure)]
-    for key, value in wanted:
-        capture.set(key, value)
-    got = (int(capture.get(cv2.CAP_PROP_FRAME_HEIGHT)), int(capture.get(cv2.CAP_PROP_FRAME_WIDTH)))
-    if got != settings.size_px:
+    try:
+        choose_format(capture, settings)
+        set_controls(settings.device, settings.controls())  # last: some cameras forget them with a new format
+    except InputError:
         capture.release()
-        raise InputError(f"{settings.device} gives {got[1]}x{got[0]}, not {width}x{height}: correct [camera] size_px")
+        raise
     return V4l2Camera(capture, settings.exposure * EXPOSURE_UNIT_NS or NS_PER_S // settings.fps)
+
+
+class Properties(Protocol):
+    """What `cv2.VideoCapture` has: properties that it may set to something else than what was wanted."""
+
+    def set(self, key: int, value: float, /) -> bool: ...
+
+    def get(self, key: int, /) -> float: ...
+
+
+def choose_format(capture: Properties, settings: CameraSettings) -> str:
+    """The pixel format that gives size and rate. Raises: InputError with what the camera gives instead."""
+    height, width = settings.size_px
+    given = []
+    for name in FORMATS:
+        capture.set(cv2.CAP_PROP_FOURCC, cv2.VideoWriter.fourcc(*name))
+        capture.set(cv2.CAP_PROP_FRAME_WIDTH, width)
+        capture.set(cv2.CAP_PROP_FRAME_HEIGHT, height)
+        capture.set(cv2.CAP_PROP_FPS, settings.fps)
+        got = (int(capture.get(cv2.CAP_PROP_FRAME_HEIGHT)), int(capture.get(cv2.CAP_PROP_FRAME_WIDTH)))
+        fps = capture.get(cv2.CAP_PROP_FPS)
+        made = int(capture.get(cv2.CAP_PROP_FOURCC)).to_bytes(4, "little").decode("latin-1")
+        if got == settings.size_px and (round(fps) >= settings.fps or fps <= 0):  # 0: the camera does not tell
+            return made
+        given.append(f"{got[1]}x{got[0]} at {fps:g} fps as {made}")
+    raise InputError(
+        f"{settings.device} gives {', or '.join(given)}, not {width}x{height} at {settings.fps} fps: "
+        "correct [camera] size_px or fps"
+    )

@@ -52,8 +52,15 @@ QUEUE = "test_fetch.py::test_a_unit_that_is_busy_has_eight_instructions_waiting"
 NO_END = "test_fetch.py::test_a_program_without_end_stops_the_fetch"
 STROBES = "test_axi_lite.py::test_a_write_of_less_than_a_register_does_nothing"
 ACCESSES = "test_axi_lite.py::test_every_access_is_done_once_and_answered_once"
-STAMP = "test_line.py::test_an_interruption_is_stamped_with_the_time_of_its_edge"
-LATE_PULSE = "test_line.py::test_a_pulse_whose_time_has_passed_is_counted_and_not_given"
+STAMP = "test_barrier.py::test_an_interruption_is_stamped_with_the_time_of_its_edge"
+EDGES = "test_barrier.py::test_random_levels_give_the_edges_of_the_model"
+LOST = "test_barrier.py::test_sixteen_stamps_wait_and_what_is_lost_is_a_gap_in_the_numbers"
+WINDOWS = "test_gate.py::test_the_gate_opens_at_its_time_for_its_cycles"
+ORDERS = "test_gate.py::test_random_orders_move_the_gate_as_the_model_says"
+TOO_LATE = "test_gate.py::test_a_closing_that_cannot_be_kept_closes_at_once"
+SHUT = "test_gate.py::test_shut_closes_at_once_and_drops_what_waits"
+TIME = "test_line.py::test_time_counts_every_cycle_and_is_read_in_two_halves"
+LOST_FLAG = "test_line.py::test_a_lost_interruption_raises_a_flag_that_stays_until_it_is_cleared"
 LAYERS = WHOLE + "test_random_layers_are_those_of_the_golden_model[0-port0]"
 STALLS = WHOLE + "test_random_layers_are_those_of_the_golden_model[350-port2]"
 LOAD_AND_STORE = WHOLE + "test_a_load_and_a_store_share_their_port"
@@ -140,10 +147,28 @@ MUTATIONS = (
     Mutation("a byte written to a register counts as a word", "axi_lite.py", "self.wstrb.all()", "1", STROBES),
     Mutation("a register is read again before its value was taken", "axi_lite.py",
              "self.arready.eq(~asked & ~self.rvalid)", "self.arready.eq(~asked)", ACCESSES),
-    Mutation("a stamp is the time of the filter's end", "line.py",
-             "stamps.w_data.eq(since)", "stamps.w_data.eq(self.time)", STAMP),
-    Mutation("a late pulse opens the gate", "line.py",
-             "with m.If(self.time == start):", "with m.If(self.time >= start):", LATE_PULSE),
+    Mutation("a stamp is the time of the filter's end", "barrier.py",
+             "Cat(since, self.count)", "Cat(self.time, self.count)", STAMP),
+    Mutation("an edge right behind another has that one's stamp", "barrier.py",
+             "steady.eq(0), since.eq(self.time)]\n                m.d.comb",
+             "steady.eq(0)]\n                m.d.comb", EDGES),
+    Mutation("the filter takes a cycle longer", "barrier.py",
+             "steady >= self.filter_cycles", "steady > self.filter_cycles", EDGES),
+    Mutation("a lost interruption has no number", "barrier.py",
+             "self.count + comes", "self.count + (comes & ~self.loses)", LOST),
+    Mutation("a window that has begun is queued", "gate.py", "self.start <= soon", "self.start + 9 <= soon", ORDERS),
+    Mutation("a window reaches into the one before", "gate.py", "Mux(closing, begun, end)", "begun", ORDERS),
+    Mutation("a window may be a cycle longer than the limit", "gate.py",
+             "self.cycles > self.limit", "self.cycles > self.limit + 1", ORDERS),
+    Mutation("the gate closes a cycle late", "gate.py", "with m.If(left == 1):", "with m.If(left == 0):", WINDOWS),
+    Mutation("a part that must not pass meets its neighbour's window", "gate.py",
+             "self.pin.eq(cycles != 0)", "self.pin.eq(self.pin | (cycles != 0))", ORDERS),
+    Mutation("a closing that comes too late is only counted", "gate.py",
+             "m.d.comb += shutting.eq(1)", "m.d.comb += shutting.eq(0)", TOO_LATE),
+    Mutation("windows outlive a shut", "gate.py", "ResetInserter(shutting)(windows)", "windows", SHUT),
+    Mutation("the time's upper half is read from a later moment", "line.py",
+             '"TIME_HIGH": held', '"TIME_HIGH": self.time[32:]', TIME),
+    Mutation("a flag is cleared by whatever is written", "line.py", "flags & ~cleared | raised", "raised", LOST_FLAG),
     Mutation("bursts of the whole overlay cross 128 bytes", "reader.py",
              "BURST_BEATS - self.address[:4]", "BURST_BEATS", LAYERS, "a burst crosses a multiple of 128 bytes"),
     Mutation("an offered address changes", "reader.py",

@@ -1,4 +1,4 @@
-"""LEDs, buttons, time stamps of the light barrier and the gate's timer, by themselves."""
+"""The line's registers, on their own bus: time, LEDs, buttons, light barrier and gate behind them."""
 
 from __future__ import annotations
 
@@ -6,202 +6,175 @@ from typing import Any
 
 import pytest
 
-from board.overlay.hardware.line import PULSES, STAMPS, LineIO
+from board.overlay.hardware.line import LineIO
+from board.overlay.registers import OFFSETS, REFUSED_LONG, REFUSED_PAST, timer_table, timer_version
 from tests.overlay.clocked import simulate
+from tests.overlay.test_isa import DOCUMENT
 
 FILTER_CYCLES = 5
 PIN_CYCLES = 3  # the most that a pin's change takes to be seen
+PLAIN = {"LEDS": 15, "BARRIER_FILTER": 0xFFFF_FFFF, "GATE_LOW": 0xFFFF_FFFF, "GATE_HIGH": 0xFFFF_FFFF}
+PLAIN |= {"TIMER_MARK": 0xFFFF_FFFF, "GATE_LIMIT": 0xFFFF_FFFF}
 
 
-async def interrupt(ctx: Any, part: LineIO, cycles: int, *, level: int = 1) -> int:
-    """The light barrier is interrupted for so many cycles, then free for long; the time when it began."""
-    began = int(ctx.get(part.time))
-    ctx.set(part.barrier_pin, level)
-    await ctx.tick().repeat(cycles)
-    ctx.set(part.barrier_pin, 1 - level)
-    await ctx.tick().repeat(2 * FILTER_CYCLES + PIN_CYCLES)
-    return began
+class Host:
+    """What the AXI4-Lite slave does with the bus: a strobe with an address, and data that stay for two cycles."""
+
+    def __init__(self, ctx: Any, part: LineIO) -> None:
+        self.ctx, self.part = ctx, part
+
+    async def tick(self, cycles: int = 1) -> None:
+        await self.ctx.tick().repeat(cycles)
+
+    async def write(self, name: str, value: int) -> None:
+        self.ctx.set(self.part.write_address, OFFSETS[name])
+        self.ctx.set(self.part.write_data, value)
+        self.ctx.set(self.part.write, 1)
+        await self.tick()
+        self.ctx.set(self.part.write, 0)
+        await self.tick(2)
+
+    async def read(self, name: str) -> int:
+        self.ctx.set(self.part.read_address, OFFSETS[name])
+        self.ctx.set(self.part.read, 1)
+        value = int(self.ctx.get(self.part.read_data))
+        await self.tick()
+        self.ctx.set(self.part.read, 0)
+        return value
+
+    async def interrupt(self, *, level: int = 1, cycles: int = 3 * FILTER_CYCLES) -> int:
+        """The time when it began; then the beam is free for long."""
+        began = int(self.ctx.get(self.part.time))
+        self.ctx.set(self.part.barrier_pin, level)
+        await self.tick(cycles)
+        self.ctx.set(self.part.barrier_pin, 1 - level)
+        await self.tick(2 * FILTER_CYCLES + PIN_CYCLES)
+        return began
+
+    async def window(self, start: int, cycles: int) -> None:
+        for name, value in (("GATE_LOW", start & 0xFFFF_FFFF), ("GATE_HIGH", start >> 32), ("GATE_CYCLES", cycles)):
+            await self.write(name, value)
 
 
-async def queue_pulse(ctx: Any, part: LineIO, start: int, cycles: int) -> None:
-    ctx.set(part.gate_time, start)
-    ctx.set(part.gate_cycles, cycles)
-    ctx.set(part.gate_add, 1)
-    await ctx.tick()
-    ctx.set(part.gate_add, 0)
-
-
-async def watch_gate(ctx: Any, part: LineIO, until: int) -> list[int]:
-    """Times at which the gate is open."""
-    opened = []
-    while ctx.get(part.time) < until:
-        if ctx.get(part.gate_pin):
-            opened.append(ctx.get(part.time))
-        await ctx.tick()
-    return opened
-
-
-def test_time_counts_every_cycle() -> None:
+def test_time_counts_every_cycle_and_is_read_in_two_halves() -> None:
     part = LineIO()
 
     async def bench(ctx: Any) -> None:
+        host = Host(ctx, part)
         for cycle in range(5):
             assert ctx.get(part.time) == cycle
-            await ctx.tick()
+            await host.tick()
+        ctx.set(part.time, (7 << 32) - 1)
+        assert await host.read("TIME_LOW") == 0xFFFF_FFFF
+        await host.tick(20)
+        assert await host.read("TIME_HIGH") == 6  # of the same moment
+        assert await host.read("TIME_LOW") < 30
+        assert await host.read("TIME_HIGH") == 7
 
     simulate(part, bench)
 
 
-def test_buttons_are_seen() -> None:
+def test_registers_keep_what_is_written() -> None:
     part = LineIO()
 
     async def bench(ctx: Any) -> None:
-        for buttons in (5, 10, 0):
-            ctx.set(part.buttons_pin, buttons)
-            await ctx.tick().repeat(PIN_CYCLES)
-            assert ctx.get(part.buttons) == buttons
+        host = Host(ctx, part)
+        for name in PLAIN:
+            assert await host.read(name) == 0
+        for pattern in (0xA5C3_1E78, 0x5A3C_E187):
+            for shift, (name, mask) in enumerate(PLAIN.items()):
+                await host.write(name, (pattern >> shift) & mask)
+            for shift, (name, mask) in enumerate(PLAIN.items()):
+                assert await host.read(name) == (pattern >> shift) & mask
+        assert await host.read("TIMER_VERSION") == timer_version()
+
+    simulate(part, bench)
+
+
+def test_leds_and_buttons() -> None:
+    part = LineIO()
+
+    async def bench(ctx: Any) -> None:
+        host = Host(ctx, part)
+        for value in (5, 10, 0):
+            ctx.set(part.buttons_pin, value)
+            await host.write("LEDS", value)
+            await host.tick(PIN_CYCLES)
+            assert ctx.get(part.leds) == value
+            assert await host.read("BUTTONS") == value
 
     simulate(part, bench)
 
 
 @pytest.mark.parametrize("invert", [0, 1])
-def test_an_interruption_is_stamped_with_the_time_of_its_edge(invert: int) -> None:
+def test_interruptions_are_read_one_by_one(invert: int) -> None:
     part = LineIO()
 
     async def bench(ctx: Any) -> None:
-        ctx.set(part.filter_cycles, FILTER_CYCLES)
-        ctx.set(part.invert, invert)
+        host = Host(ctx, part)
         ctx.set(part.barrier_pin, invert)
-        await ctx.tick().repeat(3 * FILTER_CYCLES)
-        assert ctx.get(part.count) <= 1  # an inverted pin looks interrupted until it is driven
-        while ctx.get(part.stamps):
-            ctx.set(part.drop, 1)
-            await ctx.tick()
-        ctx.set(part.drop, 0)
-        before = ctx.get(part.count)
-        began = await interrupt(ctx, part, FILTER_CYCLES + 20, level=1 - invert)
-        assert ctx.get(part.count) == before + 1
-        assert ctx.get(part.stamps) == 1
-        assert 0 <= ctx.get(part.stamp) - began <= PIN_CYCLES
-        assert not ctx.get(part.barrier)
+        await host.write("BARRIER_FILTER", FILTER_CYCLES | invert << 31)
+        await host.tick(3 * FILTER_CYCLES)
+        while await host.read("BARRIER_NEXT"):  # an inverted pin looks interrupted until that is known
+            await host.write("BARRIER_NEXT", 0)
+        first = await host.read("BARRIER_COUNT")
+        assert first <= invert
+        began = [await host.interrupt(level=1 - invert) for _ in range(3)]
+        assert await host.read("BARRIER_COUNT") == first + 3
+        for number in range(3):
+            assert await host.read("BARRIER_NEXT") == 3 - number
+            assert 0 <= await host.read("BARRIER_LOW") - began[number] <= PIN_CYCLES
+            assert await host.read("BARRIER_HIGH") == 0
+            assert await host.read("BARRIER_SEQUENCE") == first + number
+            await host.write("BARRIER_NEXT", 0)
+        assert await host.read("BARRIER_NEXT") == 0
 
     simulate(part, bench)
 
 
-def test_the_filter_lets_nothing_pass_that_is_shorter() -> None:
+def test_a_lost_interruption_raises_a_flag_that_stays_until_it_is_cleared() -> None:
     part = LineIO()
 
     async def bench(ctx: Any) -> None:
-        ctx.set(part.filter_cycles, FILTER_CYCLES)
-        for cycles in range(1, FILTER_CYCLES):
-            await interrupt(ctx, part, cycles)
-        assert ctx.get(part.count) == 0
-        for cycles in range(FILTER_CYCLES + 1, FILTER_CYCLES + 4):
-            await interrupt(ctx, part, cycles)
-        assert ctx.get(part.count) == 3
-        assert ctx.get(part.stamps) == 3
+        host = Host(ctx, part)
+        await host.write("BARRIER_FILTER", FILTER_CYCLES)
+        for _ in range(16):
+            await host.interrupt()
+        assert await host.read("BARRIER_LOST") == 0
+        await host.interrupt()
+        assert await host.read("BARRIER_LOST") == 1
+        assert await host.read("BARRIER_COUNT") == 17 | 1 << 16
+        await host.write("BARRIER_LOST", 0)
+        assert await host.read("BARRIER_LOST") == 1
+        await host.write("BARRIER_LOST", 1)
+        assert await host.read("BARRIER_LOST") == 0
 
     simulate(part, bench)
 
 
-def test_a_gap_shorter_than_the_filter_does_not_end_an_interruption() -> None:
+def test_windows_are_queued_and_refusals_explained() -> None:
     part = LineIO()
 
     async def bench(ctx: Any) -> None:
-        ctx.set(part.filter_cycles, FILTER_CYCLES)
-        for _ in range(4):
-            ctx.set(part.barrier_pin, 1)
-            await ctx.tick().repeat(2 * FILTER_CYCLES)
-            ctx.set(part.barrier_pin, 0)
-            await ctx.tick().repeat(FILTER_CYCLES - 1)
-        assert ctx.get(part.count) == 1
-        assert ctx.get(part.barrier)
+        host = Host(ctx, part)
+        await host.window(100, 5)  # no limit has been set
+        await host.write("GATE_LIMIT", 10)
+        await host.window(100, 5)
+        await host.window(3, 5)
+        await host.tick(3)
+        assert await host.read("GATE_STATUS") == 1 | 2 << 16
+        assert await host.read("GATE_REFUSED") == REFUSED_LONG | REFUSED_PAST | 2
+        await host.write("GATE_REFUSED", REFUSED_LONG)
+        assert await host.read("GATE_REFUSED") == REFUSED_PAST | 2
+        while ctx.get(part.time) < 103:
+            assert ctx.get(part.gate_pin) == (ctx.get(part.time) > 100)
+            await host.tick()
+        assert await host.read("GATE_STATUS") & 0xFFFF == 1 << 8
+        await host.write("GATE_SHUT", 0)
+        assert not ctx.get(part.gate_pin)
 
     simulate(part, bench)
 
 
-def test_sixteen_stamps_wait_and_what_comes_then_is_counted_as_lost() -> None:
-    part = LineIO()
-    began: list[int] = []
-
-    async def bench(ctx: Any) -> None:
-        ctx.set(part.filter_cycles, FILTER_CYCLES)
-        began.extend([await interrupt(ctx, part, FILTER_CYCLES + 2) for _ in range(STAMPS + 3)])
-        assert ctx.get(part.stamps) == STAMPS
-        assert ctx.get(part.count) == STAMPS + 3
-        assert ctx.get(part.lost) == 3
-        for left in range(STAMPS, 0, -1):
-            assert ctx.get(part.stamps) == left
-            assert 0 <= ctx.get(part.stamp) - began[STAMPS - left] <= PIN_CYCLES
-            ctx.set(part.drop, 1)
-            await ctx.tick()
-            ctx.set(part.drop, 0)
-        ctx.set(part.drop, 1)  # nothing is there to drop
-        await ctx.tick()
-        ctx.set(part.drop, 0)
-        assert ctx.get(part.stamps) == 0
-        last = await interrupt(ctx, part, FILTER_CYCLES + 2)
-        assert ctx.get(part.stamps) == 1
-        assert 0 <= ctx.get(part.stamp) - last <= PIN_CYCLES
-        assert ctx.get(part.lost) == 3
-
-    simulate(part, bench)
-
-
-def test_the_gate_opens_at_its_time_for_its_cycles() -> None:
-    part = LineIO()
-
-    async def bench(ctx: Any) -> None:
-        pulses = [(40, 7), (60, 1), (70, 20)]
-        for start, cycles in pulses:
-            await queue_pulse(ctx, part, start, cycles)
-        await ctx.tick().repeat(3)
-        assert ctx.get(part.gate_queued) == len(pulses)
-        opened = await watch_gate(ctx, part, 120)
-        # a register drives the pin: it changes with the cycle after
-        assert opened == [time + 1 for start, cycles in pulses for time in range(start, start + cycles)]
-        assert ctx.get(part.gate_queued) == 0
-        assert ctx.get(part.gate_missed) == 0
-
-    simulate(part, bench)
-
-
-def test_a_pulse_whose_time_has_passed_is_counted_and_not_given() -> None:
-    part = LineIO()
-
-    async def bench(ctx: Any) -> None:
-        await ctx.tick().repeat(50)
-        await queue_pulse(ctx, part, 49, 10)
-        await queue_pulse(ctx, part, 90, 5)
-        await queue_pulse(ctx, part, 80, 5)  # behind one that comes later
-        assert await watch_gate(ctx, part, 150) == list(range(91, 96))
-        assert ctx.get(part.gate_missed) == 2
-
-    simulate(part, bench)
-
-
-def test_a_time_beyond_32_bits_is_not_taken_for_a_near_one() -> None:
-    part = LineIO()
-
-    async def bench(ctx: Any) -> None:
-        await queue_pulse(ctx, part, (1 << 32) + 20, 5)
-        assert await watch_gate(ctx, part, 60) == []
-        assert ctx.get(part.gate_queued) == 1
-        assert ctx.get(part.gate_missed) == 0
-
-    simulate(part, bench)
-
-
-def test_pulses_beyond_the_queue_are_counted() -> None:
-    part = LineIO()
-
-    async def bench(ctx: Any) -> None:
-        for number in range(PULSES + 3):
-            await queue_pulse(ctx, part, 50 + 4 * number, 2)
-            await ctx.tick()
-        assert ctx.get(part.gate_queued) == PULSES
-        assert ctx.get(part.gate_missed) == 3
-        opened = await watch_gate(ctx, part, 150)
-        assert opened == [51 + 4 * number + cycle for number in range(PULSES) for cycle in range(2)]
-
-    simulate(part, bench)
+def test_the_document_has_the_table() -> None:
+    assert timer_table() in DOCUMENT.read_text(encoding="utf-8")

@@ -31,7 +31,6 @@ class Overlay(Elaboratable):
         self.engine = Engine()
         self.line = LineIO()
         self.irq = Signal()
-        self.leds = Signal(4)
         self.constants = {f"{c}{name}": Signal(width) for c in ("ar", "aw") for name, width, _ in BURST}
 
     def elaborate(self, _platform: object) -> Module:
@@ -43,6 +42,7 @@ class Overlay(Elaboratable):
         m.d.comb += self.irq.eq(enabled & (done | failed))
         self._run(m, done, failed, enabled)
         self._reads(m, done, failed, enabled)
+        self._pass_on(m)
         return m
 
     def _written(self, m: Module, name: str) -> Any:
@@ -53,7 +53,7 @@ class Overlay(Elaboratable):
         return strobe
 
     def _run(self, m: Module, done: Signal, failed: Signal, enabled: Signal) -> None:
-        engine, line, data = self.engine, self.line, self.axi_lite.write_data
+        engine, data = self.engine, self.axi_lite.write_data
         with m.If(self._written(m, "CONTROL")):
             m.d.comb += [engine.start.eq(data[0] & ~data[1]), engine.reset.eq(data[1])]
             m.d.sync += enabled.eq(data[2])
@@ -71,27 +71,12 @@ class Overlay(Elaboratable):
         for name, register in beats.items():
             with m.If(self._written(m, name)):
                 m.d.sync += register.eq(data >> 3)
-        plain = {
-            "INSTRUCTIONS": engine.instructions,
-            "WATCHDOG": engine.watchdog,
-            "LEDS": self.leds,
-            "BARRIER_FILTER": Cat(line.filter_cycles, line.invert),
-            "GATE_LOW": line.gate_time[:32],
-            "GATE_HIGH": line.gate_time[32:],
-            "GATE_CYCLES": line.gate_cycles,
-        }
-        for name, register in plain.items():
+        for name, register in {"INSTRUCTIONS": engine.instructions, "WATCHDOG": engine.watchdog}.items():
             with m.If(self._written(m, name)):
                 m.d.sync += register.eq(data)
-                if name == "GATE_CYCLES":
-                    m.d.sync += line.gate_add.eq(1)
-        with m.If(line.gate_add):
-            m.d.sync += line.gate_add.eq(0)
-        m.d.comb += line.drop.eq(self._written(m, "BARRIER_NEXT"))
 
     def _reads(self, m: Module, done: Signal, failed: Signal, enabled: Signal) -> None:
-        engine, line, bus = self.engine, self.line, self.axi_lite
-        held = Signal(32)  # upper half of the time when the lower one was read
+        engine, bus = self.engine, self.axi_lite
         values: dict[str, Any] = {
             "ID": Const(ID_VALUE, 32),
             "VERSION": Const(isa.version(), 32),
@@ -105,28 +90,19 @@ class Overlay(Elaboratable):
             **engine.counters,
             **{f"SEGMENT{i}": engine.segments.base[i] << 3 for i in isa.Segment},
             **{f"SIZE{i}": engine.segments.size[i] << 3 for i in isa.Segment},
-            "TIME_LOW": line.time[:32],
-            "TIME_HIGH": held,
-            "LEDS": self.leds,
-            "BUTTONS": Cat(line.buttons, line.barrier),
-            "BARRIER_FILTER": Cat(line.filter_cycles, line.invert),
-            "BARRIER_COUNT": Cat(line.count, line.lost),
-            "BARRIER_LOW": line.stamp[:32],
-            "BARRIER_HIGH": line.stamp[32:],
-            "BARRIER_NEXT": line.stamps,
-            "GATE_LOW": line.gate_time[:32],
-            "GATE_HIGH": line.gate_time[32:],
-            "GATE_CYCLES": line.gate_cycles,
-            "GATE_STATUS": Cat(
-                line.gate_queued, Const(0, 8 - len(line.gate_queued)), line.gate_pin, Const(0, 7), line.gate_missed
-            ),
         }
         with m.Switch(bus.read_address):
-            for name, offset in OFFSETS.items():
-                with m.Case(offset):
-                    m.d.comb += bus.read_data.eq(values[name])
-        with m.If(bus.read & (bus.read_address == OFFSETS["TIME_LOW"])):
-            m.d.sync += held.eq(line.time[32:])
+            for name, value in values.items():
+                with m.Case(OFFSETS[name]):
+                    m.d.comb += bus.read_data.eq(value)
+            with m.Default():
+                m.d.comb += bus.read_data.eq(self.line.read_data)
+
+    def _pass_on(self, m: Module) -> None:
+        """The line's registers are its own matter."""
+        line, bus = self.line, self.axi_lite
+        for name in ("write", "write_address", "write_data", "read", "read_address"):
+            m.d.comb += getattr(line, name).eq(getattr(bus, name))
 
     def ports(self) -> dict[str, tuple[Signal, None]]:
         """Ports of the Verilog module by name, named so that Vivado finds the interfaces by itself."""
@@ -136,7 +112,7 @@ class Overlay(Elaboratable):
             **{f"m_axi_{name}": signal for name, signal in vars(self.engine.writer.port).items()},
             **{f"m_axi_{name}": signal for name, signal in self.constants.items()},
             "irq": self.irq,
-            "leds": self.leds,
+            "leds": self.line.leds,
             "buttons": self.line.buttons_pin,
             "barrier": self.line.barrier_pin,
             "gate": self.line.gate_pin,

