@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import multiprocessing
 import os
 import pickle
@@ -71,6 +72,8 @@ def _score_one_by_one(content: bytes, images: Images, sender: Connection) -> Non
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
     import_torchvision()  # before anything that was pickled asks for it
+    pickle.loads(content)  # noqa: S301 - subtle: loads the libraries that the detector asks for, and lets it go again
+    gc.collect()
     Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew: Linux, proc(5)
     start_bytes = _read_memory("VmRSS")
     detector = pickle.loads(content)  # noqa: S301 (made by the parent a moment ago)

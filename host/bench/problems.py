@@ -167,7 +167,7 @@ def _read_arrays(path: Path) -> dict[str, NDArray[np.uint8]]:
     try:
         with np.load(path) as stored:
             return {key: np.asarray(stored[key]) for key in ("x_train", "y_train", "x_test", "y_test")}
-    except (OSError, KeyError, ValueError, zipfile.BadZipFile):
+    except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile):
         raise InputError(f"{path} is no set of x_train, y_train, x_test, y_test: give NumPy's .npz of them") from None
 
 

@@ -85,22 +85,26 @@ class Detector:
         scores = torch.from_numpy(self.scorer.score_map(labelled.images))[:, None]
         masks = np.stack([resize_mask(mask, int(scores.shape[2])) for mask in labelled.masks])
         truth = torch.from_numpy(masks.astype(np.float32))[:, None]
-        # defects are few pixels: without weight the answer "nothing" is hard to beat
-        weight = (truth.numel() - truth.sum()) / truth.sum().clamp(min=1)
-        optimizer = torch.optim.Adam(self.net.conv.parameters(), self.settings.rate)
-        for step in range(self.settings.steps):
-            logits = self.net.process(scores)
-            loss = functional.binary_cross_entropy_with_logits(logits, truth, pos_weight=weight)
-            optimizer.zero_grad()
-            torch.autograd.backward(loss)
-            optimizer.step()
-            advance(SHARE_OF_FIT + (1 - SHARE_OF_FIT) * step / self.settings.steps)
+        learn_filter(self.net, scores, truth, self.settings)
+        advance(1.0)
 
     def score_map(self, images: Images) -> Maps:
         return run_net(self.net, images, 1)
 
     def export(self) -> onnx.ModelProto:
         return trace(self.net, self.given.input_px)
+
+
+def learn_filter(net: Processed, scores: Tensor, truth: Tensor, settings: Settings) -> None:
+    """Score maps and masks float32 (n, 1, h', w')."""
+    # defects are few pixels: without weight the answer "nothing" is hard to beat
+    weight = (truth.numel() - truth.sum()) / truth.sum().clamp(min=1)
+    optimizer = torch.optim.Adam(net.conv.parameters(), settings.rate)
+    for _ in range(settings.steps):
+        loss = functional.binary_cross_entropy_with_logits(net.process(scores), truth, pos_weight=weight)
+        optimizer.zero_grad()
+        torch.autograd.backward(loss)
+        optimizer.step()
 
 
 build = Detector

@@ -1,0 +1,213 @@
+"""Every detector of the table, end to end at a tiny size: on parts that the belt draws, and on real pictures."""
+
+from __future__ import annotations
+
+import importlib.util
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from host.bench.__main__ import parse_options, run_bench
+from host.bench.detector import Given, pool
+from host.bench.problems import OneClass, Problem, Task, list_tasks
+from host.bench.report import REPORT_HTML, REPORT_MD
+from host.bench.rows import Row, load_rows
+from host.bench.runner import Plan, Variant, list_variants, prepare_row, run_row
+from host.bench.table import Entry, find_entries, list_entries, make
+from host.bench.weights import Weights
+from host.evaluation import image_auroc
+from protocol.errors import EXIT_BAD_INPUT, InputError
+
+ROOT = Path(__file__).resolve().parents[2]
+SHARED = ROOT.parent / "shared" / "data"
+REAL = ("mvtec-bottle", "orange-web", "mnist.npz", "cifar10-subset.npz")
+FEW = 16  # pictures
+PACKAGES = {"anomalib_set": ("anomalib",), "lof": ("pyod",), "cblof": ("pyod",), "xgbod": ("pyod", "xgboost")}
+SCALARS = ("ganomaly", "anomalib-dfkde", "lof", "cblof", "xgbod", "xgboost", "catboost")  # score whole pictures
+WITHOUT_GRAPH = ("anomalib", "lof", "cblof", "xg", "catboost")
+WITHOUT_MASKS = ("pg-detector", "tl-detector", "patch-cnn")
+
+
+@pytest.fixture(scope="module")
+def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("bench")
+
+
+@pytest.fixture(scope="module")
+def drawn(out: Path) -> Task:
+    (task,) = list_tasks("rendered:bottle", OneClass(), FEW, out / "drawn")
+    return task
+
+
+def need_packages(entry: Entry) -> None:
+    """What an extra brings may be missing; nothing else may."""
+    method = str(entry.settings.get("method", entry.module))
+    for package in PACKAGES.get(method, (method,) if entry.module == "baselines" else ()):
+        if importlib.util.find_spec(package) is None:
+            pytest.skip(f"{package} is not installed: an extra of the bench")
+
+
+def run_tiny(entry: Entry, task: Task, weights: Weights, out: Path, seed: int = 0) -> Row:
+    plan = Plan(weights, out, "commit", is_tiny=True)
+    return run_row(*prepare_row(entry, task, seed, Variant(), plan), plan, lambda _share: None)
+
+
+def check_row(row: Row, entry: Entry) -> None:
+    assert not row.skipped
+    assert 0 <= row.figures["image_auroc"] <= 1
+    assert row.figures["trivial_f1"] == pytest.approx(2 / 3, abs=0.1)
+    assert {"maximum:image_f1", "quantile:image_f1", "k-sigma:image_f1"} <= row.figures.keys()
+    assert ("max-area:image_f1" in row.figures) == (entry.name not in SCALARS)
+    assert row.cost["time_ms"] > 0
+    assert row.cost["stored_bytes"] > 1000
+    if entry.name.startswith(WITHOUT_GRAPH):
+        assert row.export == "none"
+    else:
+        assert float(row.export.rpartition(" ")[2]) < 1e-3
+
+
+@pytest.mark.parametrize("entry", list_entries(), ids=lambda entry: entry.name)
+def test_on_drawn_parts(entry: Entry, drawn: Task, weights: Weights, out: Path) -> None:
+    need_packages(entry)
+    row = run_tiny(entry, drawn, weights, out)
+    check_row(row, entry)
+    assert ("pixel_auroc" in row.figures) == (entry.name not in SCALARS)
+    assert ("gallery" in row.pictures) == (entry.name not in SCALARS)
+    assert ("tsne" in row.curves) == entry.name.startswith("ssl")
+    if entry.name not in SCALARS:
+        assert (out / row.pictures["gallery"]).read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize(
+    ("number", "entry"), [*enumerate(list_entries())], ids=lambda value: getattr(value, "name", "")
+)
+def test_on_real_pictures(number: int, entry: Entry, weights: Weights, out: Path) -> None:
+    """Each on one of the sets by turns."""
+    data = SHARED / REAL[number % len(REAL)]
+    if not data.exists():
+        pytest.skip(f"no {data.name} beside the repository")
+    need_packages(entry)
+    task = next(iter(list_tasks(str(data), OneClass((3,)), FEW, out / "drawn")))
+    row = run_tiny(entry, task, weights, out)
+    if entry.name in WITHOUT_MASKS and data.name != "mvtec-bottle":
+        assert "needs masks" in row.skipped
+    else:
+        check_row(row, entry)
+
+
+CHEAP = "padim,patchcore,ae-vae-mse,ganomaly,patch-ganomaly,pg-detector,patch-cnn,patch-ae"
+
+
+@pytest.fixture(scope="module")
+def problem(drawn: Task) -> Problem:
+    return drawn.load(64)
+
+
+@pytest.mark.parametrize("entry", find_entries(CHEAP), ids=lambda entry: entry.name)
+def test_a_seed_decides_everything(entry: Entry, drawn: Task, weights: Weights, out: Path) -> None:
+    first, again, other = (run_tiny(entry, drawn, weights, out, seed) for seed in (0, 0, 1))
+    assert first.figures == again.figures
+    assert first.key == again.key != other.key
+    assert first.figures != other.figures
+
+
+@pytest.mark.parametrize("entry", list_entries(), ids=lambda entry: entry.name)
+def test_without_weights_a_row_says_so_and_measures_nothing(entry: Entry, drawn: Task, out: Path) -> None:
+    if not entry.weights:
+        pytest.skip("needs no weights")
+    row = run_tiny(entry, drawn, Weights(None), out)
+    assert f"no weights of {entry.weights}" in row.skipped
+    assert not row.figures
+
+
+def test_padim_finds_the_defects_of_real_bottles(out: Path) -> None:
+    """On 60 + 40 pictures; on all of them it reaches more."""
+    if not (SHARED / "mvtec-bottle").is_dir():
+        pytest.skip("no mvtec-bottle beside the repository")
+    (task,) = list_tasks(str(SHARED / "mvtec-bottle"), OneClass(), 60, out)
+    (entry,) = find_entries("padim")
+    bottles, made = task.load(entry.input_px), make(entry, {"channels": 50})
+    detector = made.build(made.settings, Given(0, entry.input_px, 3, Weights(SHARED / "weights")))
+    detector.fit(bottles.goods, lambda _share: None)
+    scores = pool(detector.score_map(bottles.test), detector.pools)
+    assert image_auroc(scores, bottles.defective) >= 0.985
+
+
+def bench(words: str, out: Path) -> None:
+    run_bench(parse_options([*words.split(), "--out", str(out)]))
+
+
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    rng = np.random.default_rng(0)
+    labels = np.repeat(np.arange(2, dtype=np.uint8), 40)
+    pictures = np.where(labels[:, None, None] > 0, 180, 60) + rng.integers(0, 60, (80, 28, 28))
+    path = tmp_path_factory.mktemp("digits") / "digits.npz"
+    np.savez(path, x_train=pictures.astype(np.uint8), y_train=labels, x_test=pictures.astype(np.uint8), y_test=labels)
+    return path
+
+
+def test_a_bench_goes_on_where_it_stopped(digits: Path, tmp_path: Path) -> None:
+    whole = f"--data {digits} --classes 0,1 --tiny --detectors ae-mlp-mse,padim"
+    bench(whole.replace(",padim", ""), tmp_path)
+    kept = (tmp_path / "rows.jsonl").read_bytes()
+    bench(whole, tmp_path)
+    content = (tmp_path / "rows.jsonl").read_bytes()
+    assert content.startswith(kept)
+    rows = load_rows(tmp_path)
+    assert [row.problem for row in rows.values() if not row.skipped] == ["digits:0", "digits:1"]
+    assert len(rows) == len(content.splitlines()) == 4
+    bench(whole, tmp_path)  # padim has no weights still: it is tried again, what is measured is not
+    again = load_rows(tmp_path)
+    assert {key: row for key, row in again.items() if not row.skipped} == {
+        key: row for key, row in rows.items() if not row.skipped
+    }
+    assert "image AUROC by class" in (tmp_path / REPORT_MD).read_text()
+    assert "Not run" in (tmp_path / REPORT_HTML).read_text()
+
+
+def test_an_ablation_changes_one_thing_at_a_time(digits: Path, tmp_path: Path) -> None:
+    bench(f"--data {digits} --classes 0 --tiny --detectors ae-mlp-mse --ablate", tmp_path)
+    rows = list(load_rows(tmp_path).values())
+    assert [row.variant for row in rows] == ["", "latent 8", "latent 64", "flips and turns"]
+    assert len({row.key for row in rows}) == 4
+    assert [row.settings["latent"] for row in rows] == [32, 8, 64, 32]
+    assert "| ae-mlp-mse | digits:0 | latent 8 |" in (tmp_path / REPORT_MD).read_text()
+
+
+def test_every_entry_has_its_plain_variant_first() -> None:
+    for entry in list_entries():
+        assert list_variants(entry, ablates=False) == [Variant()]
+        assert list_variants(entry, ablates=True)[0] == Variant()
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("--tiny", "no --data"),
+        ("--data nowhere --tiny", "no folder nowhere"),
+        ("--data nowhere.npz", "nowhere.npz"),
+        ("--data rendered --detectors padin", "'padin'"),
+        ("--data rendered --weights nowhere", "--weights"),
+        ("--data rendered --seeds 1,x", "seed x"),
+        ("--data rendered --contamination 101", "0..100"),
+        ("--data rendered --classes a", "--classes"),
+        ("--data rendered --pictures 3", "at least 8"),
+        ("--data rendered --set epochs", "NAME=VALUE"),
+    ],
+)
+def test_bad_input_is_one_line(words: str, said: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=said.replace("'", ".")) as caught:
+        bench(words, tmp_path / "out")
+    assert "\n" not in str(caught.value)
+
+
+def test_the_command_ends_with_2(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "host.bench", "--data", str(tmp_path / "nothing")]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == EXIT_BAD_INPUT
+    assert done.stderr.startswith("beltsight: no folder")
+    assert done.stderr.count("\n") == 1
