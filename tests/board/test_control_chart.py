@@ -65,14 +65,14 @@ def test_the_chart_runs_as_long_as_computed() -> None:
 
 
 def test_a_calibration_of_few_pictures_does_not_warn_of_its_own_error() -> None:
-    """40 pictures each, again and again: the mean that was found is off, the line is as it was."""
+    """10 pictures each, again and again: the mean that was found is off, the line is as it was."""
     rng = np.random.default_rng(2)
     warned = 0
     for _ in range(100):
-        seen = 60.0 + 4.0 * rng.standard_normal(40)
+        seen = 60.0 + 4.0 * rng.standard_normal(10)
         low, middle, high = (float(value) for value in np.quantile(seen, (0.05, 0.5, 0.95)))
         found = Distribution(float(seen.mean()), float(seen.std(ddof=1)), (low, middle, high))
-        chart = open_chart(40, calibrated=found)
+        chart = open_chart(10, calibrated=found)
         warned += any(note(chart, 60.0 + 4.0 * rng.standard_normal()) for _ in range(2000))
     assert warned == 0
 
