@@ -16,6 +16,7 @@ from sim.station import ROOT
 def test_the_stations_sockets(config: LineConfig) -> None:
     assert is_loopback(config.belt.endpoint)
     assert not config.tap.endpoint or is_loopback(config.tap.endpoint)
+    assert not config.metrics.listen or is_loopback(f"tcp://{config.metrics.listen}")
     assert is_loopback(f"tcp://{config.broker.host}:{config.broker.port}")
     assert is_loopback(config.engines.remote.endpoint)
 
