@@ -122,6 +122,24 @@ def test_a_cut_link_is_a_death_by_last_will_and_a_new_number(
     assert len(set(wills)) == len(wills) == 3
 
 
+def test_a_broker_that_forgets_everything_is_told_again(tmp_path: Path, other_python: Path, port: int) -> None:
+    with start_broker(tmp_path, port):
+        host, line1 = HostApplication(other_python, port), Station(port)
+        line1.is_in("running")
+        bridge = start_bridge(port, *SPARKPLUG)
+        line1.judges(1)
+        host.wait_for_part(1)
+    with start_broker(tmp_path, port):
+        line1.close()
+        with contextlib.closing(Station(port)) as again:
+            wait_until(lambda: host.of("NBIRTH")[-1]["seq"] == 0 and len(host.of("NBIRTH")) > 1, "a second birth")
+            wait_until(lambda: "running" in [values_of(birth)["State"] for birth in host.of("DBIRTH", "line1")[1:]])
+            again.judges(2)
+            host.wait_for_part(2)
+        bridge.end()
+        host.end()
+
+
 def test_verdicts_of_a_broken_link_come_again_as_history(
     plant_port: int, line1: Station, host: HostApplication
 ) -> None:
