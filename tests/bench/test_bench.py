@@ -154,7 +154,7 @@ def test_thresholds_know_nothing_of_the_test() -> None:
     problem, held_out, test = make_problem(defective), make_maps(np.zeros(16, np.bool_)), make_maps(defective)
     figures = measure_maps(problem, held_out, test, "maximum")
     for rule in ("maximum", "quantile", "k-sigma"):
-        level = set_level(pool(held_out, "maximum"), rule)  # type: ignore[arg-type]
+        level = set_level(pool(held_out, "maximum"), rule)
         rejected = pool(test, "maximum") >= level
         assert figures[f"{rule}:image_f1"] == pytest.approx(f1_score(defective, rejected))
     easier = np.where(defective[:, None, None], test + 50, test).astype(np.float32)

@@ -15,7 +15,7 @@ from host.bench import alexnet, autoencoder, padim, processing
 from host.bench.detector import Given, Labelled, MissingError
 from host.bench.features import load_mobilenet
 from host.bench.ganomaly import Generator, Settings, Trainer, latent_distance
-from host.bench.losses import LOSSES, cross_entropy, dissimilarity, loss_map, squared_error, ssim_map
+from host.bench.losses import LOSSES, LossName, cross_entropy, dissimilarity, loss_map, squared_error, ssim_map
 from host.bench.net import as_batch, as_levels, draw_batches
 from host.bench.patches import PATCH_PX, Dense, draw_labelled, resize_mask
 from host.bench.selfsupervised import Bank, Pretext
@@ -51,7 +51,7 @@ def test_ssim_is_that_of_its_paper() -> None:
 
 
 @pytest.mark.parametrize("name", LOSSES)
-def test_a_loss_is_nothing_where_nothing_differs_and_grows(name: autoencoder.LossName) -> None:
+def test_a_loss_is_nothing_where_nothing_differs_and_grows(name: LossName) -> None:
     real = pictures()
     near, far = (real + step * torch.sin(torch.arange(24.0)) for step in (0.02, 0.2))
     exact, small, large = (float(loss_map(made.clamp(0, 1), real, name).mean()) for made in (real, near, far))
