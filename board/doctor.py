@@ -1,4 +1,4 @@
-"""Check an installation: `scripts/beltsight doctor`, or `python3 -m board.doctor` on the board.
+"""Check an installation: `scripts/beltsight doctor`, or `python3 /opt/beltsight/current/board/doctor.py` on the board.
 
 Reads and asks, changes nothing, and leaves a station that runs alone. Exit code 0: nothing fails; 1: something does.
 """
@@ -12,9 +12,14 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 
+if not __package__:  # started as a file: import from the repository
+    sys.path[0] = str(Path(__file__).resolve().parent.parent)
+    sys.path.insert(1, sys.path[0] + "/site")  # the board's own packages
+
 from board.checkup import machine
 from board.checkup.finding import Finding, fail
 
+ROOT = Path(__file__).resolve().parent.parent
 EXIT_FAILED = 1
 COLOURS = {"OK": "\033[32m", "WARN": "\033[33m", "FAIL": "\033[31m"}
 PLAIN = "\033[0m"
@@ -35,7 +40,8 @@ def main() -> int:
 
 def parse_options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="beltsight doctor", description="Check an installation; changes nothing.")
-    default = Path(__file__).resolve().parent / "line.toml"
+    flashed, shipped = ROOT / "config" / "line.toml", ROOT / "board" / "line.toml"
+    default = flashed if flashed.exists() else shipped
     parser.add_argument("--config", type=Path, default=default, help="the line's TOML file (default: %(default)s)")
     parser.add_argument("--json", action="store_true", help="for programs")
     return parser.parse_args()

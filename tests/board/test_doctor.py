@@ -94,6 +94,20 @@ def test_lines_for_people(config: Path) -> None:
     assert "     → make one with scripts/export.sh, or correct `model`\n" in done.stdout
 
 
+def test_as_a_file_on_a_board(config: Path, tmp_path: Path) -> None:
+    """Laid out as on a flashed card: board/, protocol/, and config/line.toml, which is found without being named."""
+    card = tmp_path / "card"
+    for name in ("board", "protocol"):
+        shutil.copytree(ROOT / name, card / name, ignore=shutil.ignore_patterns("__pycache__"))
+    (card / "config").mkdir()
+    models = config.parent / "models"
+    (card / "config" / "line.toml").write_text(config.read_text().replace('"models"', f'"{models}"'))
+    command = [sys.executable, str(card / "board" / "doctor.py")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, cwd=tmp_path)
+    assert done.returncode == 0, done.stdout
+    assert f"OK   configuration: {card / 'config' / 'line.toml'}" in done.stdout
+
+
 @pytest.mark.parametrize("words", [["doctor", "--wat"], ["cure"], []])
 def test_bad_usage_is_exit_code_2(words: list[str]) -> None:
     environment = {**os.environ, "PYTHON": sys.executable}
