@@ -50,6 +50,7 @@ class Shelf:
         self._note(key, size)
 
     def path(self, key: str, suffix: Suffix) -> Path | None:
+        """subtle: `key` comes from outside, and names a file only where we made one of that name."""
         path = self._folder / f"{key}.{suffix}"
         return path if key in self._sizes and path.is_file() else None
 
@@ -93,8 +94,6 @@ class PictureStore:
 
     def path(self, key: str, suffix: Suffix) -> Path | None:
         """None if it is not, or no longer, kept."""
-        if not is_part_key(key):
-            return None
         with self._lock:
             return self._rejected.path(key, suffix) or self._good.path(key, suffix)
 

@@ -67,6 +67,7 @@ def set_up(folder: Path, broker: BrokerSettings, line: str) -> Iterator[Bench]:
 def bench(tmp_path_factory: pytest.TempPathFactory, broker: BrokerSettings) -> Iterator[Bench]:
     """One page for the tests that leave it as it was."""
     folder = tmp_path_factory.mktemp("page")
+    (folder / "recordings" / "captures").mkdir(parents=True)  # so that there is something to lead out of
     with set_up(folder, broker, "shared") as bench, bench.page.run():
         yield bench
 
