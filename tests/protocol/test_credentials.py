@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from board.checkup.broker import check_broker
+from board.config import LineConfig
 from board.sinks.mqtt import MqttSettings, MqttSink
 from protocol.broker import BrokerSettings, close_broker, connect_broker
 from protocol.credentials import Credentials
@@ -143,6 +145,27 @@ def test_a_verdict_goes_through(safe: Path, broker: dict[str, int], tmp_path: Pa
         while sink.waiting and time.monotonic() < deadline_s:
             time.sleep(0.01)
         assert sink.waiting == 0
+
+
+@needs_broker
+@pytest.mark.parametrize(
+    ("door", "password", "found"),
+    [
+        ("password", "password", "with TLS, as station"),
+        ("plain", "password", "without TLS, as station"),
+        ("password", "wrong", "refuses us"),
+        ("moved", "password", "is not to be trusted"),
+    ],
+)
+def test_the_doctor_shows_itself_as_the_station_does(
+    safe: Path, broker: dict[str, int], door: str, password: str, found: str
+) -> None:
+    ca_file = None if door == "plain" else safe / "plant.pem"
+    credentials = Credentials(ca_file=ca_file, user="station", password_file=safe / password)
+    settings = BrokerSettings(LOOPBACK, broker[door], credentials=credentials)
+    finding = check_broker(LineConfig("trivial", broker=settings))[0]
+    assert found in finding.found
+    assert finding.level == ("OK" if "as station" in found else "FAIL")
 
 
 @needs_broker
