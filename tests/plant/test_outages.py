@@ -222,7 +222,13 @@ def test_what_is_no_message_is_counted_and_harms_nobody(plant_port: int, line1: 
     host.wait_for_part(3)
     wait_until(lambda: any(values_of(m).get("Bridge/Messages refused", 0) == 9 for m in host.of("NDATA")))
     assert parts_of(host.of("DDATA", "line1")).count(3) == 1
+    time.sleep(QUIET_S)  # the last acknowledgements
     assert bridge.end() == 0
+    bridge = start_bridge(plant_port, *SPARKPLUG, "--commands")
+    line1.judges(4)
+    host.wait_for_part(4)
+    bridge.end()
+    assert not bridge.complaints, "rubbish does not come again"
 
 
 def test_two_lines_that_differ_in_their_case_alone_are_complained_of(plant_port: int, line1: Station) -> None:
