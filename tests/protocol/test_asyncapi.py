@@ -18,6 +18,7 @@ from jsonschema import Draft7Validator, FormatChecker
 
 from protocol.asyncapi import BOUNDS, MESSAGES, OPEN_ENDED, make_document
 from protocol.commands import ORDERS, decode_command
+from protocol.drift import DriftReport, Moved, encode_drift
 from protocol.errors import MessageError
 from protocol.messages import encode_verdict
 from protocol.streams import STREAMS, Stream
@@ -115,6 +116,13 @@ def test_texts_come_from_the_comments() -> None:
 def test_a_verdict_is_valid() -> None:
     validator("Verdict").validate(json.loads(encode_verdict(VERDICT)))
     validator("Verdict").validate(json.loads(encode_verdict(replace(VERDICT, score=None, decision="UNKNOWN"))))
+
+
+def test_a_drift_report_with_what_moved_is_valid() -> None:
+    moved = Moved("brightness", 5.5, 90.0, 128.0, 7.0)
+    report = DriftReport("drifting", "the lamp is dimmer", (moved,), 300, "sheet.png", "m", "2026-01-01T00:00:00.000Z")
+    validator("DriftReport").validate(json.loads(encode_drift(report)))
+    assert not validator("DriftReport").is_valid(json.loads(encode_drift(replace(report, moved=({"sigmas": 1},)))))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

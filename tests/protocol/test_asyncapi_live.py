@@ -22,6 +22,7 @@ from tests.server.running import Board, run_server
 from tests.survival.broker import MOSQUITTO, Subscriber, wait_until
 
 DOCUMENT = make_document()
+ADDRESSES = [channel["address"] for channel in DOCUMENT["channels"].values()]
 ORDERED: dict[str, dict[str, object]] = {
     "pause": {},
     "resume": {},
@@ -74,10 +75,10 @@ def test_all_that_a_line_says_is_in_the_document(tmp_path: Path, broker: BrokerS
             asking.wait_until_ready("strict")
         with run_board(tmp_path, broker, server.endpoint, deadline_ms=5000, queue_parts=16) as station:
             station.send(BELOW, DISPUTED, ABOVE)
-            wait_until(lambda: hears({"verdict", "state", "health", "second-opinion"}))
+            wait_until(lambda: hears({"verdict", "state", "health", "second-opinion", "drift"}))
             for number, name in enumerate(ORDERS):
                 order(broker, tmp_path.name, name, number)
             wait_until(lambda: hears({f"cmd/{name}" for name in ORDERS} | {"cmd/result"}))
     wait_until(lambda: hears(set()))
     listener.close()
-    assert {"verdict", "state", "health", "second-opinion", "cmd/result"} <= seen
+    assert {topic.split("/", 3)[3] for topic in ADDRESSES} == seen
