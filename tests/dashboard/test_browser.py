@@ -9,16 +9,19 @@ import contextlib
 import re
 import shutil
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
+from board.sinks.recorder import RecorderSettings, RecorderSink
 from host.dashboard.identity import part_key
 from host.trivial import write_trivial_package
 from protocol.broker import BrokerSettings
+from protocol.messages import Frame, Trigger
 from sim.station import LOOPBACK, ROOT, free_port
 from tests.dashboard.running import (
     PASSWORD,
@@ -30,6 +33,7 @@ from tests.dashboard.running import (
     summary,
     write_config,
 )
+from tests.examples import VERDICT
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 SHOTS = ROOT / "build" / "dashboard"
@@ -73,6 +77,7 @@ def browser() -> Iterator[Browser]:
 def shown(tmp_path_factory: pytest.TempPathFactory, broker: BrokerSettings) -> Iterator[Shown]:
     folder, tap_port = tmp_path_factory.mktemp("shown"), free_port()
     write_trivial_package(folder / "models" / "trivial")
+    write_capture(folder / "recordings" / "captures" / "20260101-080000-5f3a09")
     page = page_of(write_config(folder, broker, "shown", tap_port))
     speaker = Speaker(broker, "shown", tap_port)
     with page.run():
@@ -92,6 +97,16 @@ def shown(tmp_path_factory: pytest.TempPathFactory, broker: BrokerSettings) -> I
         yield shown
         assert shown.errors == []
     speaker.close()
+
+
+def write_capture(folder: Path) -> None:
+    """Five parts, as a station records them."""
+    recorder = RecorderSink(RecorderSettings("everything", folder))
+    for number in range(5):
+        image = np.full((64, 64, 3), 40 + 40 * number, np.uint8)
+        frame = Frame(Trigger("run", number, 0, "clock"), image)
+        recorder.publish(frame, replace(VERDICT, part_id=number, decision="OK", score=number / 10), None)
+    recorder.close()
 
 
 @pytest.fixture
@@ -281,6 +296,26 @@ def test_a_threshold_is_previewed_confirmed_and_ordered_after_login(page: Page, 
 def audit(page: Page) -> list[dict[str, object]]:
     entries: list[dict[str, object]] = page.evaluate("fetch('/api/audit').then((answer) => answer.json())")
     return entries
+
+
+def test_a_capture_is_looked_through_by_keyboard(page: Page, shown: Shown) -> None:
+    page.goto(f"{shown.url}#captures")
+    tiles = page.locator("#captured button")
+    expect(tiles).to_have_count(5)
+    expect(tiles.first).to_have_attribute("aria-label", "drop part 4, score 0.40")  # the strangest
+    tiles.first.focus()
+    page.keyboard.press("Space")
+    expect(tiles.first).to_have_attribute("aria-pressed", "true")
+    expect(page.locator("#capture-note")).to_have_text("4 of 5 pictures kept")
+    page.screenshot(path=SHOTS / "review.png")
+    require_accessible(page)
+    page.locator("#keep").press("Enter")
+    page.locator("#login-form input[name=user]").fill(USER)
+    page.locator("#login-form input[name=password]").fill(PASSWORD)
+    page.keyboard.press("Enter")
+    expect(page.locator("#confirm-text")).to_contain_text("4 pictures are written")
+    page.locator("#confirm-yes").press("Enter")
+    expect(page.locator("#message")).to_have_text("done: 4 pictures kept")
 
 
 def test_every_view_is_reached_by_tab_and_enter(page: Page) -> None:
