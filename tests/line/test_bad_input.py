@@ -134,6 +134,8 @@ def test_nothing_to_replay(folder: Path) -> None:
         (("--connect", "nonsense"), "nonsense"),
         (("--broker", ":x"), "--broker"),
         (("--free-running", "--rate", "20"), "spacing"),
+        (("--lamp-dims", "-1"), "--lamp-dims is -1.0: give 0 or more"),
+        (("--lens-slips", "2", "--distinct", "9"), "--distinct repeats frames"),
     ],
 )
 def test_impossible_options(folder: Path, options: tuple[str, ...], said: str) -> None:

@@ -162,6 +162,22 @@ def picture(number: int) -> Part:
     return Part(number, "bad", rgb, np.full((70, 90), 255, np.uint8), mask)
 
 
+def test_a_lamp_dims_by_its_share_in_a_thousand_parts() -> None:
+    camera = Camera(replace(STILL, lamp_dims=0.4, ages_from=100), 1)
+    light = [float(camera.shoot(disc(number)).image[128, 128].mean()) for number in (0, 100, 600, 1100, 99_999)]
+    assert light == pytest.approx([240, 240, 240 * 0.8, 240 * 0.6, 0], abs=1)
+
+
+def test_a_lens_slips_out_of_focus() -> None:
+    """The edge of a disc becomes as wide as the Gaussian says: 2.56 deviations from 10 % to 90 %."""
+    camera = Camera(replace(STILL, lens_slips_px=4.0), 1)
+    for number, blur_px in ((0, 0.0), (1000, 4.0), (2000, 8.0)):
+        across = camera.shoot(disc(number)).image[128, 128:, 0].astype(float)
+        part, belt = across[:10].mean(), across[-20:].mean()
+        edge_px = ((across < part - 0.1 * (part - belt)) & (across > belt + 0.1 * (part - belt))).sum()
+        assert edge_px == pytest.approx(2.56 * blur_px, abs=3)
+
+
 def test_a_camera_that_is_off_delivers_a_replay_unchanged() -> None:
     camera = Camera(CameraSettings.off(), 5)
     for number in range(3):
@@ -215,6 +231,7 @@ def test_the_belt_has_texture_and_no_end() -> None:
         ({"px_per_mm": 0.0}, "px_per_mm is 0.0: give a number above 0"),
         ({"exposure_us": -1.0}, "exposure_us is -1.0: give 0 or more"),
         ({"vignetting": float("nan")}, "vignetting is nan"),
+        ({"lamp_dims": -0.1}, "lamp_dims is -0.1: give 0 or more"),
     ],
 )
 def test_impossible_settings_are_refused(change: dict[str, object], message: str) -> None:

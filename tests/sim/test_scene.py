@@ -96,6 +96,13 @@ def test_the_belt_and_its_parts_move_as_one() -> None:
     assert all(x - places[number] == pytest.approx(25) for number, x, _ in scene.visible(41) if number in places)
 
 
+def test_lamp_and_lens_age_with_the_parts_that_have_gone_by() -> None:
+    """100 mm of belt are one part: a third of 300 mm/s at 30 frames/s are 10 frames."""
+    fresh, ageing = make_scene(), make_scene(settings=replace(QUIET, lamp_dims=50.0))
+    for index, light in ((0, 1.0), (40, 0.8), (80, 0.6)):
+        assert ageing.frame(index).mean() == pytest.approx(light * fresh.frame(index).mean(), rel=0.03)
+
+
 def test_parts_lie_at_uneven_places() -> None:
     scene = make_scene(40, spacing_mm=130)
     seen = {number: (index, x, y) for index in range(scene.n_frames) for number, x, y in scene.visible(index)}
