@@ -27,6 +27,7 @@ class Row:
     data: str  # digest of the pictures
     commit: str
     variant: str = ""  # what an ablation changed
+    pools: str = ""  # how a map becomes a score
     skipped: str = ""
     figures: Mapping[str, float] = field(default_factory=dict)
     cost: Mapping[str, float] = field(default_factory=dict)

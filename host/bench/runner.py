@@ -105,6 +105,7 @@ def run_row(row: Row, made: Made, problem: Problem, plan: Plan, advance: Advance
         return replace(row, skipped="its scores are not finite: the training diverged, lower its learning rate")
     return replace(
         row,
+        pools=detector.pools,
         figures=measure_maps(problem, held_out, test, detector.pools),
         curves=_draw(detector, problem, test),
         cost={"fit_s": fit_s, **measure_cost(detector, problem.test)},
