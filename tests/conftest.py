@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -14,6 +16,7 @@ from protocol.messages import Verdict
 from sim.station import LOOPBACK, free_port, start_broker
 from tests.examples import VERDICT
 
+ROOT = Path(__file__).resolve().parents[1]
 # The same examples on every run: a failure on one machine is a failure on all.
 settings.register_profile(
     "repeatable",
@@ -30,6 +33,16 @@ settings.load_profile("repeatable")
 def trivial_package(tmp_path_factory: pytest.TempPathFactory) -> Package:
     """Frames of 256 px, map of 8 × 8 local brightnesses: grey level g scores about (g − 128) / 128; threshold 0.25."""
     return load_package(write_trivial_package(tmp_path_factory.mktemp("models") / "trivial"))
+
+
+@pytest.fixture(scope="session")
+def timer_library() -> Path:
+    """The overlay's timer, compiled alone; kept between runs while the design does not change."""
+    if not shutil.which("g++"):
+        pytest.skip("the simulated timer is compiled with g++, which is not installed")
+    from board.overlay.simulation.timer import build_timer  # Amaranth: only where it is used
+
+    return build_timer(ROOT / "build" / "overlay")
 
 
 @pytest.fixture(scope="session")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -15,13 +15,17 @@ from numpy.typing import NDArray
 
 from board.config import LineConfig
 from board.engines.chain import open_engine
+from board.engines.fpga import Logic
 from board.engines.settings import EngineName, EngineSettings
 from board.gate import GateSettings, open_gate
 from board.line import Line
+from board.overlay.simulation.timer import SimulatedTimer
+from board.panel import Panel
 from board.seams import EndOfStream, Engine, ResultSink
 from board.sinks.capture import CaptureSink
 from board.sinks.mqtt import MqttSettings, MqttSink
 from board.sinks.recorder import RecorderSettings
+from board.timer import LineTimer
 from protocol.broker import BrokerSettings
 from protocol.errors import EngineError, SinkError
 from protocol.manifest import Package
@@ -107,6 +111,7 @@ def run_line(tmp_path: Path, port: int, trivial_package: Package) -> RunLine:
         wrap: Callable[[Engine], Engine] = lambda engine: engine,
         sink: ResultSink | None = None,
         stopping: Callable[[], bool] = lambda: False,
+        panel: Panel | None = None,
     ) -> list[Verdict]:
         settings = EngineSettings(retry_s=0.01)
         collector = Collector()
@@ -131,6 +136,7 @@ def run_line(tmp_path: Path, port: int, trivial_package: Package) -> RunLine:
                 mqtt=mqtt,
                 capture=CaptureSink(RecorderSettings(folder=tmp_path)),
                 others=[sink, collector] if sink else [collector],
+                panel=panel,
             )
             line.run(stopping)
             assert mqtt.waiting == len(collector.verdicts)
@@ -260,3 +266,27 @@ def test_a_thousand_parts_are_a_thousand_verdicts(run_line: RunLine) -> None:
     frames = [grey(int(level)) for level in range(256)]
     verdicts = run_line(FrameList(frames[level] for level in levels))
     assert decisions(verdicts) == ["REJECT" if level >= 160 else "OK" for level in levels]
+
+
+def test_buttons_pause_and_resume_and_the_leds_say_so(run_line: RunLine, timer_library: Path) -> None:
+    fabric = SimulatedTimer(timer_library)
+    leds = []
+
+    def press(buttons: int) -> None:
+        for pressed in (buttons, 0):
+            fabric.set_pins(buttons=pressed)
+            time.sleep(0.2)
+        leds.append(fabric.leds())
+
+    def frames() -> Iterator[NDArray[np.uint8] | str]:
+        """A button is pressed while a part comes: it counts from the next part on."""
+        yield grey(0)
+        for buttons in (0, 1, 0, 2, 0):
+            press(buttons)
+            yield grey(0)
+
+    with contextlib.closing(Panel(LineTimer(Logic(lambda: fabric)))) as panel:
+        verdicts = run_line(FrameList(frames()), panel=panel)
+    assert [verdict.decision for verdict in verdicts] == ["OK", "OK", "OK", "UNKNOWN", "UNKNOWN", "OK"]
+    assert verdicts[3].reason == "paused by button"
+    assert leds == [1, 1, 4, 4, 1]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -10,16 +9,17 @@ from pathlib import Path
 
 import pytest
 
+from board.config import decode_config
 from board.engines.fpga import Logic
+from board.engines.fpga_pynq import FpgaSettings, find_logic
 from board.gate import GateSettings, TimerGate
-from board.overlay.simulation.timer import SimulatedTimer, build_timer
+from board.overlay.simulation.timer import SimulatedTimer
 from board.panel import Panel
 from board.sources.barrier import TimerBarrier
 from board.timer import LineTimer
 from protocol.errors import EngineError, SourceError
 from protocol.messages import Decision, Trigger
 
-ROOT = Path(__file__).resolve().parents[2]
 SPEED_MM_S = 1000.0
 # at 1 m/s: the part's window begins 200 − 40 / 2 − 5 = 175 ms after its trigger and lasts 40 ms
 SETTINGS = GateSettings(kind="timer", distance_mm=200, window_mm=40, lead_ms=5)
@@ -28,16 +28,9 @@ TOLERANCE_MS = 1.0  # of the two clocks; the timer itself is exact
 WITHIN_S = 10.0
 
 
-@pytest.fixture(scope="module")
-def library() -> Path:
-    if not shutil.which("g++"):
-        pytest.skip("the simulated timer is compiled with g++, which is not installed")
-    return build_timer(ROOT / "build" / "overlay")
-
-
 @pytest.fixture
-def fabric(library: Path) -> SimulatedTimer:
-    return SimulatedTimer(library)
+def fabric(timer_library: Path) -> SimulatedTimer:
+    return SimulatedTimer(timer_library)
 
 
 @pytest.fixture
@@ -274,8 +267,8 @@ class OtherTimer(SimulatedTimer):
         ({"TIME_LOW": 5}, r"the logic's clock has 0\.00 MHz, not 0\.1: correct \[engines\.fpga\] clock_mhz"),
     ],
 )
-def test_another_overlay_is_refused_and_let_go(library: Path, answers: dict[str, int], message: str) -> None:
-    other = OtherTimer(library, answers)
+def test_another_overlay_is_refused_and_let_go(timer_library: Path, answers: dict[str, int], message: str) -> None:
+    other = OtherTimer(timer_library, answers)
     with pytest.raises(EngineError, match=message):
         LineTimer(Logic(lambda: other))
     assert other.is_closed
@@ -290,3 +283,26 @@ def test_a_barrier_that_cannot_be_read_stops_the_line(barrier: TimerBarrier, fab
 def test_the_timer_alone_is_no_engine(fabric: SimulatedTimer) -> None:
     with pytest.raises(EngineError, match="no memory for 5 bytes: take the engine fpga-sim"):
         fabric.allocate(5)
+
+
+def test_without_the_board_one_line_says_what_to_do() -> None:
+    with pytest.raises(EngineError, match="needs the board's pynq package"):
+        LineTimer(find_logic(FpgaSettings()))
+
+
+CAMERA = "[camera]\nbarrier = 'timer'\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "is_needed"),
+    [
+        ("", False),
+        ("panel = true", True),
+        ("[gate]\nkind = 'timer'", True),
+        (f"source = 'camera'\n{CAMERA}", True),
+        (f"source = 'camera'\nmode = 'free-running'\n{CAMERA}", False),
+        (CAMERA, False),
+    ],
+)
+def test_the_overlay_is_loaded_for_what_is_configured(text: str, is_needed: bool) -> None:
+    assert decode_config(f"model = 'one'\n{text}".encode(), "line.toml").needs_timer is is_needed

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,19 +9,10 @@ import numpy as np
 import pytest
 
 from board.overlay.registers import REFUSED_LONG, REFUSED_OVERLAP, REFUSED_PAST, timer_version
-from board.overlay.simulation.timer import TimerSimulator, build_timer
+from board.overlay.simulation.timer import TimerSimulator
 
-ROOT = Path(__file__).resolve().parents[2]
 LIMIT = 500
 FILTER_CYCLES = 20
-
-
-@pytest.fixture(scope="module")
-def timer_library() -> Path:
-    """Compiled once, kept between runs while the design does not change."""
-    if not shutil.which("g++"):
-        pytest.skip("the simulated timer is compiled with g++, which is not installed")
-    return build_timer(ROOT / "build" / "overlay")
 
 
 @pytest.fixture
