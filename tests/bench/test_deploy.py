@@ -40,8 +40,8 @@ def test_the_server_takes_a_deployed_row(bench: Path) -> None:
     assert package.manifest.id == "orange-padim"
     assert package.manifest.preprocess.input_px == (64, 64)
     assert package.manifest.figures["float_image_auroc"] == pytest.approx(row.figures["image_auroc"], abs=0.02)
-    content = [(folder / name).read_bytes() for name in (MODEL_ONNX, GOLDEN_NPZ)]
-    Model(package.manifest, *content, 1)  # checks the golden vectors
+    model, golden = ((folder / name).read_bytes() for name in (MODEL_ONNX, GOLDEN_NPZ))
+    Model(package.manifest, model, golden, threads=1)  # checks the golden vectors
     assert "image AUROC" in (folder / "card.md").read_text()
 
 
