@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -20,25 +18,15 @@ ROOT = Path(__file__).resolve().parents[2]
 class Person:
     """Reads what is printed and answers; whatever is no yes fails the test."""
 
-    def __init__(self, terminal: Any) -> None:
-        self._terminal = terminal
-
     def tell(self, text: str) -> None:
-        with self._shown():
-            print(f"\n    {text}", flush=True)
+        print(f"\n    {text}", flush=True)
 
     def do(self, text: str) -> None:
-        with self._shown():
-            input(f"\n    {text}, then press Enter ")
+        input(f"\n    {text}, then press Enter ")
 
     def confirm(self, question: str) -> None:
-        with self._shown():
-            answer = input(f"\n    {question} [y/n] ")
+        answer = input(f"\n    {question} [y/n] ")
         assert answer.strip().lower().startswith("y"), f"seen otherwise: {question}"
-
-    def _shown(self) -> AbstractContextManager[Any]:
-        shown: AbstractContextManager[Any] = self._terminal.global_and_fixture_disabled()
-        return shown
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -46,8 +34,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 @pytest.fixture
-def person(request: pytest.FixtureRequest) -> Person:
-    return Person(request.config.pluginmanager.getplugin("capturemanager"))
+def person() -> Person:
+    return Person()
 
 
 @pytest.fixture
