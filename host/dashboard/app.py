@@ -19,6 +19,7 @@ from starlette.staticfiles import StaticFiles
 from host.dashboard.acts import Refused, act_routes
 from host.dashboard.desk import Desk
 from host.dashboard.guard import Guard
+from host.dashboard.metrics import metrics_routes
 from host.dashboard.reads import read_routes
 from host.dashboard.review import review_routes
 from host.dashboard.tables import first_line
@@ -48,6 +49,7 @@ def make_app(desk: Desk, names: Sequence[str], stopping: Callable[[], bool]) -> 
         *read_routes(desk),
         *act_routes(desk),
         *review_routes(desk),
+        *metrics_routes(desk),
         Mount("/page", StaticFiles(directory=PAGE)),
     ]
     app = Starlette(

@@ -53,6 +53,10 @@ class Hub:
     def is_full(self) -> bool:
         return len(self._pages) >= MAX_PAGES
 
+    @property
+    def pages(self) -> int:
+        return len(self._pages)
+
     async def events(self) -> AsyncIterator[bytes]:
         """Until the page leaves or the program stops."""
         queue: asyncio.Queue[bytes | None] = asyncio.Queue(QUEUED_EVENTS)

@@ -36,7 +36,7 @@ class Writer:
         self._stop = threading.Event()
         self._delete_at_s = 0.0
         self.trouble = ""  # why nothing is stored at present, else empty
-        self.duplicates = self.dropped = 0
+        self.stored = self.duplicates = self.dropped = 0
         self._thread = threading.Thread(target=self._run, name="history", daemon=True)
         self._thread.start()
 
@@ -85,6 +85,7 @@ class Writer:
         self._say("")
         for item in items:
             item.stored()
+        self.stored += len(added)
         self.duplicates += len(verdicts) - len(added)
         if added:
             self._show(added)

@@ -17,6 +17,7 @@ import cv2
 import numpy as np
 import paho.mqtt.client as mqtt
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
 from host.dashboard.app import MAX_BODY_BYTES
 from host.dashboard.identity import part_key
@@ -408,3 +409,27 @@ def test_it_ends_when_asked_although_pages_are_open(tmp_path: Path, broker: Brok
             stream.readline()
         connection.close()  # `run` waits ten seconds, and then kills
         assert "Traceback" not in (tmp_path / "page.log").read_text()
+
+
+def test_what_prometheus_reads(bench: Bench) -> None:
+    def counts() -> dict[str, float]:
+        status, headers, body = bench.client.ask("GET", "/metrics")
+        assert status == 200
+        assert headers["content-type"].startswith("text/plain")
+        families = text_string_to_metric_families(body.decode())
+        return {sample.name: sample.value for family in families for sample in family.samples}
+
+    before = counts()
+    spoken = bench.speaker.part(200)
+    for _ in range(3):
+        bench.speaker.say(spoken)
+    bench.speaker.send("verdict", b"none")
+
+    def risen(name: str) -> float:
+        return counts()[f"beltsight_page_{name}"] - before[f"beltsight_page_{name}"]
+
+    assert eventually(lambda: risen("verdicts_duplicate_total") == 2)
+    assert eventually(lambda: risen("messages_refused_total") == 1)
+    assert risen("verdicts_stored_total") == 1
+    assert counts()["beltsight_page_broker_connected"] == 1
+    assert counts()["beltsight_page_resident_bytes"] > 1e7
