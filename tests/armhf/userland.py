@@ -31,6 +31,7 @@ TEST_WHEELS = ("pytest==8.3.5", "hypothesis==6.100.0")
 NOT_UNPACKED = ("doc", "man", "locale", "icons", "perl", "fonts", "X11")
 PLATFORMS = ("manylinux_2_35_armv7l", "manylinux_2_31_armv7l", "manylinux_2_17_armv7l", "linux_armv7l")
 LIBRARIES = ROOT_FS / "usr" / "lib" / "arm-linux-gnueabihf"
+GUEST_BASE = 1 << 44  # where the emulated program's memory lies in the emulator's: away from all else
 EMULATOR, EMULATOR_WITH_PLUGINS = "qemu-arm-static", "qemu-arm"
 TOOLS = {
     "mmdebstrap": "mmdebstrap",
@@ -94,7 +95,7 @@ def python(*arguments: str, emulator: tuple[str, ...] = (EMULATOR,)) -> list[str
     }
     given = [word for name, value in settings.items() for word in ("-E", f"{name}={value}")]
     interpreter = str(ROOT_FS / "usr" / "bin" / "python3")
-    return [*emulator, "-cpu", "cortex-a9", "-L", str(ROOT_FS), *given, interpreter, *arguments]
+    return [*emulator, "-cpu", "cortex-a9", "-B", hex(GUEST_BASE), "-L", str(ROOT_FS), *given, interpreter, *arguments]
 
 
 def run(*arguments: str, timeout_s: float = 300) -> str:

@@ -11,11 +11,12 @@ from board.preprocess import as_input
 from host.integers import run
 from host.qdq import write_qdq
 from protocol.manifest import MANIFEST
+from sim.station import ROOT
 from tests.armhf import userland
 from tests.armhf.networks import random_net
 
-SHIPPED = sorted(path.parent for path in (userland.ROOT / "models").glob(f"*-128/{MANIFEST}"))
-GUEST = userland.ROOT / "tests" / "armhf" / "guest"
+SHIPPED = sorted(path.parent for path in (ROOT / "models").glob(f"*-128/{MANIFEST}"))
+GUEST = ROOT / "tests" / "armhf" / "guest"
 NETWORKS = 24
 
 
