@@ -161,7 +161,7 @@ def _describe() -> type[Any]:
         label=_Field.LABEL_REPEATED,
     )
     pool = descriptor_pool.DescriptorPool()
-    pool.Add(file)
+    pool.AddSerializedFile(file.SerializeToString())
     message: type[Any] = message_factory.GetMessageClass(pool.FindMessageTypeByName("beltsight.Payload"))
     return message
 

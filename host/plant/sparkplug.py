@@ -156,7 +156,8 @@ class Sparkplug:
         if self._is_past(parcel, at_ms):
             self._node.report_past(device, verdict_values(verdict), at_ms)
         else:
-            self._newest_ms[device.name] = at_ms
+            # a clock that was ahead for a while must not make history of all that follows
+            self._newest_ms[device.name] = min(at_ms, self._clock_ms())
             self._node.note_device(device, verdict_values(verdict), at_ms)
 
     def _is_past(self, parcel: Parcel, at_ms: int) -> bool:
@@ -243,6 +244,8 @@ class Sparkplug:
 
     def _lose(self, reason: str) -> None:
         self._complain(reason)
+        if self._link:
+            self._link.close()
         self._link, self._is_taken = None, False
         self._node.lose()
         self._waiting.lose()

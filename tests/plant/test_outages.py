@@ -188,6 +188,19 @@ def test_a_verdict_that_was_overtaken_is_history(plant_port: int, line1: Station
     bridge.end()
 
 
+def test_a_clock_that_was_ahead_makes_no_history_of_what_follows(
+    plant_port: int, line1: Station, host: HostApplication
+) -> None:
+    bridge = start_bridge(plant_port, *SPARKPLUG)
+    host.wait_for("DBIRTH", device="line1")
+    line1.judges(1, time=rfc3339(time.time() + 3600))
+    host.wait_for_part(1)
+    line1.judges(2)
+    host.wait_for_part(2)
+    assert [is_past(message) for message in data_of(host)] == [False, False]
+    bridge.end()
+
+
 def test_a_dead_lines_last_verdicts_are_reported_between_a_birth_and_a_death(
     plant_port: int, line1: Station, host: HostApplication
 ) -> None:
