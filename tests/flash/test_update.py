@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import re
+import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -90,8 +91,8 @@ def test_an_update_that_changes_nothing_writes_nothing(used: Path, plant: Desk) 
 
 
 def test_a_card_that_is_none_of_ours(plant: Desk, official: Path) -> None:
-    run("unzip", "-q", "-d", plant.folder, official)
-    (image,) = plant.folder.glob("Pynq*.img")
+    with zipfile.ZipFile(official) as opened:
+        image = Path(opened.extract(opened.infolist()[0], plant.folder))
     assert "has no station: flash it without --update" in plant.refusal("--update", *plant.options(image))
     empty = plant.folder / "empty.img"
     empty.write_bytes(bytes(10_000))
