@@ -82,6 +82,7 @@ class CardUpdate:
         self._write_all(dict(zip(where[journal.first :], transaction, strict=False)), size)
         # Two sectors decide. The file system's says to look into the journal, which is still empty; then the
         # journal's says that there is something in it: from here on whoever mounts the card has the new station.
+        # The first is what the kernel itself writes at every mount, and no more at risk than there.
         old = self._medium.read(self._base + SUPERBLOCK_AT, SUPERBLOCK_BYTES)
         put(self._medium, self._base + SUPERBLOCK_AT, with_recovery(old))
         put(self._medium, self._at(where[0], size), journal.full())
