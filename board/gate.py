@@ -149,14 +149,15 @@ class TimerGate:
         start_ns = self.deadline_ns(trigger)
         if start_ns <= time.monotonic_ns():
             return  # as of the other gates
-        if self._timer.look() != self._generation:
-            self._prepare()
-        start = self._timer.cycles_at(start_ns)
-        if decision == "OK":
-            self._open(start, start + self._window, trigger.part_id)
-        else:
-            self._queue(start, 0, trigger.part_id)
-            self._end = min(self._end, start)
+        with self._timer.lock:
+            if self._timer.look() != self._generation:
+                self._prepare()
+            start = self._timer.cycles_at(start_ns)
+            if decision == "OK":
+                self._open(start, start + self._window, trigger.part_id)
+            else:
+                self._queue(start, 0, trigger.part_id)
+                self._end = min(self._end, start)
 
     def counters(self) -> dict[str, int]:
         """For the health report."""

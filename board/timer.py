@@ -40,6 +40,7 @@ class LineTimer:
     def __init__(self, logic: Logic) -> None:
         """Loads the overlay where that has not been done. Raises: EngineError."""
         self._logic = logic
+        self.lock = logic.bus  # held by whoever needs several accesses on one and the same overlay
         self._fabric = logic.join()
         self.generation = 0
         try:
@@ -55,18 +56,18 @@ class LineTimer:
 
     def read(self, *registers: str) -> tuple[int, ...]:
         """The registers one after another, with nobody in between. Raises: EngineError."""
-        with self._logic.bus:
+        with self.lock:
             return tuple(self._fabric.read(register) for register in registers)
 
     def write(self, **values: int) -> None:
         """Registers and their values, in this order. Raises: EngineError."""
-        with self._logic.bus:
+        with self.lock:
             for register, value in values.items():
                 self._fabric.write(register, value)
 
     def look(self) -> int:
         """The generation: another one than before when the overlay was loaded anew. Raises: EngineError."""
-        with self._logic.bus:
+        with self.lock:
             if self._fabric.read("TIMER_MARK") != MARK:
                 self._fabric.write("TIMER_MARK", MARK)
                 self.generation += 1
@@ -96,7 +97,7 @@ class LineTimer:
 
         Raises: EngineError.
         """
-        with self._logic.bus:
+        with self.lock:
             self.write(GATE_REFUSED=0xF, GATE_LOW=start & 0xFFFF_FFFF, GATE_HIGH=start >> 32, GATE_CYCLES=cycles)
             (refused,) = self.read("GATE_REFUSED")
         return ", ".join(text for bit, text in REASONS.items() if refused & bit)
@@ -105,7 +106,7 @@ class LineTimer:
         self._logic.leave()
 
     def _read_clocks(self) -> Moment:
-        with self._logic.bus:
+        with self.lock:
             before_ns = time.monotonic_ns()
             low = self._fabric.read("TIME_LOW")
             after_ns = time.monotonic_ns()

@@ -109,7 +109,7 @@ class TimerBarrier:
     def next(self, timeout_s: float) -> Trigger | None:
         deadline_s = time.monotonic() + timeout_s
         try:
-            while not (trigger := self._take()):
+            while not (trigger := self._take_locked()):
                 left_s = deadline_s - time.monotonic()
                 if left_s <= 0:
                     return None
@@ -130,6 +130,11 @@ class TimerBarrier:
         while self._timer.read("BARRIER_NEXT")[0]:
             self._timer.write(BARRIER_NEXT=0)
         self._next_sequence = None
+
+    def _take_locked(self) -> Trigger | None:
+        """A stamp of one overlay and the time of the next would give a part in the far future."""
+        with self._timer.lock:
+            return self._take()
 
     def _take(self) -> Trigger | None:
         if self._timer.look() != self._generation:

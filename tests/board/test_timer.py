@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -224,6 +225,30 @@ def test_after_the_overlay_was_loaded_anew_a_part_is_missing_and_the_line_goes_o
     trigger = read(barrier)
     assert trigger.part_id == 2
     assert trigger.t_ns == pytest.approx(edge_ns, abs=TOLERANCE_MS * 1e6)
+
+
+class Interrupted(SimulatedTimer):
+    """Somebody wants to load the overlay anew just when both clocks are read."""
+
+    reload_by: Logic | None = None
+
+    def read(self, register: str) -> int:
+        if register == "TIME_LOW" and self.reload_by:
+            logic, self.reload_by = self.reload_by, None
+            thread = threading.Thread(target=logic.reload)
+            thread.start()
+            thread.join(0.2)
+        return super().read(register)
+
+
+def test_a_stamp_is_not_mixed_with_the_time_of_an_overlay_loaded_after_it(timer_library: Path) -> None:
+    fabric = Interrupted(timer_library)
+    logic = Logic(lambda: fabric)
+    barrier = TimerBarrier(LineTimer(logic), filter_us=500, inverted=False)
+    time.sleep(0.5)
+    edge_ns = pulse(fabric)
+    fabric.reload_by = logic
+    assert read(barrier).t_ns == pytest.approx(edge_ns, abs=TOLERANCE_MS * 1e6)
 
 
 def test_leds_show_the_state_and_buttons_are_seen_once(timer: LineTimer, fabric: SimulatedTimer, logic: Logic) -> None:
