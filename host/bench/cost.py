@@ -71,7 +71,8 @@ def _measure_in_process(content: bytes, images: Images) -> dict[str, float]:
 def _score_one_by_one(content: bytes, images: Images, sender: Connection) -> None:
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
-    import_torchvision()  # before anything that was pickled asks for it
+    if b"torchvision" in content:
+        import_torchvision()  # before anything that was pickled asks for it
     pickle.loads(content)  # noqa: S301 - subtle: loads the libraries that the detector asks for, and lets it go again
     gc.collect()
     Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew: Linux, proc(5)

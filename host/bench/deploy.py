@@ -18,18 +18,15 @@ from pathlib import Path
 import cv2
 import numpy as np
 import onnx
-import onnxruntime
-from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
-from board.preprocess import as_input
 from host.bench.problems import HELD_OUT_SHARE
 from host.bench.rows import Row, load_rows
-from host.bench.runner import GRAPHS
+from host.bench.runner import GRAPHS, run_graph
 from host.card import CARD_MD, HEATMAPS_PNG, write_figures
 from host.dataset import Dataset, load_dataset
 from host.export import draw_examples, find_remarks
-from host.integers import IMAGE, MAP
+from host.integers import MAP
 from host.large import GOLDEN_TOLERANCE, RECIPE, make_golden
 from host.measurement import measure
 from host.package import encode_golden, publish, write_files
@@ -80,7 +77,7 @@ def deploy(row: Row, bench: Path, data: Path, product: str, out: Path) -> Path:
     """The finished package's folder. Raises: InputError for other pictures than the row's."""
     dataset = load_dataset(data, HELD_OUT_SHARE, row.input_px)
     graph = onnx.load(bench / GRAPHS / f"{row.key}.onnx")
-    held_out = run_float(graph, dataset.held_out)
+    held_out = run_graph(graph, dataset.held_out)
     span = Span(float(np.median(held_out)), float(held_out.max()))
     if not span.highest > span.usual:
         raise InputError("all held-out pictures look the same to this detector: give the pictures that it learned from")
@@ -88,7 +85,7 @@ def deploy(row: Row, bench: Path, data: Path, product: str, out: Path) -> Path:
     golden = make_golden(served, dataset, row.seed)
     height, width = golden.maps.shape[1:]
     meaning = AnomalyMap((height, width), SCALE, 1 if row.pools == "maximum" else height * width)
-    floats = ((run_float(graph, dataset.test) - span.usual) / (span.highest - span.usual) - 1) * LEVELS * SCALE
+    floats = ((run_graph(graph, dataset.test) - span.usual) / (span.highest - span.usual) - 1) * LEVELS * SCALE
     measured = measure(served, floats.astype(np.float32), dataset, meaning, replace(RECIPE, input_px=row.input_px))
     identity = f"{product}-{row.detector}".replace("+", "-")
     known = {"macs": row.cost["macs"], "weight_bytes": float(len(served.SerializeToString()))}
@@ -142,14 +139,6 @@ def append_steps(graph: onnx.ModelProto, span: Span) -> onnx.ModelProto:
     inner.output[0].type.tensor_type.elem_type = TensorProto.INT8
     onnx.checker.check_model(served)
     return served
-
-
-def run_float(graph: onnx.ModelProto, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Maps float32 (n, h', w') of a row's graph, one picture at a time, on one thread."""
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    session = onnxruntime.InferenceSession(graph.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    return np.stack([session.run(None, {IMAGE: as_input(image)})[0][0, 0] for image in images])
 
 
 def describe_provenance(row: Row, product: str, data: Path, dataset: Dataset) -> dict[str, str]:

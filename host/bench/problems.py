@@ -83,7 +83,8 @@ def list_tasks(data: str, one_class: OneClass, most: int | None, cache: Path) ->
     """`most`: pictures of each use at most. Raises: InputError for data that cannot be used."""
     if data.partition(":")[0] == RENDERED:
         folder = _draw(data, most, cache)
-        yield Task(data, partial(_load_folder, folder, data, most), is_small=False)
+        name = data.replace(":", "-")  # the colon is for classes
+        yield Task(name, partial(_load_folder, folder, name, most), is_small=False)
         return
     path = Path(data)
     if path.suffix != ".npz":

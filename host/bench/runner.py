@@ -143,7 +143,7 @@ def _export(detector: Detector, images: Images, path: Path) -> str:
     content = graph.SerializeToString()
     expected = detector.score_map(images[:COMPARED])
     try:
-        got = _run_graph(graph, images[:COMPARED])
+        got = run_graph(graph, images[:COMPARED])
     except (Fail, InvalidArgument, InvalidGraph, NotImplemented) as error:
         return f"refused by ONNX Runtime: {str(error).splitlines()[0]:.80}"
     span = float(expected.max() - expected.min()) or 1.0
@@ -152,7 +152,8 @@ def _export(detector: Detector, images: Images, path: Path) -> str:
     return f"{len(content) / 1e6:.2f} MB, off by {float(np.abs(got - expected).max()) / span:.1e}"
 
 
-def _run_graph(graph: onnx.ModelProto, images: Images) -> Maps:
+def run_graph(graph: onnx.ModelProto, images: Images) -> Maps:
+    """Of an exported graph, one picture at a time, on one thread."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     session = onnxruntime.InferenceSession(graph.SerializeToString(), options, providers=["CPUExecutionProvider"])

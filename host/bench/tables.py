@@ -12,6 +12,7 @@ from host.bench.limits import RULES
 from host.bench.published import find_published
 from host.bench.rows import Row
 
+KEY_DIGITS = 6  # enough to find a row's settings
 CLASS_MARK = ":"  # in the name of a problem that a class of a labelled set makes
 
 
@@ -48,7 +49,7 @@ AT_LEVEL = {
     "pixel_dice": "Dice",
     "pixel_iou": "IoU",
 }
-SOURCE = ("input px", "seed", "data", "commit")
+SOURCE = ("input px", "seed", "data", "commit", "row")
 
 
 def list_tables(rows: Sequence[Row]) -> list[Table]:
@@ -59,12 +60,13 @@ def list_tables(rows: Sequence[Row]) -> list[Table]:
     for problem in dict.fromkeys(row.problem for row in plain):
         here = [row for row in plain if row.problem == problem]
         tables += [_figures(problem, here), _thresholds(problem, here), _costs(problem, here)]
+    tables += _seeds(plain)
     tables += _classes(plain)
     tables += _contamination(plain)
     tables += _ablations(measured)
-    settings = dict.fromkeys((row.detector, row.variant, json.dumps(row.settings)) for row in measured)
-    if settings:
-        tables.append(Table("Settings", ("detector", "changed", "settings"), list(settings)))
+    if measured:
+        settings = [(row.key[:KEY_DIGITS], row.detector, row.variant, json.dumps(row.settings)) for row in measured]
+        tables.append(Table("Settings", ("row", "detector", "changed", "settings"), settings))
     if skipped:
         reasons = dict.fromkeys((row.detector, row.problem, row.skipped) for row in skipped)
         tables.append(Table("Not run", ("detector", "problem", "why"), list(reasons)))
@@ -125,6 +127,19 @@ def _costs(problem: str, rows: Sequence[Row]) -> Table:
     ]
     remark = "MACs are those of torch; what scikit-learn and gradient-boosted trees count is not among them."
     return Table(f"{problem}: cost", columns, lines, remark)
+
+
+def _seeds(rows: Sequence[Row]) -> list[Table]:
+    """How much of a figure is chance."""
+    lines = []
+    whole = [row for row in rows if CLASS_MARK not in row.problem]
+    for detector, problem in dict.fromkeys((row.detector, row.problem) for row in whole):
+        found = [row.figures["image_auroc"] for row in whole if (row.detector, row.problem) == (detector, problem)]
+        if len(found) > 1:
+            summary = (float(np.mean(found)), min(found), max(found))
+            lines.append([detector, problem, str(len(found)), *map(_number, summary)])
+    columns = ("detector", "problem", "rows", "mean", "worst", "best")
+    return [Table("Image AUROC over seeds and settings", columns, lines)] if lines else []
 
 
 def _classes(rows: Sequence[Row]) -> list[Table]:
@@ -202,8 +217,9 @@ def _mean(rows: Sequence[Row], detector: str, problem: str, key: str = "image_au
     return float(np.mean(values)) if values else None
 
 
-def _source(row: Row) -> tuple[str, str, str, str]:
-    return str(row.input_px), str(row.seed), row.data, row.commit[:10] + ("-dirty" if "dirty" in row.commit else "")
+def _source(row: Row) -> tuple[str, ...]:
+    commit = row.commit[:10] + ("-dirty" if "dirty" in row.commit else "")
+    return str(row.input_px), str(row.seed), row.data, commit, row.key[:KEY_DIGITS]
 
 
 def _number(value: float | None, digits: int = 4, unit: float = 1.0) -> str:

@@ -289,6 +289,11 @@ def figures(auroc: float) -> dict[str, float]:
     return {**make_row().figures, "image_auroc": auroc}
 
 
+def test_several_seeds_have_a_mean_and_a_worst(tmp_path: Path) -> None:
+    write_report(tmp_path, [make_row(str(seed), seed=seed, figures=figures(0.9 + 0.02 * seed)) for seed in range(3)])
+    assert "| padim | mvtec-bottle | 3 | 0.9200 | 0.9000 | 0.9400 |" in (tmp_path / REPORT_MD).read_text()
+
+
 def test_an_ablation_is_told_against_its_base(tmp_path: Path) -> None:
     rows = [make_row(figures=figures(0.9)), make_row("b", variant="bank of 8", figures=figures(0.95))]
     write_report(tmp_path, rows)

@@ -8,10 +8,10 @@ import numpy as np
 import onnx
 import pytest
 
-from host.bench.deploy import Span, append_steps, deploy, find_row, run_float
+from host.bench.deploy import Span, append_steps, deploy, find_row
 from host.bench.problems import OneClass, list_tasks
 from host.bench.rows import append_row
-from host.bench.runner import GRAPHS, Plan, Variant, prepare_row, run_row
+from host.bench.runner import GRAPHS, Plan, Variant, prepare_row, run_graph, run_row
 from host.bench.table import find_entries
 from host.bench.weights import Weights
 from host.parity import run_onnxruntime
@@ -49,7 +49,7 @@ def test_steps_are_the_float_map_rounded(bench: Path) -> None:
     row = find_row(bench, "padim", "oranges", 0)
     graph = onnx.load(bench / GRAPHS / f"{row.key}.onnx")
     images = np.random.default_rng(0).integers(0, 256, (3, 64, 64, 3), np.uint8)
-    floats = run_float(graph, images)
+    floats = run_graph(graph, images)
     span = Span(float(np.quantile(floats, 0.1)), float(np.quantile(floats, 0.8)))
     expected = ((floats - span.usual) / (span.highest - span.usual) - 1) * 128
     steps = run_onnxruntime(append_steps(graph, span), images)
