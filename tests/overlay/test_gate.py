@@ -107,6 +107,11 @@ def test_the_gate_opens_at_its_time_for_its_cycles() -> None:
     assert reasons == [0, 0, 0]
 
 
+def test_windows_may_be_a_cycle_apart() -> None:
+    opened, _ = check([Order(2 * number, 50 + 2 * number, 1) for number in range(1, 8)])
+    assert opened == {51 + 2 * number for number in range(1, 8)}
+
+
 def test_a_window_that_is_not_ahead_is_refused() -> None:
     opened, reasons = check([Order(50, 49, 10), Order(60, 60 + AHEAD_CYCLES - 1, 10), Order(90, 98, 5)])
     assert reasons == [REFUSED_PAST, REFUSED_PAST, 0]

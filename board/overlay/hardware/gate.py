@@ -47,26 +47,26 @@ class Gate(Elaboratable):
     def _judge(self, m: Module, windows: Any, shutting: Signal) -> Any:
         """Why what was added a cycle ago is refused."""
         soon, begun, end = Signal(TIME_BITS), Signal(TIME_BITS), Signal(TIME_BITS)  # begun, end: of the last one queued
-        judged, closes, wrong, reasons = Signal(), Signal(), Signal(3), Signal(4)
-        new_end = Signal(TIME_BITS)
-        start, closing = windows.w_data[:TIME_BITS], self.cycles == 0
-        held = Signal(TIME_BITS + CYCLE_BITS)
+        judged, closes, reasons = Signal(), Signal(), Signal(4)
+        past, behind_begun, behind_end, long = Signal(), Signal(), Signal(), Signal()
+        held, new_end = Signal(TIME_BITS + CYCLE_BITS), Signal(TIME_BITS)
         m.d.comb += windows.w_data.eq(held)
         m.d.sync += [
             soon.eq(self.time + AHEAD_CYCLES),
             judged.eq(self.add & ~shutting),
             held.eq(Cat(self.start, self.cycles)),
             new_end.eq(self.start + self.cycles),
-            closes.eq(closing),
-            wrong.eq(
-                Cat(self.start <= soon, self.start <= Mux(closing, begun, end), self.cycles > self.limit),
-            ),
+            closes.eq(self.cycles == 0),
+            past.eq(self.start <= soon),
+            behind_begun.eq(self.start > begun),
+            behind_end.eq(self.start > end),
+            long.eq(self.cycles > self.limit),
         ]
         with m.If(judged):
-            m.d.comb += reasons.eq(Cat(wrong, ~windows.w_rdy))
+            m.d.comb += reasons.eq(Cat(past, ~Mux(closes, behind_begun, behind_end), long, ~windows.w_rdy))
             with m.If(~reasons.any()):
                 m.d.comb += windows.w_en.eq(1)
-                m.d.sync += [begun.eq(start), end.eq(new_end)]
+                m.d.sync += [begun.eq(held[:TIME_BITS]), end.eq(new_end)]
             with m.Elif(closes):
                 m.d.comb += shutting.eq(1)
         with m.If(shutting):
@@ -76,14 +76,19 @@ class Gate(Elaboratable):
     def _move(self, m: Module, windows: Any, shutting: Signal) -> Any:
         """Whether a window comes to the head of the queue too late: the next part would meet it."""
         left, late = Signal(CYCLE_BITS), Signal()
+        following, due, in_time = Signal(TIME_BITS), Signal(), Signal()  # compared a cycle before: 64 bits are long
         start, cycles = windows.r_data[:TIME_BITS], windows.r_data[TIME_BITS:]
-        m.d.sync += left.eq(left - 1)
+        m.d.comb += [windows.r_en.eq(due), late.eq(due & ~in_time & (cycles != 0))]
+        m.d.sync += [
+            following.eq(self.time + 2),
+            due.eq(windows.r_rdy & ~due & ~shutting & (following >= start)),
+            in_time.eq(following == start),
+            left.eq(left - 1),
+        ]
         with m.If(left == 1):
             m.d.sync += self.pin.eq(0)
-        with m.If(windows.r_rdy & (self.time >= start)):
-            m.d.comb += [windows.r_en.eq(1), late.eq((self.time != start) & (cycles != 0))]
-            with m.If(~late):
-                m.d.sync += [self.pin.eq(cycles != 0), left.eq(cycles)]
+        with m.If(due & ~late):
+            m.d.sync += [self.pin.eq(cycles != 0), left.eq(cycles)]
         with m.If(shutting):
             m.d.sync += self.pin.eq(0)
         return late
