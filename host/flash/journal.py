@@ -14,6 +14,7 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from host.flash.layout import SECTOR_BYTES
 from protocol.errors import InputError
 
 MAGIC = 0xC03B3998
@@ -26,6 +27,7 @@ SUPERBLOCK_AT = 1024  # of the file system's own, in the partition
 _INCOMPAT_AT, _RECOVER = 0x60, 0x0004
 _RO_COMPAT_AT, _METADATA_CSUM = 0x64, 0x0400
 _CHECKSUM_AT = 0x3FC
+_FREE_AT = 0xC4  # the last four bytes of s_last_mounted, which is text for people
 
 
 @dataclass(frozen=True)
@@ -92,9 +94,25 @@ def with_recovery(superblock: bytes) -> bytes:
     raw = bytearray(superblock)
     (incompat,) = struct.unpack_from("<I", raw, _INCOMPAT_AT)
     struct.pack_into("<I", raw, _INCOMPAT_AT, incompat | _RECOVER)
-    (ro_compat,) = struct.unpack_from("<I", raw, _RO_COMPAT_AT)
-    if ro_compat & _METADATA_CSUM:
-        struct.pack_into("<I", raw, _CHECKSUM_AT, crc32c(bytes(raw[:_CHECKSUM_AT])))
+    return within_one_sector(bytes(raw), superblock)
+
+
+def within_one_sector(new: bytes, old: bytes) -> bytes:
+    """A superblock like `new` that differs from `old` in its first sector alone, so that no power cut tears it.
+
+    Its checksum lies in the second sector: four bytes that mean nothing, behind the name of the last mount point, are
+    chosen so that it stays what it was. Where the second sector says something else already, `new` as it is.
+    """
+    if not struct.unpack_from("<I", new, _RO_COMPAT_AT)[0] & _METADATA_CSUM:
+        return new
+    if new[SECTOR_BYTES:_CHECKSUM_AT] != old[SECTOR_BYTES:_CHECKSUM_AT]:
+        return new
+    raw = bytearray(new[:_CHECKSUM_AT] + old[_CHECKSUM_AT:])
+    (wanted,) = struct.unpack_from("<I", old, _CHECKSUM_AT)
+    raw[_FREE_AT : _FREE_AT + 4] = bytes(4)
+    before = crc32c(bytes(raw[:_FREE_AT]))
+    behind = _crc32c_backwards(bytes(raw[_FREE_AT:_CHECKSUM_AT]), wanted)
+    struct.pack_into("<I", raw, _FREE_AT, before ^ behind)
     return bytes(raw)
 
 
@@ -109,6 +127,15 @@ def crc32c(data: bytes) -> int:
         crc ^= byte
         for _ in range(8):
             crc = crc >> 1 ^ (0x82F63B78 if crc & 1 else 0)
+    return crc
+
+
+def _crc32c_backwards(data: bytes, crc: int) -> int:
+    """What the CRC-32C was before `data`, when it is `crc` after it."""
+    for byte in reversed(data):
+        for _ in range(8):
+            crc = (crc ^ 0x82F63B78) << 1 & 0xFFFFFFFF | 1 if crc & 0x80000000 else crc << 1
+        crc ^= byte
     return crc
 
 

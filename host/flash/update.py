@@ -18,6 +18,7 @@ from host.flash.journal import (
     encode_transaction,
     needs_recovery,
     with_recovery,
+    within_one_sector,
 )
 from host.flash.medium import Medium, put
 from host.flash.tools import run_tool, said
@@ -46,8 +47,11 @@ class CardUpdate:
         self._write_all(
             {number: block for number, block in changed.items() if number not in (superblock, journal)}, size
         )
-        for last in (journal, superblock):  # until then, cut again, it is done again
-            put(self._medium, self._at(last, size), _read_block(self._new.path, last, size))
+        # Until then, cut again, it is done again.
+        put(self._medium, self._at(journal, size), _read_block(self._new.path, journal, size))
+        block, old = _read_block(self._new.path, superblock, size), _read_block(self._old.path, superblock, size)
+        inside = SUPERBLOCK_AT % size
+        put(self._medium, self._at(superblock, size), _with_superblock(block, inside, old[inside:]))
 
     def run(self, change: Change) -> None:
         """Of a card that needs no recovery. Raises: InputError; the card is then as it was, or as `change` made it."""
@@ -74,20 +78,19 @@ class CardUpdate:
     def _write_transaction(self, changed: dict[int, bytes], size: int) -> None:
         """Blocks that the old station uses, at one stroke. The order of the writes is what makes it one."""
         superblock, inside = divmod(SUPERBLOCK_AT, size)
-        changed.setdefault(superblock, _read_block(self._new.path, superblock, size))
-        logged = {**changed, superblock: _patched(changed[superblock], inside)}
+        old = self._medium.read(self._base + SUPERBLOCK_AT, SUPERBLOCK_BYTES)
+        final = _with_superblock(_read_block(self._new.path, superblock, size), inside, old)
+        logged = {**changed, superblock: _asking_for_recovery(final, inside)}
         where = self._card.journal_blocks()
         journal = decode_journal(self._medium.read(self._at(where[0], size), size))
         transaction = encode_transaction(journal, logged, size)
         self._write_all(dict(zip(where[journal.first :], transaction, strict=False)), size)
         # Two sectors decide. The file system's says to look into the journal, which is still empty; then the
         # journal's says that there is something in it: from here on whoever mounts the card has the new station.
-        # The first is what the kernel itself writes at every mount, and no more at risk than there.
-        old = self._medium.read(self._base + SUPERBLOCK_AT, SUPERBLOCK_BYTES)
         put(self._medium, self._base + SUPERBLOCK_AT, with_recovery(old))
         put(self._medium, self._at(where[0], size), journal.full())
         # What the kernel would do next: every block to its place, and only then the journal emptied.
-        final = changed.pop(superblock)
+        changed.pop(superblock, None)
         self._write_all(changed, size)
         put(self._medium, self._at(where[0], size), journal.empty())
         put(self._medium, self._at(superblock, size), final)
@@ -113,9 +116,15 @@ class CardUpdate:
             raise InputError(f"{source}: its system cannot be read ({said(result)}): flash it anew without --update")
 
 
-def _patched(block: bytes, at: int) -> bytes:
-    """A block with the file system's superblock at `at`, which asks for recovery."""
+def _asking_for_recovery(block: bytes, at: int) -> bytes:
+    """A block with the file system's superblock at `at`."""
     return block[:at] + with_recovery(block[at : at + SUPERBLOCK_BYTES]) + block[at + SUPERBLOCK_BYTES :]
+
+
+def _with_superblock(block: bytes, at: int, old: bytes) -> bytes:
+    """A block with its superblock at `at` made such that it takes the place of `old` at one stroke."""
+    superblock = within_one_sector(block[at : at + SUPERBLOCK_BYTES], old[:SUPERBLOCK_BYTES])
+    return block[:at] + superblock + block[at + SUPERBLOCK_BYTES :]
 
 
 def _clone(source: Path, destination: Path) -> None:

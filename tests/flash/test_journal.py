@@ -58,10 +58,12 @@ def test_e2fsck_puts_every_block_in_its_place(system: Ext4, count: int) -> None:
 
 
 def test_the_superblock_that_asks_for_recovery_has_a_good_checksum(system: Ext4) -> None:
-    """And an empty journal behind it is no reason to change anything."""
-    write(system, SUPERBLOCK_AT, with_recovery(read(system, SUPERBLOCK_AT, 1024)))
+    """It differs in one sector alone, and an empty journal behind it is no reason to change anything."""
+    old = read(system, SUPERBLOCK_AT, 1024)
+    assert with_recovery(old)[512:] == old[512:]
+    write(system, SUPERBLOCK_AT, with_recovery(old))
     assert needs_recovery(read(system, SUPERBLOCK_AT, 1024))
-    assert "checksum" not in run("dumpe2fs", "-h", system.path).stderr
+    assert crc32c(read(system, SUPERBLOCK_AT, 0x3FC)) == int.from_bytes(old[0x3FC:], "little")
     system.replay_journal()
     system.require_clean()
 

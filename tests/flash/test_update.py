@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import re
+import subprocess
 import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -299,6 +300,36 @@ def test_power_may_fail_at_any_write(cut: Cut, tmp_path: Path) -> None:
     # What an earlier cut left undone never comes back: old up to some flush, new from some flush on.
     assert states[: first_new - first_new % 3] == ["old"] * (first_new - first_new % 3)
     assert states[first_new - first_new % 3 + 3 :] == ["new"] * (len(states) - (first_new - first_new % 3) - 3)
+
+
+def test_the_kernel_finds_one_station(cut: Cut, tmp_path: Path) -> None:
+    """Linux itself mounts the card after each of the cuts, writes to it, and leaves it sound."""
+    place = tmp_path / "mnt"
+    place.mkdir()
+    card = clone(cut.before, tmp_path / "card.img")  # mounting changes it
+    if not mount(card, place):
+        pytest.skip("mounting a card needs root and a loop device: the other tests take e2fsck for the kernel")
+    run("umount", place)
+    for flushed in range(len(cut.epochs)):
+        for seed in range(2):
+            after_cut(cut, card, flushed, seed + 5)
+            assert mount(card, place), (flushed, seed)
+            try:
+                link_to = os.readlink(place / "opt/s/now")
+                entries = [*OWN[1:3], *(NEW if link_to == "2" else [*OLD, *OLD_UNIT])]
+                for entry in entries:
+                    assert entry.content is None or (place / entry.path[1:]).read_bytes() == entry.content, entry.path
+                (place / "more").write_bytes(b"x" * 100_000)
+            finally:
+                run("umount", place)
+            Ext4(card, ROOT_START * SECTOR_BYTES).require_clean()
+
+
+def mount(card: Path, place: Path) -> bool:
+    options = f"loop,offset={ROOT_START * SECTOR_BYTES}"
+    return not subprocess.run(
+        ["mount", "-t", "ext4", "-o", options, card, place], capture_output=True, check=False
+    ).returncode
 
 
 def test_zeros_replace_what_the_card_had_there(tmp_path: Path) -> None:
