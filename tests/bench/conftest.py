@@ -42,7 +42,8 @@ def make_mobilenet(rng: np.random.Generator) -> dict[str, NDArray[np.float32]]:
 
 
 def _draw(rng: np.random.Generator, shape: tuple[int, ...]) -> NDArray[np.float32]:
-    return np.asarray(rng.standard_normal(shape) * np.sqrt(2 / np.prod(shape[:3])), np.float32)
+    inputs = np.prod(shape[:2]) if shape[3] == 1 else np.prod(shape[:3])  # a depthwise kernel sees one channel
+    return np.asarray(rng.standard_normal(shape) * np.sqrt(2 / inputs), np.float32)
 
 
 def _norm(rng: np.random.Generator, name: str, channels: int) -> dict[str, NDArray[np.float32]]:
