@@ -1,4 +1,4 @@
-"""What FINN+ estimates for a network's convolutions on this chip: `scripts/finn_estimate models/orange-128`.
+"""What FINN+ estimates for a network's convolutions on this chip: `scripts/finn_estimate models/orange-256`.
 
 FINN+ builds hardware for one network: a stage for each layer, all weights in block RAM. Its stages that need no
 vendor's tool on this chip are padding, sliding window and matrix product; it has none for residual sums, upsampling,

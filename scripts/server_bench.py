@@ -51,7 +51,7 @@ from protocol.sockets import NO_OPTIONS, Options, Socket, open_socket
 from sim.station import LOOPBACK, ROOT, free_port
 
 MODELS = ROOT / "models"
-MODEL = "orange-128"
+MODEL = "bottle-128"
 FRAME_MODEL = "frame-480"
 FRAME_PX = (480, 640)
 DISTINCT = 16

@@ -1,7 +1,7 @@
 """What the overlay will do with a model, and how long it will take.
 
-python -m host.compiler models/orange-128 --table
-python -m host.compiler models/orange-128/model.onnx --disassemble
+python -m host.compiler models/orange-256 --table
+python -m host.compiler models/orange-256/model.onnx --disassemble
 """
 
 from __future__ import annotations

@@ -60,7 +60,7 @@ JPEG, PNG, BMP = (cv2.imencode(form, PIXELS)[1].tobytes() for form in (".jpg", "
 TRIGGER = Trigger("run", 7, 12345, "clock")
 MANIFEST = Manifest(
     format=FORMAT,
-    id="orange-128",
+    id="orange-256",
     product="orange",
     preprocess=Preprocess((256, 320), (0, 32, 256, 256), (128, 128)),
     map=AnomalyMap((8, 8), 2.0**-7, 4),
@@ -74,7 +74,7 @@ DRIFT = DriftReport(
     (Moved("brightness", -1.2, 61.0, 67.0, 4.5),),
     300,
     "a.jpg",
-    "orange-128",
+    "orange-256",
     "2026-01-01",
 )
 

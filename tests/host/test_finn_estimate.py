@@ -42,7 +42,7 @@ def test_what_finn_has_no_stage_for_is_refused_by_name() -> None:
 
 @pytest.mark.skipif(is_installed(), reason="FINN+ is installed")
 def test_without_finn_one_line_says_what_to_install() -> None:
-    command = [sys.executable, "-m", "host.finn_estimate", "models/orange-128"]
+    command = [sys.executable, "-m", "host.finn_estimate", "models/bottle-128"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == EXIT_BAD_INPUT
     assert done.stderr.startswith("beltsight: FINN+ is not installed: pip install")

@@ -40,7 +40,7 @@ from tests.survival.broker import Subscriber
 
 ROOT = Path(__file__).resolve().parents[2]
 AGES_FROM, PARTS = 40, 240
-USUAL = 0.03  # false rejects of a model that was made for 0.5 %, among some hundred parts
+SLACK = 0.02  # in the share of false rejects among some hundred parts
 Score = Callable[[NDArray[np.uint8]], float]
 
 
@@ -77,7 +77,7 @@ def look(
 @pytest.fixture(scope="module")
 def model() -> Model:
     """The shipped one, calibrated on parts of another belt."""
-    package = load_package(ROOT / "models" / "orange-128")
+    package = load_package(ROOT / "models" / "orange-256")
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     session = onnxruntime.InferenceSession(str(package.path(MODEL_ONNX)), options)
@@ -120,8 +120,9 @@ def test_the_warning_comes_before_good_parts_are_rejected(model: Model, ageing: 
     assert warned is not None
     assert AGES_FROM < warned < AGES_FROM + 90
     assert charts[first].is_beyond
-    assert false_rejects(model, seen[: warned + 20]) <= USUAL  # nothing has happened yet, nor soon
-    assert false_rejects(model, seen[-30:]) > 0.1  # but it would
+    usual = false_rejects(model, look(model.manifest, model.score, CameraSettings(), seed=2, parts=PARTS, bad=0.0))
+    assert false_rejects(model, seen[: warned + 20]) <= usual + SLACK  # nothing has happened yet, nor soon
+    assert false_rejects(model, seen[-30:]) > usual + 0.1  # but it would
 
 
 def test_no_warning_comes_while_nothing_ages(model: Model) -> None:

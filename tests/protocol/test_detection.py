@@ -28,9 +28,9 @@ from protocol.wire import MAX_HEADER_BYTES
 
 SHA256 = "0123456789abcdef" * 4
 TO_SERVER: list[ToServer] = [
-    Request(1, "orange-128", 99.5, (128, 64), "frame", "jpeg", SHA256),
+    Request(1, "orange-256", 99.5, (128, 64), "frame", "jpeg", SHA256),
     Request(2**53, "m" * 64, 0.001, (1, 4096)),
-    Ping(7, "orange-128", SHA256),
+    Ping(7, "orange-256", SHA256),
 ]
 TO_BOARD: list[ToBoard] = [
     Answer(1, SHA256, (2, 3), 4, 1.25),

@@ -36,7 +36,7 @@ from protocol.manifest import (
 
 SAMPLE = Manifest(
     format=1,
-    id="orange-128",
+    id="orange-256",
     product="orange",
     preprocess=Preprocess((256, 320), (0, 32, 256, 256), (128, 128)),
     map=AnomalyMap((8, 8), 2.0**-7, 4),
