@@ -129,7 +129,7 @@ def list_candidates() -> list[Candidate]:
         Candidate(package.folder.name, load_qdq(package.path(MODEL_ONNX)), package.load_golden().images[0])
         for package in shipped
     ]
-    untrained = (("default-128", Widths(), SMALL_PX), ("wide-128", WIDE, SMALL_PX), ("wide-256", WIDE, LARGE_PX))
+    untrained = (("wide-128", WIDE, SMALL_PX), ("wide-256", WIDE, LARGE_PX))
     rng = np.random.default_rng(SEED)
     for name, widths, input_px in untrained:
         image = rng.integers(0, 256, (*input_px, 3), np.uint8)
@@ -225,7 +225,7 @@ def write_results(results: list[Result]) -> str:
     lines = [
         f"One frame at {CLOCK_HZ // 1_000_000} MHz, simulated: a 64-bit port at {port.efficiency:.0%}, "
         f"{port.latency_cycles} cycles of latency, image in and map out. Every map equals its integers. "
-        "default and wide are of the shape of host/network.py, with random weights.",
+        "wide ones are of the shape of host/network.py, with random weights.",
         "",
         f"| | {' | '.join(result.candidate.name for result in results)} |",
         f"|---|{'---:|' * len(results)}",
