@@ -23,6 +23,7 @@ from board.seams import LastPart
 from board.sinks.delivery import MAX_IN_FLIGHT, MAX_LATE_IN_FLIGHT, Delivery
 from board.sinks.mqtt import MqttSettings, MqttSink
 from protocol.broker import BrokerSettings
+from protocol.drift import DriftReport, decode_drift
 from protocol.errors import InputError, SinkError
 from protocol.messages import Frame, Trigger, Verdict, decode_verdict, encode_verdict
 from sim.relay import Relay
@@ -563,3 +564,19 @@ def test_an_address_that_never_answers_does_not_hold_up_the_outbox(tmp_path: Pat
             assert time.monotonic() - started_s < 1.0
         finally:
             sink.close()
+
+
+def test_the_latest_drift_report_is_told_when_the_broker_comes_and_comes_back(
+    tmp_path: Path, mortal: MortalBroker
+) -> None:
+    """Retained: who subscribes later has it too; the broker that was killed has forgotten it."""
+    topic = "beltsight/plant/line1/drift"
+    report = DriftReport("drifting", "brightness fell", (), 300, "a.jpg", "trivial", "2026-01-01T00:00:00.000Z")
+    with opened(tmp_path, mortal.settings) as sink:
+        sink.publish_drift(replace(report, state="steady"))
+        sink.publish_drift(report)
+        for _ in range(2):
+            mortal.start()
+            with subscribed(mortal.settings, topic) as subscriber:
+                assert decode_drift(bytes(subscriber.next().payload)) == report
+            mortal.kill()
