@@ -52,41 +52,60 @@ static inline int32x4_t add_lanes(int32x4_t a, int32x4_t b, int32x4_t c, int32x4
     return vcombine_s32(ab, cd);
 }
 
-/* 16 products. Two of them fit in int16: weights lie in -127..127, so their sum in -32512..32512. */
-static inline int32x4_t multiply(int32x4_t sum, int8x16_t pixels, int8x16_t weights)
+/* Sums of four channels (q8..q11 and q12..q15) for two pixels over a kernel's rows, 16 bytes at a time. Two products fit
+ * in int16, as weights lie in -127..127: their sum in -32512..32512. subtle: written in assembly because the compiler
+ * runs out of registers and needs 53 instructions for the 30 of the loop; each waits for none of the three before it. */
+static __attribute__((noinline)) void sum_block(const int8_t *a, const int8_t *b, int32_t row, const int8_t *weights,
+                                                int32_t kernel, int32_t blocks, int32x4_t *sums)
 {
-    int16x8_t pair = vmull_s8(vget_low_s8(pixels), vget_low_s8(weights));
-    pair = vmlal_s8(pair, vget_high_s8(pixels), vget_high_s8(weights));
-    return vpadalq_s16(sum, pair);
-}
-
-/* Sums of four channels for two pixels. */
-static inline void sum_block(const int8_t *a, const int8_t *b, int32_t row, const int8_t *weights, int32_t kernel,
-                             int32_t blocks, int32x4_t *sum_a, int32x4_t *sum_b)
-{
-    int32x4_t zero = vdupq_n_s32(0);
-    int32x4_t a0 = zero, a1 = zero, a2 = zero, a3 = zero, b0 = zero, b1 = zero, b2 = zero, b3 = zero;
-    for (int32_t y = 0; y < kernel; y++) {
-        const int8_t *pa = a, *pb = b;
-        for (int32_t block = 0; block < blocks; block++) {
-            int8x16_t va = vld1q_s8(pa), vb = vld1q_s8(pb), w = vld1q_s8(weights);
-            a0 = multiply(a0, va, w);
-            b0 = multiply(b0, vb, w);
-            w = vld1q_s8(weights + 16);
-            a1 = multiply(a1, va, w);
-            b1 = multiply(b1, vb, w);
-            w = vld1q_s8(weights + 32);
-            a2 = multiply(a2, va, w);
-            b2 = multiply(b2, vb, w);
-            w = vld1q_s8(weights + 48);
-            a3 = multiply(a3, va, w);
-            b3 = multiply(b3, vb, w);
-            pa += 16, pb += 16, weights += 64;
-        }
-        a += row, b += row;
-    }
-    *sum_a = add_lanes(a0, a1, a2, a3);
-    *sum_b = add_lanes(b0, b1, b2, b3);
+    int32x4_t a0, a1, a2, a3, b0, b1, b2, b3;
+    const int8_t *pa, *pb;
+    int32_t count;
+    a0 = a1 = a2 = a3 = b0 = b1 = b2 = b3 = vdupq_n_s32(0);
+    __asm__("1: mov %[pa], %[a]\n"
+            "mov %[pb], %[b]\n"
+            "mov %[count], %[blocks]\n"
+            "2: vld1.8 {d0-d1}, [%[pa]]!\n"
+            "vld1.8 {d2-d3}, [%[pb]]!\n"
+            "vld1.8 {d4-d7}, [%[weights]]!\n"
+            "vmull.s8 q4, d0, d4\n"
+            "vmull.s8 q5, d2, d4\n"
+            "vmull.s8 q6, d0, d6\n"
+            "vmull.s8 q7, d2, d6\n"
+            "vmlal.s8 q4, d1, d5\n"
+            "vmlal.s8 q5, d3, d5\n"
+            "vmlal.s8 q6, d1, d7\n"
+            "vmlal.s8 q7, d3, d7\n"
+            "vld1.8 {d4-d7}, [%[weights]]!\n"
+            "vpadal.s16 %q[a0], q4\n"
+            "vpadal.s16 %q[b0], q5\n"
+            "vpadal.s16 %q[a1], q6\n"
+            "vpadal.s16 %q[b1], q7\n"
+            "vmull.s8 q4, d0, d4\n"
+            "vmull.s8 q5, d2, d4\n"
+            "vmull.s8 q6, d0, d6\n"
+            "vmull.s8 q7, d2, d6\n"
+            "vmlal.s8 q4, d1, d5\n"
+            "vmlal.s8 q5, d3, d5\n"
+            "vmlal.s8 q6, d1, d7\n"
+            "vmlal.s8 q7, d3, d7\n"
+            "subs %[count], %[count], #1\n"
+            "vpadal.s16 %q[a2], q4\n"
+            "vpadal.s16 %q[b2], q5\n"
+            "vpadal.s16 %q[a3], q6\n"
+            "vpadal.s16 %q[b3], q7\n"
+            "bne 2b\n"
+            "add %[a], %[a], %[row]\n"
+            "add %[b], %[b], %[row]\n"
+            "subs %[kernel], %[kernel], #1\n"
+            "bne 1b\n"
+            : [a] "+r"(a), [b] "+r"(b), [weights] "+r"(weights), [kernel] "+r"(kernel), [pa] "=&r"(pa),
+              [pb] "=&r"(pb), [count] "=&r"(count), [a0] "+w"(a0), [a1] "+w"(a1), [a2] "+w"(a2), [a3] "+w"(a3),
+              [b0] "+w"(b0), [b1] "+w"(b1), [b2] "+w"(b2), [b3] "+w"(b3)
+            : [row] "r"(row), [blocks] "r"(blocks)
+            : "q0", "q1", "q2", "q3", "q4", "q5", "q6", "q7", "cc", "memory");
+    sums[0] = add_lanes(a0, a1, a2, a3);
+    sums[1] = add_lanes(b0, b1, b2, b3);
 }
 
 struct rounding {
@@ -94,16 +113,21 @@ struct rounding {
     int8x8_t low;
 };
 
-static inline struct rounding prepare(const struct layer *layer, int32_t channel)
+static inline struct rounding prepare_rounding(int32x4_t bias, int32x4_t shift, int32_t low)
 {
-    int32x4_t shift = vld1q_s32(layer->shift + channel), one = vdupq_n_s32(1);
+    int32x4_t one = vdupq_n_s32(1);
     struct rounding r;
-    r.bias = vld1q_s32(layer->bias + channel);
+    r.bias = bias;
     r.right = vnegq_s32(shift);
     r.is_shifted = vminq_s32(shift, one);
     r.half = vsubq_s32(vshlq_s32(r.is_shifted, vsubq_s32(shift, r.is_shifted)), r.is_shifted);
-    r.low = vdup_n_s8((int8_t)layer->low);
+    r.low = vdup_n_s8((int8_t)low);
     return r;
+}
+
+static inline struct rounding prepare(const struct layer *layer, int32_t channel)
+{
+    return prepare_rounding(vld1q_s32(layer->bias + channel), vld1q_s32(layer->shift + channel), layer->low);
 }
 
 static inline int16x4_t requantize(int32x4_t sum, const struct rounding *r)
@@ -117,14 +141,40 @@ static inline int16x4_t requantize(int32x4_t sum, const struct rounding *r)
 static inline void convolve_pair(const struct layer *layer, const int8_t *a, const int8_t *b, const int8_t *weights,
                                  const struct rounding *r, int8_t *to_a, int8_t *to_b)
 {
-    int32x4_t sum_a, sum_b;
-    sum_block(a, b, layer->source.row, weights, layer->kernel, layer->blocks, &sum_a, &sum_b);
-    int8x8_t both = vqmovn_s16(vcombine_s16(requantize(sum_a, r), requantize(sum_b, r)));
+    int32x4_t sums[2];
+    sum_block(a, b, layer->source.row, weights, layer->kernel, layer->blocks, sums);
+    int8x8_t both = vqmovn_s16(vcombine_s16(requantize(sums[0], r), requantize(sums[1], r)));
     uint32x2_t words = vreinterpret_u32_s8(vmax_s8(both, r->low));
     vst1_lane_u32((uint32_t *)to_b, words, 1);
     vst1_lane_u32((uint32_t *)to_a, words, 0);
 }
+
+static inline int32x4_t add_shifted(int16x4_t a, int16x4_t b, int32x4_t left, int32x4_t right)
+{
+    return vaddq_s32(vshlq_s32(vmovl_s16(a), left), vshlq_s32(vmovl_s16(b), right));
+}
+
+/* As many bytes of a row as come in eights; returns how many. */
+static int32_t add_eights(const struct layer *layer, const int8_t *a, const int8_t *b, int8_t *to, int32_t bytes)
+{
+    const struct rounding r = prepare_rounding(vdupq_n_s32(0), vdupq_n_s32(layer->shift[0]), layer->low);
+    int32x4_t left = vdupq_n_s32(layer->left), right = vdupq_n_s32(layer->right);
+    int32_t i = 0;
+    for (; i + 8 <= bytes; i += 8) {
+        int16x8_t va = vmovl_s8(vld1_s8(a + i)), vb = vmovl_s8(vld1_s8(b + i));
+        int16x4_t low = requantize(add_shifted(vget_low_s16(va), vget_low_s16(vb), left, right), &r);
+        int16x4_t high = requantize(add_shifted(vget_high_s16(va), vget_high_s16(vb), left, right), &r);
+        vst1_s8(to + i, vmax_s8(vqmovn_s16(vcombine_s16(low, high)), r.low));
+    }
+    return i;
+}
 #else
+static int32_t add_eights(const struct layer *layer, const int8_t *a, const int8_t *b, int8_t *to, int32_t bytes)
+{
+    (void)layer, (void)a, (void)b, (void)to, (void)bytes;
+    return 0;
+}
+
 struct rounding {
     const int32_t *bias, *shift;
 };
@@ -201,8 +251,9 @@ static void add(const struct layer *layer)
     const struct tensor *left = &layer->source, *right = &layer->second, *target = &layer->target;
     for (int32_t y = 0; y < target->height; y++) {
         const int8_t *a = left->first + y * left->row, *b = right->first + y * right->row;
-        int8_t *restrict to = target->first + y * target->row;
-        for (int32_t i = 0; i < target->width * target->pixel; i++) {
+        int8_t *to = target->first + y * target->row;
+        int32_t bytes = target->width * target->pixel;
+        for (int32_t i = add_eights(layer, a, b, to, bytes); i < bytes; i++) {
             int32_t total = a[i] * (1 << layer->left) + b[i] * (1 << layer->right);
             to[i] = (int8_t)saturate(round_shift(total, layer->shift[0]), layer->low);
         }
@@ -217,8 +268,7 @@ static void copy(const struct layer *layer, int32_t scale)
         for (int32_t x = 0; x < target->width; x++) {
             const int8_t *from = source->first + (y >> scale) * source->row + (x >> scale) * source->pixel;
             int8_t *restrict to = target->first + y * target->row + x * target->pixel;
-            for (int32_t i = 0; i < layer->bytes; i++)
-                to[i] = from[i];
+            __builtin_memcpy(to, from, (size_t)layer->bytes);
         }
 }
 

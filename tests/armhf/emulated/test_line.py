@@ -1,4 +1,4 @@
-"""A line of 30 parts: the board's process on the emulated processor, belt and broker on this one, sockets between them."""
+"""A line of 30 parts: the board on the emulated processor, belt and broker on this one, sockets between them."""
 
 from __future__ import annotations
 
