@@ -65,7 +65,7 @@ class Model:
 def look(
     manifest: Manifest, score: Score, settings: CameraSettings, *, seed: int, parts: int, bad: float
 ) -> list[Seen]:
-    belt, camera = RenderedParts("orange", seed, bad), Camera(settings, seed)
+    belt, camera = RenderedParts("bottle", seed, bad), Camera(settings, seed)
     seen = []
     for number in range(parts):
         part = belt.part(number)
@@ -76,8 +76,8 @@ def look(
 
 @pytest.fixture(scope="module")
 def model() -> Model:
-    """The shipped one, calibrated on parts of another belt."""
-    package = load_package(ROOT / "models" / "orange-256")
+    """A shipped one, with the calibration that it was shipped with."""
+    package = load_package(ROOT / "models" / "bottle-128")
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     session = onnxruntime.InferenceSession(str(package.path(MODEL_ONNX)), options)
@@ -87,11 +87,8 @@ def model() -> Model:
         anomaly = session.run(None, {name: as_input(picture)})[0].reshape(manifest.map.shape)
         return score_map(anomaly, manifest.map)
 
-    good = look(manifest, score, CameraSettings(), seed=901, parts=120, bad=0.0)
-    scores = np.array([part.score for part in good])
-    calibration = calibrate(np.stack([part.picture for part in good]), scores, manifest.threshold.value)
-    assert calibration is not None
-    return Model(manifest, score, calibration)
+    assert manifest.calibration is not None
+    return Model(manifest, score, manifest.calibration)
 
 
 def watch(model: Model, seen: list[Seen]) -> tuple[dict[str, ControlChart], int | None]:
@@ -140,7 +137,7 @@ def test_the_whole_line_says_so(tmp_path: Path) -> None:
     with start_broker(tmp_path, station.mqtt_port), start_board(station) as board:
         health = Subscriber(station.mqtt_port, "beltsight/sim/line1/health", "health", qos=0)
         command = [sys.executable, str(ROOT / "sim" / "conveyor.py"), "--models", str(station.models_dir)]
-        command += ["--model", "trivial", "--connect", f"tcp://{LOOPBACK}:{station.belt_port}"]
+        command += ["--product", "bottle", "--model", "trivial", "--connect", f"tcp://{LOOPBACK}:{station.belt_port}"]
         command += ["--broker", f"{LOOPBACK}:{station.mqtt_port}", "--as-fast-as-possible", "--speed", "250"]
         command += ["--parts", "120", "--defect-share", "0", "--lamp-dims", "3", "--report", str(tmp_path / "report")]
         done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
