@@ -28,6 +28,7 @@ from host.calibration import calibrate
 from protocol.errors import run_main
 from protocol.manifest import MODEL_ONNX, Calibration, Manifest, load_package
 from sim.camera import Camera, CameraSettings
+from sim.options import find_model
 from sim.parts import DEFECTS, RenderedParts
 from sim.station import ROOT
 
@@ -99,7 +100,7 @@ class Bench:
 def main() -> int:
     options = parse_options()
     console = Console()
-    bench = Bench(options.product, options.models / (options.model or f"{options.product}-128"))
+    bench = Bench(options.product, options.models / (options.model or find_model(options.models, options.product)))
     steady = bench.run(CameraSettings(), 1, options.steady_parts, 0.2)
     warned = first_warning(steady)
     farthest = max(abs(value) for part in steady for value in part.sigmas.values())
@@ -123,7 +124,7 @@ def main() -> int:
 def parse_options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="scripts/bench drift", description="How early a drift is told.")
     parser.add_argument("--product", choices=sorted(DEFECTS), default="orange")
-    parser.add_argument("--model", help="id of the model package (default: PRODUCT-128)")
+    parser.add_argument("--model", help="id of the model package (default: the first of the product)")
     parser.add_argument("--models", type=Path, default=ROOT / "models")
     parser.add_argument("--parts", type=int, default=1000, help="of each ageing run (default: %(default)s)")
     parser.add_argument("--steady-parts", type=int, default=1000, help="where nothing ages (default: %(default)s)")
