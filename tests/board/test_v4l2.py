@@ -18,6 +18,7 @@ import pytest
 
 from board.sources.camera import CameraSettings, choose_format
 from board.sources.v4l2 import (
+    ExtControl,
     apply_controls,
     fixed_exposure,
     fixed_focus,
@@ -62,6 +63,10 @@ def test_what_is_fixed_is_set_and_its_automatics_are_off(driver: Driver) -> None
     settings = CameraSettings(exposure=100, white_balance_k=5000, focus=35)
     apply_controls(driver.ioctl, "/dev/video0", settings.controls())
     assert [driver.value(one) for one in (EXPOSURE_AUTO, PRIORITY, EXPOSURE, TEMPERATURE)] == [1, 0, 100, 5000]
+
+
+def test_a_control_has_the_size_that_the_kernel_writes_back(compiled: Path) -> None:
+    assert ctypes.sizeof(ExtControl) == ctypes.CDLL(str(compiled)).fake_control_bytes()
 
 
 def test_nothing_is_touched_that_is_not_configured(driver: Driver) -> None:

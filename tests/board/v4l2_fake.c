@@ -73,4 +73,5 @@ int fake_ioctl(unsigned long request, void *argument) {
     }
 }
 
+unsigned fake_control_bytes(void) { return sizeof(struct v4l2_ext_control); }
 int fake_value(__u32 id) { return find(id)->value; }

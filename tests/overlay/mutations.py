@@ -164,7 +164,7 @@ MUTATIONS = (
     Mutation("the gate opens a cycle late", "gate.py", "self.time + 2", "self.time + 1", WINDOWS),
     Mutation("the gate closes a cycle late", "gate.py", "with m.If(left == 1):", "with m.If(left == 0):", WINDOWS),
     Mutation("a part that must not pass meets its neighbour's window", "gate.py",
-             "self.pin.eq(cycles != 0)", "self.pin.eq(self.pin | (cycles != 0))", ORDERS),
+             "self.pin.eq(opens)", "self.pin.eq(self.pin | opens)", ORDERS),
     Mutation("a closing that comes too late is only counted", "gate.py",
              "m.d.comb += shutting.eq(1)", "m.d.comb += shutting.eq(0)", TOO_LATE),
     Mutation("windows outlive a shut", "gate.py", "ResetInserter(shutting)(windows)", "windows", SHUT),

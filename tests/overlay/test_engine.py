@@ -334,6 +334,7 @@ def test_the_line_goes_on_beside_the_engine(simulator: Simulator) -> None:
     assert 0 <= stamp - before < 20
     simulator.write("BARRIER_NEXT", 1)
     assert simulator.read("BARRIER_NEXT") == 0
+    simulator.write("GATE_LIMIT", 50)
     simulator.write("GATE_LOW", stamp + 500)
     simulator.write("GATE_HIGH", 0)
     simulator.write("GATE_CYCLES", 50)

@@ -76,19 +76,21 @@ class Gate(Elaboratable):
     def _move(self, m: Module, windows: Any, shutting: Signal) -> Any:
         """Whether a window comes to the head of the queue too late: the next part would meet it."""
         left, late = Signal(CYCLE_BITS), Signal()
-        following, due, in_time = Signal(TIME_BITS), Signal(), Signal()  # compared a cycle before: 64 bits are long
+        # compared a cycle before they are needed: 64 bits are long
+        following, due, in_time, opens = Signal(TIME_BITS), Signal(), Signal(), Signal()
         start, cycles = windows.r_data[:TIME_BITS], windows.r_data[TIME_BITS:]
-        m.d.comb += [windows.r_en.eq(due), late.eq(due & ~in_time & (cycles != 0))]
+        m.d.comb += [windows.r_en.eq(due), late.eq(due & ~in_time & opens)]
         m.d.sync += [
             following.eq(self.time + 2),
             due.eq(windows.r_rdy & ~due & ~shutting & (following >= start)),
             in_time.eq(following == start),
+            opens.eq(cycles != 0),
             left.eq(left - 1),
         ]
         with m.If(left == 1):
             m.d.sync += self.pin.eq(0)
         with m.If(due & ~late):
-            m.d.sync += [self.pin.eq(cycles != 0), left.eq(cycles)]
+            m.d.sync += [self.pin.eq(opens), left.eq(cycles)]
         with m.If(shutting):
             m.d.sync += self.pin.eq(0)
         return late
