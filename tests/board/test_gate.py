@@ -36,7 +36,9 @@ class Belt:
     def __init__(self, log: Path, settings: GateSettings) -> None:
         self.log = log
         self.start_ns = time.monotonic_ns()
-        self.gate: Gate = open_gate(settings, SPEED_MM_S)
+        gate = open_gate(settings, SPEED_MM_S)
+        assert isinstance(gate, Gate)
+        self.gate = gate
 
     def trigger(self, part_id: int, at_ms: float = 0) -> Trigger:
         return Trigger("run", part_id, self.start_ns + int(at_ms * 1e6), "clock")
