@@ -25,7 +25,7 @@ from host.bench.problems import OneClass, list_tasks
 from host.bench.report import REPORT_MD, write_report
 from host.bench.rows import append_row, load_rows
 from host.bench.runner import Plan, list_variants, prepare_row, run_row
-from host.bench.table import find_entries, list_entries
+from host.bench.table import find_entries, list_entries, make
 from host.bench.weights import Weights
 from host.order import parse_seeds, source_commit
 from protocol.errors import InputError, run_resumable
@@ -81,6 +81,8 @@ def run_bench(options: argparse.Namespace) -> None:
     classes = OneClass(_parse_classes(options.classes), options.class_is, _parse_shares(options.contamination))
     most = min(options.pictures or TINY_PICTURES, TINY_PICTURES) if options.tiny else options.pictures
     plan = Plan(Weights(options.weights), options.out, source_commit(), options.tiny, parse_settings(options.set))
+    for entry in entries:
+        make(entry, plan.settings)  # a setting that is not there is told at once
     tasks = [task for data in options.data for task in list_tasks(data, classes, most, options.out / "drawn")]
     rows = load_rows(options.out)
     wanted = [

@@ -37,6 +37,7 @@ class Settings:
     network: Literal["resnet18", "wide_resnet50_2", "squeezenet1_1"] = "resnet18"
     channels: int = 100  # PaDiM's
     bank: int = 2000  # PatchCore's
+    components: int = 16  # DFKDE's, fewer than pictures
     epochs: int = 50  # of the flows and of STFPM
     batch: int = 16
 
@@ -70,7 +71,7 @@ class Library:
                 "DFMModel",
                 {"layer": layers[-1], "pooling_kernel_size": pooling},
             ),
-            "dfkde": ("DfkdeModel", {"layers": layers[-1:]}),
+            "dfkde": ("DfkdeModel", {"layers": layers[-1:], "n_pca_components": settings.components}),
         }
         name, own = known[settings.model]
         net = self._find(name)(backbone=plain, **own)
@@ -82,8 +83,8 @@ class Library:
     def _make_fastflow(self, plain: nn.Module) -> nn.Module:
         size = (self.given.input_px, self.given.input_px)
         net = self._find("FastflowModel")(input_size=size, backbone=self.settings.network, pre_trained=False)
-        trunk = {key: value for key, value in plain.state_dict().items() if not key.startswith("fc.")}
-        net.feature_extractor.load_state_dict(trunk)
+        stored, trunk = plain.state_dict(), net.feature_extractor
+        trunk.load_state_dict({key: stored[key] for key in trunk.state_dict()})
         return cast(nn.Module, net)
 
     def _copy_trunk(self, pretrained: Backbone) -> nn.Module:

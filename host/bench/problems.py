@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from host.bench.detector import Images, Labelled
 from host.dataset import load_dataset
 from host.order import hash_values
-from host.pictures import digest
+from host.pictures import digest, list_pictures
 from host.recipe import Rendered
 from host.rendered import draw_pictures
 from protocol.errors import InputError
@@ -88,6 +88,7 @@ def list_tasks(data: str, one_class: OneClass, most: int | None, cache: Path) ->
         return
     path = Path(data)
     if path.suffix != ".npz":
+        list_pictures(path, HELD_OUT_SHARE)  # a folder that cannot be used is told at once
         yield Task(path.resolve().name, partial(_load_folder, path, path.resolve().name, most), is_small=False)
         return
     arrays, known = _read_arrays(path), hashlib.sha256(path.read_bytes()).hexdigest()

@@ -165,7 +165,7 @@ def _anomalib() -> list[Entry]:
                 continue  # it takes ResNets only
             name = f"anomalib-{model}" if network == "resnet18" else f"anomalib-{model}-{network}"
             settings = {"model": model, "network": network}
-            tiny = {"channels": 20, "bank": 50, **QUICK}
+            tiny = {"channels": 20, "bank": 50, "components": 4, **QUICK}
             entries.append(Entry(name, "anomalib_set", settings, 256, LARGER_PX, network, tiny))
     return entries
 

@@ -203,6 +203,7 @@ def test_every_entry_has_its_plain_variant_first() -> None:
         ("--data rendered --classes a", "--classes"),
         ("--data rendered --pictures 3", "at least 8"),
         ("--data rendered --set epochs", "NAME=VALUE"),
+        ("--data rendered --set colour=3", "no setting 'colour'"),
     ],
 )
 def test_bad_input_is_one_line(words: str, said: str, tmp_path: Path) -> None:
