@@ -37,6 +37,7 @@ from tests.examples import VERDICT
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 SHOTS = ROOT / "build" / "dashboard"
+expect.set_options(timeout=20_000)  # the machine may be busy
 SIZES = {"tablet": (1024, 768), "desk": (1280, 800), "monitor": (1920, 1080)}
 VIEWS = ("line", "parts", "control", "captures", "help")
 FIRST_PAINT_MS = 1000
@@ -80,7 +81,7 @@ def shown(tmp_path_factory: pytest.TempPathFactory, broker: BrokerSettings) -> I
     write_capture(folder / "recordings" / "captures" / "20260101-080000-5f3a09")
     page = page_of(write_config(folder, broker, "shown", tap_port))
     speaker = Speaker(broker, "shown", tap_port)
-    with page.run():
+    with page.run(), speaker.alive():
         shown = Shown(page.url, Client(page.port), speaker)
         key = part_key(speaker.part(1).event_id)
 
@@ -344,14 +345,14 @@ def test_a_page_whose_program_has_gone_does_not_show_a_running_line(
     page_program = page_of(write_config(tmp_path, broker, "gone", tap_port))
     speaker = Speaker(broker, "gone", tap_port)
     page = browser.new_page()
-    with page_program.run():
+    with page_program.run(), speaker.alive():
         speaker.say_state("running")
         page.goto(f"http://{LOOPBACK}:{page_program.port}/")
-        expect(page.locator("#state")).to_have_text("running", timeout=20_000)
-    expect(page.locator("#state")).to_have_text("lost", timeout=20_000)
+        expect(page.locator("#state")).to_have_text("running")
+    expect(page.locator("#state")).to_have_text("lost")
     expect(page.locator("#reason")).to_contain_text("does not answer")
-    with page_program.run():
+    with page_program.run(), speaker.alive():
         speaker.say_state("running")
-        expect(page.locator("#state")).to_have_text("running", timeout=20_000)
+        expect(page.locator("#state")).to_have_text("running")
     page.close()
     speaker.close()
