@@ -15,8 +15,8 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
+from host.broker_options import add_broker_options, broker_settings
 from host.plant.edge_node import Names
 from host.plant.home_assistant import DEFAULT_PREFIX, HomeAssistant
 from host.plant.inbox import Arrival, Inbox
@@ -25,7 +25,6 @@ from host.plant.primary_host import PrimaryHost
 from host.plant.removal import remove_discovered
 from host.plant.sparkplug import Sparkplug
 from protocol.broker import BrokerSettings
-from protocol.credentials import Credentials
 from protocol.errors import InputError, run_main
 from protocol.streams import HEALTH, RESULT, STATE, VERDICT, is_topic_level
 from protocol.strict import FieldError
@@ -85,12 +84,7 @@ def parse_options() -> argparse.Namespace:
     )
     add = parser.add_argument
     add("--site", required=True, help="whose lines: beltsight/SITE/…")
-    add("--broker", default="127.0.0.1:1883", help="HOST:PORT (default: %(default)s)")
-    add("--ca-file", type=Path, help="speak TLS: who vouches for the broker (PEM)")
-    add("--certificate-file", type=Path, help="our own certificate, where the broker asks for one")
-    add("--key-file", type=Path, help="its key, of mode 0600")
-    add("--user", default="", help="our name at the broker")
-    add("--password-file", type=Path, help="the password on its first line, of mode 0600")
+    add_broker_options(parser)
     add("--sparkplug", metavar="GROUP", help="be a Sparkplug B 3.0 edge node of this group, each line a device")
     add("--node", help="its edge node id (default: beltsight-SITE); no other node of the group may have it")
     add("--primary-host", default="", metavar="ID", help="say nothing while this host application is offline")
@@ -106,20 +100,6 @@ def parse_options() -> argparse.Namespace:
     if options.remove and not options.home_assistant:
         parser.error("--remove goes with --home-assistant")
     return options
-
-
-def broker_settings(options: argparse.Namespace) -> BrokerSettings:
-    """Raises: InputError."""
-    host, _, port = options.broker.rpartition(":")
-    if not host or not port.isdigit():
-        raise InputError(f"{options.broker!r:.80} is no HOST:PORT: use the form 127.0.0.1:1883")
-    try:
-        credentials = Credentials(
-            options.ca_file, options.certificate_file, options.key_file, options.user, options.password_file
-        )
-        return BrokerSettings(host, int(port), credentials=credentials)
-    except FieldError as error:
-        raise InputError(f"--{str(error).replace('_', '-')}") from None
 
 
 def open_inbox(options: argparse.Namespace, broker: BrokerSettings) -> Inbox:
