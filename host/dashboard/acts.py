@@ -27,6 +27,7 @@ from protocol.strict import FieldError, build
 COOKIE = "beltsight"
 TOKEN_HEADER = "X-Beltsight-Token"  # noqa: S105 - its name
 EXPIRES_S = 20.0
+MAX_BODY_BYTES = 64 << 10
 AUDIT_SHOWN = 200
 
 Fields = dict[str, Any]
@@ -161,9 +162,14 @@ def require_own_page(request: Request) -> None:
 
 
 async def read_body(request: Request) -> Fields:
-    """Raises: InputError."""
+    """Raises: InputError, Refused."""
+    data = b""
+    async for chunk in request.stream():
+        data += chunk
+        if len(data) > MAX_BODY_BYTES:
+            raise Refused(413, f"at most {MAX_BODY_BYTES} bytes are read")
     try:
-        body = json.loads(await request.body() or b"{}")
+        body = json.loads(data or b"{}")
     except (ValueError, RecursionError):
         raise InputError("the body is not JSON") from None
     if not isinstance(body, dict):

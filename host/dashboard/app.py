@@ -26,7 +26,6 @@ from host.dashboard.tables import first_line
 from protocol.errors import InputError
 
 PAGE = Path(__file__).resolve().parent / "page"
-MAX_BODY_BYTES = 64 << 10
 
 
 def make_app(desk: Desk, names: Sequence[str], stopping: Callable[[], bool]) -> Starlette:
@@ -57,7 +56,6 @@ def make_app(desk: Desk, names: Sequence[str], stopping: Callable[[], bool]) -> 
         middleware=[Middleware(Guard, names=names)],
         exception_handlers={InputError: refuse, Refused: refuse, SQLAlchemyError: no_database},
         lifespan=live,
-        max_body_size=MAX_BODY_BYTES,
     )
     app.router.redirect_slashes = False  # an address is one or none
     return app
