@@ -26,7 +26,16 @@ SHARED = ROOT.parent / "shared" / "data"
 REAL = ("mvtec-bottle", "orange-web", "mnist.npz", "cifar10-subset.npz")
 FEW = 16  # pictures
 PACKAGES = {"anomalib_set": ("anomalib",), "lof": ("pyod",), "cblof": ("pyod",), "xgbod": ("pyod", "xgboost")}
-SCALARS = ("ganomaly", "anomalib-dfkde", "lof", "cblof", "xgbod", "xgboost", "catboost")  # score whole pictures
+SCALARS = (
+    "ganomaly",
+    "anomalib-dfkde",
+    "anomalib-dfkde-squeezenet1_1",
+    "lof",
+    "cblof",
+    "xgbod",
+    "xgboost",
+    "catboost",
+)  # score whole pictures
 WITHOUT_GRAPH = ("anomalib", "lof", "cblof", "xg", "catboost")
 TOO_LARGE = "wide_resnet50_2"  # to be drawn at random for a test
 WITHOUT_MASKS = ("pg-detector", "tl-detector", "patch-cnn")
@@ -70,6 +79,7 @@ def check_row(row: Row, entry: Entry) -> None:
         assert float(row.export.rpartition(" ")[2]) < 1e-3
 
 
+@pytest.mark.filterwarnings("default")  # what the extras' libraries warn of is theirs
 @pytest.mark.parametrize("entry", list_entries(), ids=lambda entry: entry.name)
 def test_on_drawn_parts(entry: Entry, drawn: Task, weights: Weights, out: Path) -> None:
     need_packages(entry)
