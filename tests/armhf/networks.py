@@ -93,5 +93,7 @@ def _scales(rng: np.random.Generator, weights: Int8, source_exponent: int) -> tu
     """(weight exponents, bias), such that results spread over int8 and beyond it."""
     spread = np.sqrt((weights.astype(np.float64) ** 2).reshape(len(weights), -1).sum(axis=1)) * 60
     shifts = np.maximum(np.ceil(np.log2(np.maximum(spread, 1) / 60)).astype(int) - rng.integers(0, 3, len(weights)), 0)
+    if len(weights) >= 8:
+        shifts[0] = 0  # sums that leave int16 as well, and are saturated from there
     bias = rng.integers(-20_000, 20_000, len(weights)).astype(np.int32)
     return (-5 - source_exponent - shifts).astype(np.int32), bias

@@ -57,7 +57,7 @@ def test_a_random_network_gives_the_references_integers(seed: int, library: Path
         rng.choice(np.array([0, 255], np.uint8), (*net.input_px, 3)),
     ):
         expected = run(net, as_input(image)[0])
-        assert len(np.unique(expected)) > 5, "a dull map shows nothing"
+        assert len(np.unique(expected)) > 3, "a dull map shows nothing"
         assert np.array_equal(kernels.infer(image), expected)
     kernels.close()
 

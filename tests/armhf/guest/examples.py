@@ -1,4 +1,4 @@
-"""On the emulated processor, as a plugin of pytest: few examples without deadline, and the fixtures that need no host."""
+"""On the emulated processor, as a plugin of pytest: few examples, no deadline, and fixtures that need no host."""
 
 from __future__ import annotations
 
