@@ -26,7 +26,7 @@ SHARED = ROOT.parent / "shared" / "data"
 REAL = ("mvtec-bottle", "orange-web", "mnist.npz", "cifar10-subset.npz")
 FEW = 16  # pictures
 PACKAGES = {"anomalib_set": ("anomalib",), "lof": ("pyod",), "cblof": ("pyod",), "xgbod": ("pyod", "xgboost")}
-SCALARS = (
+SCALARS = (  # score whole pictures
     "ganomaly",
     "anomalib-dfkde",
     "anomalib-dfkde-squeezenet1_1",
@@ -35,7 +35,7 @@ SCALARS = (
     "xgbod",
     "xgboost",
     "catboost",
-)  # score whole pictures
+)
 WITHOUT_GRAPH = ("anomalib", "lof", "cblof", "xg", "catboost")
 TOO_LARGE = "wide_resnet50_2"  # to be drawn at random for a test
 WITHOUT_MASKS = ("pg-detector", "tl-detector", "patch-cnn")
@@ -95,6 +95,7 @@ def test_on_drawn_parts(entry: Entry, drawn: Task, weights: Weights, out: Path) 
         assert (out / row.pictures["gallery"]).read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.filterwarnings("default")
 @pytest.mark.parametrize(
     ("number", "entry"), [*enumerate(list_entries())], ids=lambda value: getattr(value, "name", "")
 )
