@@ -58,7 +58,7 @@ def _last(rng: np.random.Generator, source: str, channels: int, kernel_px: int) 
     weights.reshape(-1)[::2] = np.abs(weights.reshape(-1)[::2])
     weights.reshape(-1)[1::2] = -np.abs(weights.reshape(-1)[1::2])
     exponents, _ = _scales(rng, weights, -5)
-    return Conv(MAP, source, weights, exponents - 1, np.zeros(1, np.int32), -5, 1, relu=False)
+    return Conv(MAP, source, weights, exponents - 3, np.zeros(1, np.int32), -5, 1, relu=False)
 
 
 def _conv(
