@@ -333,6 +333,7 @@ def test_what_came_over_the_network_is_text_and_never_markup(page: Page, shown: 
     number = shown.judge("UNKNOWN", None, reason="<img src=x onerror=alert(1)>")
     key = part_key(shown.speaker.part(number).event_id)
     assert eventually(lambda: shown.client.ask("GET", f"/api/parts/{key}")[0] == 200)
+    expect(page.locator("#last .tile")).to_have_attribute("aria-label", f"part {number}, UNKNOWN, score –")
     page.locator("#last .tile").click()
     expect(page.locator("#detail-facts")).to_contain_text("<img src=x onerror=alert(1)>")
     assert page.locator("#detail-facts img").count() == 0
