@@ -241,7 +241,7 @@ LINE1, LINE2 = "beltsight/plant/line1", "beltsight/plant/line2"
     [
         (
             "line1",
-            [f"{LINE1}/verdict", f"{LINE1}/state", f"{LINE1}/health", f"{LINE1}/cmd/result"],
+            [f"{LINE1}/{name}" for name in ("verdict", "state", "health", "drift", "second-opinion", "cmd/result")],
             [f"{LINE1}/cmd/pause", f"{LINE2}/verdict", f"{LINE2}/state", f"{LINE2}/cmd/resume", "other"],
         ),
         (
