@@ -34,14 +34,15 @@ def fixed_batch(package: Package) -> bytes:
     return bytes(model.SerializeToString())
 
 
-def noise(count: int) -> list[NDArray[np.uint8]]:
-    return [np.random.default_rng(seed).integers(0, 256, (128, 128, 3), np.uint8) for seed in range(count)]
+def noise(count: int, size_px: tuple[int, int] = (128, 128)) -> list[NDArray[np.uint8]]:
+    return [np.random.default_rng(seed).integers(0, 256, (*size_px, 3), np.uint8) for seed in range(count)]
 
 
 @pytest.mark.parametrize("folder", [None, *SHIPPED], ids=lambda folder: folder.name if folder else "trivial")
 def test_a_batch_gives_the_maps_of_single_pictures(folder: Path | None, trivial_package: Package) -> None:
     package = load_package(folder) if folder else trivial_package
-    engine, model, images = OnnxRuntimeEngine(package.path(MODEL_ONNX), 1), load(package), noise(7)
+    engine, model = OnnxRuntimeEngine(package.path(MODEL_ONNX), 1), load(package)
+    images = noise(7, package.manifest.preprocess.input_px)
     for count in (1, 2, 3, 7):
         expected = [engine.infer(image) for image in images[:count]]
         assert np.array_equal(model.infer(images[:count]), expected)
