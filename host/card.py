@@ -45,6 +45,10 @@ COUNTS = {
 }
 
 
+# Of the ARM engine's kernels on a Cortex-A9 at 650 MHz, and how far off that may be: tests/armhf/ESTIMATE.md.
+ARM_MACS_PER_S, ARM_UNCERTAINTY = 0.67e9, 1.5
+
+
 def write_card(manifest: Manifest, description: str, cost_table: str, remarks: Sequence[str]) -> str:
     """Markdown, from the manifest's own figures."""
     sections = [
@@ -52,7 +56,7 @@ def write_card(manifest: Manifest, description: str, cost_table: str, remarks: S
         f"pictures alone, with synthetic defects. {_size(manifest)}",
         *(f"**To look at:** {remark}." for remark in remarks),
         *write_figures(manifest, "on the exported integers, through ONNX Runtime"),
-        f"## Cost\n\n{cost_table}",
+        f"## Cost\n\n{cost_table}\n\n{_arm_time(manifest)}",
         f"## To make it again\n\n{_reproduction(manifest)}",
         "## Provenance\n\n" + "\n".join(f"- {key}: `{value}`" for key, value in manifest.provenance.items()),
     ]
@@ -92,6 +96,15 @@ def _column(image: Images, logits: NDArray[np.float32], mask: NDArray[np.bool_])
 def _size(manifest: Manifest) -> str:
     cost = manifest.cost
     return f"{cost['macs'] / 1e6:.1f} M multiply-accumulates a picture, {cost['weight_bytes'] / 1e3:.0f} kB of weights."
+
+
+def _arm_time(manifest: Manifest) -> str:
+    milliseconds = manifest.cost["macs"] / ARM_MACS_PER_S * 1e3
+    low, high = milliseconds / ARM_UNCERTAINTY, milliseconds * ARM_UNCERTAINTY
+    return (
+        f"On one of the board's ARM cores, with the engine's own kernels, about {milliseconds:.0f} ms a frame "
+        f"({low:.0f} to {high:.0f}): estimated from counted instructions (`scripts/estimate-a9`), on no board yet."
+    )
 
 
 def _figures(manifest: Manifest, measured_on: str) -> str:

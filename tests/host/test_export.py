@@ -87,6 +87,8 @@ def test_card_says_what_was_measured_and_how_to_make_it_again(models: Path) -> N
     card, manifest = package.path("card.md").read_text(), package.manifest
     assert "tiny test network" in card
     assert "| bottle-128 | mean of 2 seeds | worst |" in card
+    milliseconds = package.manifest.cost["macs"] / 0.67e6
+    assert f"about {milliseconds:.0f} ms a frame" in card
     kinds = [name.split(":")[1] for name in manifest.figures if name.startswith("test_defective:")]
     assert kinds
     for kind in kinds:
