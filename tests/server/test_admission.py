@@ -59,18 +59,19 @@ def test_a_known_board_is_answered(secure: Server, keys: Keys) -> None:
 
 
 def test_an_unknown_board_is_refused_and_said_once(secure: Server, keys: Keys) -> None:
-    for _ in range(3):
+    for refused in range(1, 4):
         with Board(secure.endpoint, keys.options("stranger")) as board:
             assert not board.is_answered()
-    until(lambda: secure.metric(f'{REFUSED}{{why="unknown key"}}') >= 3)
+            until(lambda count=refused: secure.metric(f'{REFUSED}{{why="unknown key"}}') >= count)  # type: ignore[misc]
     assert secure.log.read_text().count("unknown key") == 1
 
 
 def test_a_board_without_keys_is_refused_and_said_once(secure: Server) -> None:
-    for _ in range(2):
-        with Board(secure.endpoint) as board:
+    why = "not encrypted, or for another server"
+    for refused in range(1, 3):
+        with Board(secure.endpoint) as board:  # a busy machine may take longer to refuse it than to answer
             assert not board.is_answered()
-    until(lambda: secure.metric(f'{REFUSED}{{why="not encrypted, or for another server"}}') >= 2)
+            until(lambda count=refused: secure.metric(f'{REFUSED}{{why="{why}"}}') >= count)  # type: ignore[misc]
     assert secure.log.read_text().count("not encrypted, or for another server") == 1
 
 
