@@ -7,7 +7,7 @@ import os
 from dataclasses import asdict, dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -136,6 +136,19 @@ def decode_json(cls: type[_T], data: bytes) -> _T:
         raise MessageError(f"{cls.__name__}: {error}") from None
     except (ValueError, RecursionError) as error:
         raise MessageError(f"{cls.__name__} is not JSON: {error}") from None
+
+
+def decode_table(what: str, data: bytes) -> dict[str, Any]:
+    """Of a message that may have keys that nobody knows yet. Raises: MessageError, which begins with `what`."""
+    if len(data) > MAX_JSON_BYTES:
+        raise MessageError(f"{what} of {len(data)} bytes; at most {MAX_JSON_BYTES} are read")
+    try:
+        content = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise MessageError(f"{what} is not JSON: {error}") from None
+    if not isinstance(content, dict):
+        raise MessageError(f"{what} is no table of keys")
+    return content
 
 
 def clock_id() -> str:

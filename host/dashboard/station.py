@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
 
 from protocol.drift import decode_drift
-from protocol.errors import MessageError
-from protocol.messages import MAX_JSON_BYTES, decode_json
+from protocol.messages import decode_json, decode_table
 from protocol.reports import LineCondition, LineState
 
 SILENT_AFTER_S = 6.0  # the station reports every second
@@ -69,7 +66,7 @@ class Station:
 
     def take_health(self, payload: bytes) -> None:
         """Raises: MessageError."""
-        content = _decode(payload)
+        content = decode_table("health report", payload)
         numbers = {key: content[key] for key in _HEALTH_NUMBERS if isinstance(content.get(key), (int, float))}
         with self._lock:
             self._said.health = numbers
@@ -106,15 +103,3 @@ class Station:
             if silent_s > SILENT_AFTER_S:
                 return Condition("lost", f"the station has said nothing for {silent_s:.0f} s")
             return said.state
-
-
-def _decode(payload: bytes) -> dict[str, Any]:
-    if len(payload) > MAX_JSON_BYTES:
-        raise MessageError(f"message of {len(payload)} bytes; at most {MAX_JSON_BYTES} are read")
-    try:
-        content = json.loads(payload)
-    except (ValueError, RecursionError) as error:
-        raise MessageError(f"not JSON: {error}") from None
-    if not isinstance(content, dict):
-        raise MessageError("not a table of keys")
-    return content

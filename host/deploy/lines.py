@@ -15,7 +15,7 @@ import paho.mqtt.client as mqtt
 from protocol.broker import BrokerSettings, close_broker, connect_broker
 from protocol.commands import ORDERS, Answer
 from protocol.errors import InputError, MessageError
-from protocol.messages import decode_json
+from protocol.messages import decode_json, decode_table
 from protocol.reports import HealthReport, LineState
 from protocol.streams import COMMAND, HEALTH, RESULT, STATE, topic
 from protocol.strict import build
@@ -90,18 +90,7 @@ class Lines:
 
 def _decode(name: str, payload: bytes) -> Report:
     if name == HEALTH.name:  # a station adds counters of its own
-        content = json_table(payload)
+        content = decode_table("health report", payload)
         known = HealthReport.__dataclass_fields__
         return decode_json(HealthReport, json.dumps({key: content[key] for key in content if key in known}).encode())
     return decode_json(_REPORTS[name], payload)
-
-
-def json_table(payload: bytes) -> dict[str, object]:
-    """Raises: MessageError."""
-    try:
-        content = json.loads(payload)
-    except (ValueError, RecursionError) as error:
-        raise MessageError(f"health is not JSON: {error}") from None
-    if not isinstance(content, dict):
-        raise MessageError("health is no table")
-    return content

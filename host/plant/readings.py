@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import math
 from datetime import datetime, timezone
 
 from host.plant.inbox import Arrival
 from host.plant.payload import Value
 from protocol.errors import MessageError
-from protocol.messages import MAX_JSON_BYTES, Verdict, decode_verdict
+from protocol.messages import Verdict, decode_table, decode_verdict
 from protocol.reports import SWITCHED_OFF, LineState
 
 MAX_EVENT_ID = 128  # characters; as many are remembered for long
@@ -55,14 +54,7 @@ def is_alive(state: LineState) -> bool:
 
 def count_values(payload: bytes) -> tuple[dict[str, Value], int]:
     """Tags of a health report, and its time. A station may report more than we know, or less. Raises: MessageError."""
-    if len(payload) > MAX_JSON_BYTES:
-        raise MessageError(f"health report of {len(payload)} bytes; at most {MAX_JSON_BYTES} are read")
-    try:
-        report = json.loads(payload)
-    except (ValueError, RecursionError) as error:
-        raise MessageError(f"health report is not JSON: {error}") from None
-    if not isinstance(report, dict):
-        raise MessageError("health report is no table of keys")
+    report = decode_table("health report", payload)
     values: dict[str, Value] = {tag: _count(report.get(key, 0)) for key, tag in COUNTS.items()}
     values |= {tag: _rate(report.get(key, 0.0)) for key, tag in RATES.items()}
     return values, time_ms(str(report.get("time", "")))
