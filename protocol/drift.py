@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Literal
 
-from protocol.messages import decode_json
+from protocol.messages import decode_json, encode_json
 
 DriftState = Literal["off", "steady", "drifting"]  # off: the model says nothing to compare with
 
@@ -36,7 +35,7 @@ class DriftReport:
 
 
 def encode_drift(report: DriftReport) -> bytes:
-    return json.dumps(asdict(report), separators=(",", ":"), allow_nan=False).encode()
+    return encode_json(report)
 
 
 def decode_drift(data: bytes) -> DriftReport:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -16,6 +16,7 @@ from protocol.errors import MessageError
 from protocol.strict import FieldError, build, require
 
 _T = TypeVar("_T")
+_to_json = json.JSONEncoder(separators=(",", ":"), allow_nan=False, default=vars).encode
 Decision = Literal["OK", "REJECT", "UNKNOWN"]
 MAX_JSON_BYTES = 64 << 10
 MAX_PART_ID = 2**53  # beyond it a JSON reader that keeps numbers as doubles would round
@@ -109,7 +110,7 @@ class Opinion:
 
 
 def encode_opinion(opinion: Opinion) -> bytes:
-    return json.dumps(asdict(opinion), separators=(",", ":"), allow_nan=False).encode()
+    return encode_json(opinion)
 
 
 def decode_opinion(data: bytes) -> Opinion:
@@ -118,12 +119,17 @@ def decode_opinion(data: bytes) -> Opinion:
 
 
 def encode_verdict(verdict: Verdict) -> bytes:
-    return json.dumps(asdict(verdict), separators=(",", ":"), allow_nan=False).encode()
+    return encode_json(verdict)
 
 
 def decode_verdict(data: bytes) -> Verdict:
     """Raises: MessageError for anything that is not a verdict."""
     return decode_json(Verdict, data)
+
+
+def encode_json(message: Any) -> bytes:
+    """Of a dataclass of plain values, tables and dataclasses."""
+    return _to_json(message).encode()
 
 
 def decode_json(cls: type[_T], data: bytes) -> _T:

@@ -7,15 +7,14 @@ Lossy; the sequence number shows what was missed. Parts of a message:
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from protocol.errors import MessageError
-from protocol.messages import Verdict, decode_json, decode_verdict, encode_verdict
+from protocol.messages import Verdict, decode_json, decode_verdict, encode_json, encode_verdict
 from protocol.strict import require
 from protocol.wire import MAX_SIDE_PX
 
@@ -47,8 +46,8 @@ def encode_tap(part: TapPart) -> list[bytes]:
     image = np.zeros((0, 0, 3), np.uint8) if part.image is None else part.image
     anomaly = np.zeros((0, 0), np.int8) if part.anomaly is None else part.anomaly
     shape, map_shape = (image.shape[0], image.shape[1]), (anomaly.shape[0], anomaly.shape[1])
-    head = json.dumps(asdict(_Header(part.seq, shape, map_shape, part.map_scale)))
-    return [KIND, head.encode(), encode_verdict(part.verdict), image.tobytes(), anomaly.tobytes()]
+    head = encode_json(_Header(part.seq, shape, map_shape, part.map_scale))
+    return [KIND, head, encode_verdict(part.verdict), image.tobytes(), anomaly.tobytes()]
 
 
 def decode_tap(parts: Sequence[bytes]) -> TapPart:

@@ -7,16 +7,15 @@ Headers and pixels are bounded before anything is parsed or allocated; a header 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from protocol.errors import MessageError
-from protocol.messages import MAX_PART_ID, Trigger, decode_json, require_run
+from protocol.messages import MAX_PART_ID, Trigger, decode_json, encode_json, require_run
 from protocol.strict import require
 
 MAGIC = b"BS"
@@ -102,8 +101,7 @@ def view_pixels(shape: tuple[int, int], pixels: Buffer) -> NDArray[np.uint8]:
 
 def encode_header(code: int, header: Any) -> bytes:
     """`header` is a dataclass."""
-    body = json.dumps(asdict(header), separators=(",", ":"), allow_nan=False).encode()
-    return MAGIC + bytes((VERSION, code)) + body
+    return MAGIC + bytes((VERSION, code)) + encode_json(header)
 
 
 def decode_header(kinds: Mapping[int, type[_T]], data: Buffer) -> _T:

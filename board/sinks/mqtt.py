@@ -12,7 +12,7 @@ import json
 import queue
 import threading
 import time
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, TypeVar
 
@@ -31,7 +31,7 @@ from protocol.commands import ORDERS, Answer
 from protocol.drift import DriftReport, encode_drift
 from protocol.errors import InputError, SinkError
 from protocol.manifest import Package
-from protocol.messages import Frame, Opinion, Verdict, encode_opinion, encode_verdict, rfc3339_now
+from protocol.messages import Frame, Opinion, Verdict, encode_json, encode_opinion, encode_verdict, rfc3339_now
 from protocol.reports import SWITCHED_OFF, LineCondition, LineState
 from protocol.streams import COMMAND, DRIFT, HEALTH, RESULT, SECOND_OPINION, STATE, VERDICT, Stream, topic
 from protocol.strict import require
@@ -166,7 +166,7 @@ class MqttSink:
 
     def publish_answer(self, answer: Answer) -> None:
         if self._client and self._connected.event.is_set():
-            self._send(self._client, RESULT, json.dumps(asdict(answer)).encode())
+            self._send(self._client, RESULT, encode_json(answer))
 
     @property
     def waiting(self) -> int:
@@ -344,7 +344,7 @@ class MqttSink:
 
     def _connect(self) -> None:
         lost = replace(self._state, state="lost", reason="the station vanished", time=rfc3339_now())
-        will = Will(self._topic(STATE), json.dumps(asdict(lost)).encode())
+        will = Will(self._topic(STATE), encode_json(lost))
         client_id = f"beltsight-{self._site}-{self._line}"
         topics = [f"{self._topic(COMMAND)}/{name}" for name in ORDERS] if self._settings.commands else []
         self._client, self._connected = connect_broker(
@@ -369,7 +369,7 @@ class MqttSink:
 
     def _publish_state(self) -> None:
         if self._client and self._connected.event.is_set():
-            self._send(self._client, STATE, json.dumps(asdict(self._state)).encode())
+            self._send(self._client, STATE, encode_json(self._state))
 
     def _publish_drift(self) -> None:
         if self._drift and self._client and self._connected.event.is_set():
