@@ -3,6 +3,7 @@
 The bare loop has the picture in memory, does the integer normalisation and runs the same model on one thread; for the
 frame it also preprocesses. It has no network, queue, deadline, second process or retry. Latency: bare and served
 pictures alternate, so that both see the same machine. Throughput: bare loops in as many processes as the server has
+workers. The front and all boards run on this machine too: where each core has a worker, they take their time from the
 workers.
 """
 
@@ -55,6 +56,7 @@ MODEL = "bottle-128"
 FRAME_MODEL = "frame-480"
 FRAME_PX = (480, 640)
 DISTINCT = 16
+BATCHES = (1, 2, 4, 8)
 SEED = 1
 READY_WITHIN_S = 30.0
 
@@ -215,13 +217,14 @@ def check(reply: object, anomaly: NDArray[np.int8] | None, number: int, expected
 
 
 def measure_throughputs(folder: Path, models: Path, workers: int, seconds: float) -> Table:
-    bare = {batch: run_bare(models, workers, batch, seconds / 2) for batch in (1, 2, 4, 8)}
+    bare = {batch: run_bare(models, workers, batch, seconds / 2) for batch in BATCHES}
     best = max(bare, key=lambda batch: bare[batch])
     table = make_table(
-        f"Pictures/s of 128×128×3, {workers} worker(s), bare loop in {workers} process(es) at its best batch, {best}",
+        f"Pictures/s of 128×128×3, {workers} worker(s) with --max-batch {BATCHES[-1]}; "
+        f"bare: loops in {workers} process(es) at their best batch, {best}",
         "boards", "bare", "served", "ratio", "wanted", "slowest board / mean", "wanted",
     )  # fmt: skip
-    with run_server(folder, models, workers, batch=best) as server:
+    with run_server(folder, models, workers, batch=BATCHES[-1]) as server:
         for boards in (1, 4, 16, 64):
             load = Load(server, boards, load_model(load_package(models / MODEL)), deadline_s=5.0)
             load.run(1.0)
@@ -231,10 +234,17 @@ def measure_throughputs(folder: Path, models: Path, workers: int, seconds: float
             rate = sum(load.answered.values()) / (time.monotonic() - started_s)
             load.close()
             share = min(load.answered[board] for board in range(boards)) / (sum(load.answered.values()) / boards)
-            wanted = ("≥ 0.90", "≥ 0.70") if boards == 64 else ("", "")
+            wanted_rate = "≥ 0.90" if boards == 64 and workers < (os.cpu_count() or 1) else ""
+            wanted_share = "≥ 0.70" if boards == 64 else ""
             ratio = rate / bare[best]
             table.add_row(
-                str(boards), f"{bare[best]:.0f}", f"{rate:.0f}", f"{ratio:.2f}", wanted[0], f"{share:.2f}", wanted[1]
+                str(boards),
+                f"{bare[best]:.0f}",
+                f"{rate:.0f}",
+                f"{ratio:.2f}",
+                wanted_rate,
+                f"{share:.2f}",
+                wanted_share,
             )
     return table
 
