@@ -7,6 +7,7 @@ design changes.
 from __future__ import annotations
 
 import ctypes
+import fcntl
 import hashlib
 import importlib.util
 import os
@@ -156,15 +157,20 @@ class Simulator:
 
 
 def build_library(verilog: str, folder: Path, name: str = NAME, harness: Path = HERE / "harness.cpp") -> Path:
-    """Compile module `name` in `folder`, unless it is there. Raises: OverlayError with the compiler's last lines."""
+    """Compile module `name` in `folder`, unless it is there or another process is at it: then wait for that.
+
+    Raises: OverlayError with the compiler's last lines.
+    """
     parts = [verilog.encode(), *(path.read_bytes() for path in (harness, HERE / "axi_rules.h")), str(OPTIONS).encode()]
     digest = hashlib.sha256(b"".join(parts)).hexdigest()[:16]
     library = folder / f"{name.removeprefix('beltsight_')}-{digest}.so"
-    if not library.exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder) as work:
-            made = _compile(verilog, name, harness, Path(work))
-            made.replace(library)
+    folder.mkdir(parents=True, exist_ok=True)
+    with library.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not library.exists():
+            with tempfile.TemporaryDirectory(dir=folder) as work:
+                made = _compile(verilog, name, harness, Path(work))
+                made.replace(library)
     return library
 
 
