@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import asdict
 from typing import Any, get_args
 
@@ -11,6 +10,7 @@ from starlette.responses import FileResponse, JSONResponse, Response, StreamingR
 from starlette.routing import Route
 
 from host.dashboard.desk import Desk
+from host.dashboard.evidence import find_evidence
 from host.dashboard.history import Row
 from host.dashboard.identity import is_part_key
 from host.dashboard.pictures import SUFFIXES, Suffix
@@ -22,7 +22,6 @@ from protocol.manifest import MANIFEST, MAX_MANIFEST_BYTES, Manifest, decode_man
 
 SHOWN = 500  # parts of the score history
 MAX_MODELS = 200
-_SHEET = re.compile(r"[\w][\w.-]{0,100}\.jpg", re.ASCII)
 _MEDIA = {"jpg": "image/jpeg", "map": "application/octet-stream"}
 
 
@@ -92,12 +91,10 @@ class Reads:
         return JSONResponse([_describe(manifest) for manifest in self._list_models()])
 
     def drift(self, _request: Request) -> Response:
-        """The station's own evidence, where this program runs beside it."""
-        sheet = self._desk.station.drift.sheet
-        path = self._desk.drift_dir / sheet
-        if not _SHEET.fullmatch(sheet) or not path.is_file():
-            return JSONResponse({"error": "the pictures are on the station, in its folder of drifts"}, 404)
-        return FileResponse(path, media_type="image/jpeg")
+        evidence = find_evidence(self._desk) if self._desk.station.drift.text else None
+        if evidence is None:
+            return JSONResponse({"error": "no pictures here: the station has them, in its folder of drifts"}, 404)
+        return Response(evidence, media_type="image/jpeg")
 
     async def events(self, _request: Request) -> Response:
         if self._desk.hub.is_full:

@@ -20,6 +20,7 @@ _HEALTH_NUMBERS = (
     "dropped_verdicts",
     "held_s",
     "rss_mb",
+    "capture_parts_left",
 )
 
 
@@ -34,10 +35,11 @@ class Drift:
     """Accepted parts no longer look as they did when the model was made."""
 
     text: str  # empty: they do
-    sheet: str  # name of the picture that shows it; from the network
+    sheet: str  # name of the picture that shows it; from the network, as is the model's
+    model_id: str
 
 
-NO_DRIFT = Drift("", "")
+NO_DRIFT = Drift("", "", "")
 
 
 @dataclass
@@ -77,7 +79,7 @@ class Station:
         report = decode_drift(payload)
         is_warning = report.state == "drifting"
         with self._lock:
-            self._said.drift = Drift(report.text[:MAX_TEXT], report.sheet) if is_warning else NO_DRIFT
+            self._said.drift = Drift(report.text[:MAX_TEXT], report.sheet, report.model_id) if is_warning else NO_DRIFT
 
     @property
     def drift(self) -> Drift:

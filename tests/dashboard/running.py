@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import http.client
 import json
+import ssl
 import subprocess
 import sys
 import threading
@@ -19,6 +20,7 @@ from numpy.typing import NDArray
 
 from board.seams import ResultSink
 from board.sinks.tap import TapSettings, TapSink
+from host.dashboard.identity import part_key
 from host.dashboard.passwords import set_password
 from protocol.broker import BrokerSettings, close_broker, connect_broker
 from protocol.messages import Frame, Trigger, Verdict, encode_verdict, rfc3339_now
@@ -39,10 +41,15 @@ class Page:
     port: int
     config: Path
     options: tuple[str, ...] = ()
+    tls: ssl.SSLContext | None = None  # of a browser that trusts it
 
     @property
     def url(self) -> str:
-        return f"http://{LOOPBACK}:{self.port}/"
+        return f"{'https' if self.tls else 'http'}://{LOOPBACK}:{self.port}/"
+
+    @property
+    def client(self) -> Client:
+        return Client(self.port, tls=self.tls)
 
     @property
     def command(self) -> list[str]:
@@ -55,18 +62,17 @@ class Page:
         process = Process("page", self.command, self.folder / "page.log")
         try:
             wait_for_port(process, self.port)
-            client = Client(self.port)
-            assert eventually(lambda: not summary(client)["reason"].startswith("connecting"), 60.0)
+            assert eventually(lambda: not summary(self.client)["reason"].startswith("connecting"), 60.0)
             yield process
         finally:
             process.stop()
 
 
-def page_of(config: Path, *options: str) -> Page:
+def page_of(config: Path, *options: str, tls: ssl.SSLContext | None = None) -> Page:
     """For the line of this file. `USER` may act."""
     folder = config.parent
     set_password(folder / "passwords", USER, PASSWORD)
-    return Page(folder, free_port(), config, options)
+    return Page(folder, free_port(), config, options, tls)
 
 
 def write_config(folder: Path, broker: BrokerSettings, line: str, tap_port: int) -> Path:
@@ -88,11 +94,17 @@ class Client:
     cookie: str = ""
     token: str = ""
     headers: dict[str, str] = field(default_factory=dict)  # with each request
+    tls: ssl.SSLContext | None = None
+
+    def connect(self, timeout_s: float = 60) -> http.client.HTTPConnection:
+        if self.tls:
+            return http.client.HTTPSConnection(LOOPBACK, self.port, timeout=timeout_s, context=self.tls)
+        return http.client.HTTPConnection(LOOPBACK, self.port, timeout=timeout_s)
 
     def ask(
         self, method: str, path: str, body: bytes | None = None, headers: dict[str, str] | None = None
     ) -> tuple[int, dict[str, str], bytes]:
-        connection = http.client.HTTPConnection(LOOPBACK, self.port, timeout=60)
+        connection = self.connect()
         cookies = {"Cookie": f"beltsight={self.cookie}"} if self.cookie else {}
         try:
             connection.request(method, path, body, {**cookies, **self.headers, **(headers or {})})
@@ -140,8 +152,8 @@ class Speaker:
         info.wait_for_publish(10)
         assert info.is_published()
 
-    def say_state(self, state: str, reason: str = "") -> None:
-        content = {"state": state, "reason": reason, "model_id": "trivial", "time": rfc3339_now()}
+    def say_state(self, state: str, reason: str = "", *, model_id: str = "trivial") -> None:
+        content = {"state": state, "reason": reason, "model_id": model_id, "time": rfc3339_now()}
         self.send(STATE.name, json.dumps(content).encode(), retain=True)
 
     def say_health(self) -> None:
@@ -168,10 +180,20 @@ class Speaker:
         """On the tap: a grey picture, and a map with one strange corner."""
         self.show_image(verdict, np.full((64, 64, 3), level, np.uint8))
 
-    def show_image(self, verdict: Verdict, image: NDArray[np.uint8]) -> None:
+    def show_image(self, verdict: Verdict, image: NDArray[np.uint8], *, strange: bool = True) -> None:
         anomaly = np.zeros((8, 8), np.int8)
-        anomaly[1:4, 1:4] = 40
+        anomaly[1:4, 1:4] = 40 if strange else 0
         self._tap.publish(Frame(Trigger(verdict.run, verdict.part_id, 0, "clock"), image), verdict, anomaly)
+
+    def wait_until_seen(self, client: Client) -> None:
+        """The page's subscription to the tap takes a moment, and what is shown before is lost."""
+        part = self.part(1)
+
+        def is_seen() -> bool:
+            self.show(part)
+            return client.ask("GET", f"/pictures/{part_key(part.event_id)}.jpg")[0] == 200
+
+        assert eventually(is_seen)
 
     def close(self) -> None:
         self._tap.close()
@@ -180,7 +202,7 @@ class Speaker:
 
 def summary(client: Client) -> dict[str, Any]:
     """The next one that goes to every open page."""
-    connection = http.client.HTTPConnection(LOOPBACK, client.port, timeout=30)
+    connection = client.connect(timeout_s=30)
     connection.request("GET", "/api/events")
     with contextlib.closing(connection), connection.getresponse() as stream:
         for line in stream:

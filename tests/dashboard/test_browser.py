@@ -1,28 +1,28 @@
 """The page in a real browser: what an operator sees, does with the keyboard, and what axe finds wrong.
 
-Screenshots are kept in build/dashboard/.
+Screenshots are kept in build/dashboard/; TUTORIAL.md has review.jpg of them.
 """
 
 from __future__ import annotations
 
 import contextlib
 import re
-import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-import numpy as np
 import pytest
-from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect
 
 from board.sinks.recorder import RecorderSettings, RecorderSink
 from host.dashboard.identity import part_key
 from host.trivial import write_trivial_package
 from protocol.broker import BrokerSettings
 from protocol.messages import Frame, Trigger
-from sim.station import LOOPBACK, ROOT, free_port
+from sim.camera import Camera, CameraSettings
+from sim.parts import RenderedParts
+from sim.station import LOOPBACK, free_port
+from tests.dashboard.browsing import SHOTS, SIZES, fits, needs_chromium, open_browser, open_tab, require_accessible
 from tests.dashboard.running import (
     PASSWORD,
     USER,
@@ -35,14 +35,11 @@ from tests.dashboard.running import (
 )
 from tests.examples import VERDICT
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-SHOTS = ROOT / "build" / "dashboard"
-expect.set_options(timeout=20_000)  # the machine may be busy
-SIZES = {"tablet": (1024, 768), "desk": (1280, 800), "monitor": (1920, 1080)}
 VIEWS = ("line", "parts", "control", "captures", "help")
 FIRST_PAINT_MS = 1000
+CAPTURED = 14
 
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium: apt-get install chromium")
+pytestmark = needs_chromium
 
 
 @dataclass
@@ -66,12 +63,8 @@ class Shown:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    SHOTS.mkdir(parents=True, exist_ok=True)
-    with sync_playwright() as playwright:
-        # subtle: the sandbox needs rights that root in a container does not have; nothing but our page is opened
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
+    with open_browser() as browser:
         yield browser
-        browser.close()
 
 
 @pytest.fixture(scope="module")
@@ -83,13 +76,7 @@ def shown(tmp_path_factory: pytest.TempPathFactory, broker: BrokerSettings) -> I
     speaker = Speaker(broker, "shown", tap_port)
     with page.run(), speaker.alive():
         shown = Shown(page.url, Client(page.port), speaker)
-        key = part_key(speaker.part(1).event_id)
-
-        def is_heard() -> bool:
-            speaker.show(speaker.part(1))
-            return shown.client.ask("GET", f"/pictures/{key}.jpg")[0] == 200
-
-        assert eventually(is_heard)
+        speaker.wait_until_seen(shown.client)
         for number in range(30):
             shown.judge(*[("OK", 0.2 + number / 60), ("OK", 0.4), ("REJECT", 1.5 + number / 50)][number % 3])
         shown.judge("UNKNOWN", None, reason="frame lost")
@@ -101,10 +88,11 @@ def shown(tmp_path_factory: pytest.TempPathFactory, broker: BrokerSettings) -> I
 
 
 def write_capture(folder: Path) -> None:
-    """Five parts, as a station records them."""
+    """Oranges, as a station records them; the last one has a defect that the model let through."""
+    camera, parts = Camera(CameraSettings(), seed=1), [RenderedParts("orange", 1, share) for share in (0.0, 1.0)]
     recorder = RecorderSink(RecorderSettings("everything", folder))
-    for number in range(5):
-        image = np.full((64, 64, 3), 40 + 40 * number, np.uint8)
+    for number in range(CAPTURED):
+        image = camera.shoot(parts[number == CAPTURED - 1].part(number)).image
         frame = Frame(Trigger("run", number, 0, "clock"), image)
         recorder.publish(frame, replace(VERDICT, part_id=number, decision="OK", score=number / 10), None)
     recorder.close()
@@ -118,34 +106,15 @@ def page(browser: Browser, shown: Shown) -> Iterator[Page]:
 
 @contextlib.contextmanager
 def open_page(browser: Browser, shown: Shown, size: str, view: str = "line") -> Iterator[Page]:
-    width, height = SIZES[size]
-    context = browser.new_context(viewport={"width": width, "height": height})
-    context.set_default_timeout(30_000)
-    page = context.new_page()
-    page.on("pageerror", lambda error: shown.errors.append(str(error)))
-    page.on("console", lambda message: note_console(message.type, message.text, shown.errors))
-    page.goto(f"{shown.url}#{view}")
-    keep_running(shown)
-    expect(page.locator("#state")).to_have_text("running")
-    yield page
-    context.close()
-
-
-def note_console(kind: str, text: str, errors: list[str]) -> None:
-    """subtle: an answer of 4xx to a fetch is an "error" there too, and is what some tests ask for."""
-    if kind == "error" and "Failed to load resource" not in text:
-        errors.append(text)
+    with open_tab(browser, f"{shown.url}#{view}", size, shown.errors) as page:
+        keep_running(shown)
+        expect(page.locator("#state")).to_have_text("running")
+        yield page
 
 
 def keep_running(shown: Shown) -> None:
     shown.speaker.say_state("running")
     assert eventually(lambda: summary(shown.client)["state"] == "running")
-
-
-def require_accessible(page: Page) -> None:
-    """Raises: AssertionError with axe's own report."""
-    results = Axe().run(page, options={"runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "best-practice"]})
-    assert results.violations_count == 0, results.generate_report()
 
 
 @pytest.mark.parametrize("view", VIEWS)
@@ -156,6 +125,7 @@ def test_what_every_view_looks_like_and_what_axe_says(browser: Browser, shown: S
             page.wait_for_timeout(1000)  # pictures and scores are drawn twice a second
             page.screenshot(path=SHOTS / f"{view}-{name}.png")
             assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+            assert view != "line" or fits(page), name
         require_accessible(page)
 
 
@@ -230,7 +200,7 @@ def test_held_parts_stay(page: Page, shown: Shown) -> None:
     expect(first).to_have_attribute("aria-label", f"part {number + 1}, OK, score 0.35")
 
 
-def test_a_part_in_detail_by_keyboard_alone(page: Page) -> None:
+def test_a_part_in_detail_by_keyboard_alone(page: Page, shown: Shown) -> None:
     page.locator("#hold").click()
     page.locator("#strip .tile").first.focus()
     page.keyboard.press("Enter")
@@ -238,6 +208,9 @@ def test_a_part_in_detail_by_keyboard_alone(page: Page) -> None:
     expect(page.locator("#detail-facts")).to_contain_text("threshold 1.00")
     expect(page.locator("#detail-stages")).to_contain_text("infer")
     expect(page.locator("#detail-picture")).to_have_attribute("aria-label", re.compile("picture with heat-map$"))
+    assert page.locator("#detail-picture").evaluate("(canvas) => [canvas.width, canvas.height]") == [512, 512]  # 8 × 64
+    picture = page.locator("#detail-file").get_attribute("href")
+    assert shown.client.ask("GET", str(picture))[1]["content-type"] == "image/jpeg"
     page.wait_for_timeout(300)
     page.screenshot(path=SHOTS / "detail.png")
     require_accessible(page)
@@ -251,6 +224,7 @@ def test_the_gallery_filters_and_the_table_has_the_same_parts(page: Page, shown:
     assert page.locator("#gallery .tile[data-decision=OK]").count() == 0
     page.get_by_role("checkbox", name="UNKNOWN").uncheck()
     page.get_by_label("Score from").fill("1.9")
+    assert page.locator("#export").get_attribute("href") == "/api/export.csv?decision=REJECT&lowest=1.9"
     page.get_by_label("Score from").press("Enter")
     expect(page.locator("#gallery .tile[data-decision=UNKNOWN]")).to_have_count(0)
     count = page.locator("#gallery .tile").count()
@@ -263,6 +237,7 @@ def test_the_gallery_filters_and_the_table_has_the_same_parts(page: Page, shown:
 
 def test_a_threshold_is_previewed_confirmed_and_ordered_after_login(page: Page, shown: Shown) -> None:
     page.goto(f"{shown.url}#control")
+    expect(page.locator("#threshold")).to_have_value("1")  # the line's own, to begin with
     page.locator("#threshold").fill("0.35")
     expected = shown.client.get("/api/preview?threshold=0.35")
     expect(page.locator("#preview")).to_contain_text(f"{len(expected['to_reject'])} more rejected, 0 more passed")
@@ -302,21 +277,21 @@ def audit(page: Page) -> list[dict[str, object]]:
 def test_a_capture_is_looked_through_by_keyboard(page: Page, shown: Shown) -> None:
     page.goto(f"{shown.url}#captures")
     tiles = page.locator("#captured button")
-    expect(tiles).to_have_count(5)
-    expect(tiles.first).to_have_attribute("aria-label", "drop part 4, score 0.40")  # the strangest
+    expect(tiles).to_have_count(CAPTURED)
+    expect(tiles.first).to_have_attribute("aria-label", "drop part 13, score 1.30")  # the strangest
     tiles.first.focus()
     page.keyboard.press("Space")
     expect(tiles.first).to_have_attribute("aria-pressed", "true")
-    expect(page.locator("#capture-note")).to_have_text("4 of 5 pictures kept")
-    page.screenshot(path=SHOTS / "review.png")
+    expect(page.locator("#capture-note")).to_have_text("13 of 14 pictures kept")
+    page.screenshot(path=SHOTS / "review.jpg", type="jpeg", quality=80)
     require_accessible(page)
     page.locator("#keep").press("Enter")
     page.locator("#login-form input[name=user]").fill(USER)
     page.locator("#login-form input[name=password]").fill(PASSWORD)
     page.keyboard.press("Enter")
-    expect(page.locator("#confirm-text")).to_contain_text("4 pictures are written")
+    expect(page.locator("#confirm-text")).to_contain_text("13 pictures are written")
     page.locator("#confirm-yes").press("Enter")
-    expect(page.locator("#message")).to_have_text("done: 4 pictures kept")
+    expect(page.locator("#message")).to_have_text("done: 13 pictures kept")
 
 
 def test_every_view_is_reached_by_tab_and_enter(page: Page) -> None:

@@ -1,4 +1,7 @@
-"""Orders from the page to a real station, and the review of what it captured."""
+"""Orders from the page to a real station, and the review of what it captured.
+
+Screenshots are kept in build/dashboard/; TUTORIAL.md has capture.jpg of them.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+from playwright.sync_api import expect
 
 from board.pictures import read_picture
 from board.recording import read_recording
@@ -20,7 +24,8 @@ from protocol.messages import Trigger, clock_id
 from protocol.sockets import Socket, open_socket
 from protocol.wire import encode_message, encode_raw_frame
 from sim.station import LOOPBACK, free_port, start_board, start_broker
-from tests.dashboard.running import USER, Client, eventually, page_of
+from tests.dashboard.browsing import SHOTS, needs_chromium, open_browser, open_tab
+from tests.dashboard.running import PASSWORD, USER, Client, eventually, page_of
 from tests.examples import trivial_station
 
 GREY, BRIGHT = 140, 250  # scores of about 0.09 and 0.95; the model's threshold is 0.25
@@ -46,6 +51,10 @@ class Line:
     folder: Path
     client: Client
     belt: Belt
+
+    @property
+    def url(self) -> str:
+        return f"http://{LOOPBACK}:{self.client.port}/"
 
     def judge(self, level: int) -> dict[str, Any]:
         """The history's row of one more part."""
@@ -159,3 +168,47 @@ def test_good_parts_are_captured_looked_through_and_kept(line: Line) -> None:
 def test_the_stations_state_is_shown(line: Line) -> None:
     status, _, body = line.client.ask("GET", "/api/session")
     assert (status, json.loads(body)["user"]) == (200, USER)
+
+
+@needs_chromium
+def test_orders_are_pressed_confirmed_and_obeyed(line: Line) -> None:
+    errors: list[str] = []
+    with open_browser() as browser, open_tab(browser, f"{line.url}#control", "desk", errors) as tab:
+
+        def press(button: str, done: str) -> None:
+            tab.locator(button).click()
+            tab.locator("#confirm-yes").click()
+            expect(tab.locator("#message")).to_have_text(f"done: {done}")
+
+        tab.locator("#log-in").click()
+        tab.locator("#login-form input[name=user]").fill(USER)
+        tab.locator("#login-form input[name=password]").fill(PASSWORD)
+        tab.keyboard.press("Enter")
+        expect(tab.locator("#user")).to_have_text(USER)
+
+        tab.locator("#capture-parts").fill("3")
+        tab.locator("#capture").click()
+        expect(tab.locator("#confirm-text")).to_have_text("The next 3 parts that are OK are recorded.")
+        tab.screenshot(path=SHOTS / "capture.jpg", type="jpeg", quality=80)
+        tab.locator("#confirm-yes").click()
+        expect(tab.locator("#message")).to_have_text("done: capture")
+        expect(tab.locator("#capture-left")).to_have_text("Under way: 3 good parts are still to come.")
+        for _ in range(3):
+            line.judge(GREY)
+        expect(tab.locator("#capture-left")).to_have_text("")
+
+        press("#pause", "pause")
+        expect(tab.locator("#state")).to_have_text("stopped")
+        expect(tab.locator("#reason")).to_contain_text("paused")
+        press("#resume", "resume")
+        expect(tab.locator("#state")).to_have_text("running")
+
+        tab.locator("#model").select_option("stern")
+        press("#set-model", "model")
+        expect(tab.locator("#fig-model")).to_have_text("stern")
+        line.judge(GREY)
+        expect(tab.locator("#threshold")).to_have_value("0.05")  # of the new model, to begin with
+        press("#rollback", "rollback")
+        expect(tab.locator("#fig-model")).to_have_text("trivial")
+        expect(tab.locator("#audit-rows tr").first).to_contain_text("rollback")
+    assert errors == []

@@ -5,21 +5,23 @@ import { confirm } from "./confirm.js";
 import { byId, make, say, setText } from "./dom.js";
 import { isLoggedIn } from "./session.js";
 import { Tile } from "./tile.js";
-import { moment, score, share } from "./words.js";
+import { count, moment, score, share } from "./words.js";
 
 const PREVIEW_MS = 250; // after the last move of the slider
 const TILES = 12;
+const rounded = (value) => String(Number(value.toPrecision(4)));
 const FIGURES = { recall: "finds", false_reject_rate: "false rejects", image_auroc: "AUROC" };
 
 export class Control {
   constructor(onPress) {
     this.onPress = onPress;
     this.threshold = null; // the line's own, as is its model
+    this.offered = null; // the last of its thresholds that slider and number began with
     this.model = "";
     this.asked = 0;
     this.tiles = [];
     this.timer = 0;
-    byId("threshold-slider").addEventListener("input", () => this.choose(byId("threshold-slider").value));
+    byId("threshold-slider").addEventListener("input", () => this.choose(rounded(byId("threshold-slider").valueAsNumber)));
     byId("threshold").addEventListener("input", () => this.choose(byId("threshold").value));
     byId("set-threshold").addEventListener("click", () => this.setThreshold());
     byId("pause").addEventListener("click", () => this.order("Pause the line?", "From then on every part is rejected.", "pause", {}));
@@ -32,29 +34,37 @@ export class Control {
   }
 
   async open() {
-    const slider = byId("threshold-slider");
-    if (this.threshold !== null && !byId("threshold").value) {
-      slider.max = Math.max(4 * this.threshold, this.threshold + 1).toFixed(2);
-      slider.min = 0;
-      this.choose(this.threshold.toFixed(2));
-    }
+    if (byId("threshold").value) this.preview();
     this.models = await get("/api/models");
-    byId("model").replaceChildren(...this.models.map((model) => make("option", { value: model.id, textContent: model.id === this.model ? `${model.id} (running)` : model.id })));
+    byId("model").replaceChildren(...this.models.map((model) => make("option", { value: model.id, textContent: model.id })));
+    this.labelModels(this.model);
     this.showModel();
     await this.showAudit();
   }
 
   note(summary) {
     this.threshold = summary.threshold;
-    this.model = summary.model_id;
+    if (this.model !== summary.model_id) this.labelModels(summary.model_id);
     setText(byId("threshold-now"), score(this.threshold));
+    if (this.threshold !== null && this.threshold !== this.offered) this.offer();
+    const left = summary.health.capture_parts_left;
+    setText(byId("capture-left"), left ? `Under way: ${count(left)} good parts are still to come.` : "");
+  }
+
+  // The line's threshold is known, or became another: begin with it.
+  offer() {
+    this.offered = this.threshold;
+    const slider = byId("threshold-slider");
+    slider.min = Math.min(0, 2 * this.threshold);
+    slider.max = Math.max(4 * this.threshold, this.threshold + 1);
+    this.choose(rounded(this.threshold));
   }
 
   choose(text) {
     byId("threshold-slider").value = text;
     byId("threshold").value = text;
     clearTimeout(this.timer);
-    this.timer = setTimeout(() => this.preview(), PREVIEW_MS);
+    this.timer = setTimeout(() => byId("view-control").hidden || this.preview(), PREVIEW_MS);
   }
 
   async preview() {
@@ -100,6 +110,11 @@ export class Control {
   setModel() {
     const model = byId("model").value;
     this.order("Switch the model?", `To ${model}. The station tests it first; this takes some seconds.`, "model", { model });
+  }
+
+  labelModels(running) {
+    this.model = running;
+    for (const option of byId("model").options) option.textContent = option.value === running ? `${option.value} (running)` : option.value;
   }
 
   showModel() {

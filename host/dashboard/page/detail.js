@@ -5,6 +5,7 @@ import { byId, make, say } from "./dom.js";
 import { draw, loadPart } from "./heat.js";
 import { moment, number, score } from "./words.js";
 
+const SIDE_PX = 512; // at least: the contour of a small picture is drawn finer than its pixels
 let shown = null; // {part, content} while the dialog is open
 
 export async function showDetail(key) {
@@ -14,6 +15,7 @@ export async function showDetail(key) {
     close();
     shown = { part, content };
     fill(part);
+    fit(content.bitmap ?? { width: SIDE_PX, height: SIDE_PX });
     redraw();
     byId("detail").showModal();
   } catch (error) {
@@ -31,6 +33,13 @@ function close() {
   shown = null;
 }
 
+// Full size: a pixel of the canvas, or several, for each of the picture's.
+function fit({ width, height }) {
+  const times = Math.ceil(SIDE_PX / Math.max(width, height));
+  const canvas = byId("detail-picture");
+  [canvas.width, canvas.height] = [width * times, height * times];
+}
+
 function redraw() {
   const canvas = byId("detail-picture");
   if (!shown) return;
@@ -40,6 +49,8 @@ function redraw() {
 }
 
 function fill(part) {
+  byId("detail-file").hidden = !part.has_jpg;
+  byId("detail-file").href = `/pictures/${part.key}.jpg`;
   byId("detail-title").textContent = `Part ${part.part_id} · ${part.decision}`;
   const facts = [
     ["Score", `${score(part.score)} (threshold ${score(part.threshold)})`],

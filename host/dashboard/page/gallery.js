@@ -15,13 +15,14 @@ export class Gallery {
       event.preventDefault();
       this.show();
     });
+    byId("filters").addEventListener("input", () => this.aim());
     byId("newest").addEventListener("click", () => this.show());
     byId("older").addEventListener("click", () => this.show(this.last));
   }
 
   async show(before = null) {
+    this.aim();
     const query = this.query();
-    byId("export").href = `/api/export.csv?${query}`;
     if (before) query.set("before", before);
     query.set("count", PAGE);
     try {
@@ -29,6 +30,11 @@ export class Gallery {
     } catch (error) {
       say(error.message, "bad");
     }
+  }
+
+  // The table has what the filters say now, shown or not.
+  aim() {
+    byId("export").href = `/api/export.csv?${this.query()}`;
   }
 
   fill(parts) {
