@@ -51,19 +51,30 @@ ARM_MACS_PER_S, ARM_UNCERTAINTY = 0.67e9, 1.5
 
 def write_card(manifest: Manifest, description: str, cost_table: str, remarks: Sequence[str]) -> str:
     """Markdown, from the manifest's own figures."""
-    sections = [
-        f"# {manifest.id}\n\n{description}: finds defects on the product *{manifest.product}*; trained on good "
-        f"pictures alone, with synthetic defects. {_size(manifest)}",
-        *(f"**To look at:** {remark}." for remark in remarks),
-        *write_figures(manifest, "on the exported integers, through ONNX Runtime"),
+    what = (
+        f"{description}: finds defects on the product *{manifest.product}*; trained on good pictures alone, with "
+        f"synthetic defects. {_size(manifest)}"
+    )
+    more = [
         f"## Cost\n\n{cost_table}\n\n{_arm_time(manifest)}",
         f"## To make it again\n\n{_reproduction(manifest)}",
+    ]
+    return join_card(manifest, what, remarks, "integers", more)
+
+
+def join_card(manifest: Manifest, what: str, remarks: Sequence[str], measured_on: str, more: Sequence[str] = ()) -> str:
+    """Markdown: what it is, remarks, figures measured on the exported `measured_on`, more sections, provenance."""
+    sections = [
+        f"# {manifest.id}\n\n{what}",
+        *(f"**To look at:** {remark}." for remark in remarks),
+        *_write_figures(manifest, f"on the exported {measured_on}, through ONNX Runtime"),
+        *more,
         "## Provenance\n\n" + "\n".join(f"- {key}: `{value}`" for key, value in manifest.provenance.items()),
     ]
     return "\n\n".join(sections) + "\n"
 
 
-def write_figures(manifest: Manifest, measured_on: str) -> list[str]:
+def _write_figures(manifest: Manifest, measured_on: str) -> list[str]:
     """Sections of Markdown: figures, by kind of defect, what it looks at, the threshold."""
     return [
         f"## Measured\n\n{_figures(manifest, measured_on)}",

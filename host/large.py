@@ -25,7 +25,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from board.preprocess import preprocess
 from host.backbone import BACKBONES, BackboneName, load_backbone
-from host.card import CARD_MD, HEATMAPS_PNG, write_figures
+from host.card import CARD_MD, HEATMAPS_PNG, join_card
 from host.dataset import Dataset, load_dataset
 from host.export import draw_examples, draw_golden_frames, find_remarks
 from host.measurement import Measurement, measure
@@ -182,16 +182,13 @@ def count_macs(model: PatchCore, dataset: Dataset) -> int:
 
 def write_card(manifest: Manifest, order: LargeOrder, remarks: list[str]) -> str:
     cost = manifest.cost
-    sections = [
-        f"# {manifest.id}\n\nPatchCore on {order.backbone}, {order.bank} patches remembered: finds defects on the "
+    what = (
+        f"PatchCore on {order.backbone}, {order.bank} patches remembered: finds defects on the "
         f"product *{manifest.product}*; saw good pictures alone. For the server: {cost['macs'] / 1e9:.2f} G "
         f"multiply-accumulates a picture, {cost['weight_bytes'] / 1e6:.1f} MB. In float32 inside: on another processor "
-        f"the map may be off by {GOLDEN_TOLERANCE} step.",
-        *(f"**To look at:** {remark}." for remark in remarks),
-        *write_figures(manifest, "on the exported graph, through ONNX Runtime"),
-        "## Provenance\n\n" + "\n".join(f"- {key}: `{value}`" for key, value in manifest.provenance.items()),
-    ]
-    return "\n\n".join(sections) + "\n"
+        f"the map may be off by {GOLDEN_TOLERANCE} step."
+    )
+    return join_card(manifest, what, remarks, "graph")
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ from onnx import TensorProto, helper
 from host.bench.problems import HELD_OUT_SHARE
 from host.bench.rows import Row, load_rows
 from host.bench.runner import GRAPHS, run_graph
-from host.card import CARD_MD, HEATMAPS_PNG, write_figures
+from host.card import CARD_MD, HEATMAPS_PNG, join_card
 from host.dataset import Dataset, load_dataset
 from host.export import draw_examples, find_remarks
 from host.integers import MAP
@@ -154,15 +154,11 @@ def describe_provenance(row: Row, product: str, data: Path, dataset: Dataset) ->
 
 
 def write_card(manifest: Manifest, row: Row, remarks: list[str]) -> str:
-    sections = [
-        f"# {manifest.id}\n\n`{row.detector}` of the bench, seed {row.seed}: finds defects on the product "
-        f"*{manifest.product}*. For the server; in float32 inside: on another processor the map may be off by "
-        f"{GOLDEN_TOLERANCE} step.",
-        *(f"**To look at:** {remark}." for remark in remarks),
-        *write_figures(manifest, "on the exported graph, through ONNX Runtime"),
-        "## Provenance\n\n" + "\n".join(f"- {key}: `{value}`" for key, value in manifest.provenance.items()),
-    ]
-    return "\n\n".join(sections) + "\n"
+    what = (
+        f"`{row.detector}` of the bench, seed {row.seed}: finds defects on the product *{manifest.product}*. For the "
+        f"server; in float32 inside: on another processor the map may be off by {GOLDEN_TOLERANCE} step."
+    )
+    return join_card(manifest, what, remarks, "graph")
 
 
 if __name__ == "__main__":
