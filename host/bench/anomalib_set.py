@@ -21,7 +21,7 @@ from torch.nn import functional
 from host.backbone import Backbone, import_torchvision, load_backbone
 from host.bench.detector import Advance, Given, Images, Maps, MissingError, Pool
 from host.bench.features import NODES
-from host.bench.net import as_batch, count_batches, draw_batches
+from host.bench.net import as_batch, descend, walk_batches
 
 MODELS = "anomalib.models.image"
 EXTRA = "install the extra: pip install 'beltsight[anomalib]'"
@@ -118,12 +118,9 @@ class Library:
     def _train(self, goods: Images, advance: Advance) -> None:
         settings = self.settings
         step_on, optimizer = self._make_step()
-        total = settings.epochs * count_batches(len(goods), settings.batch)
-        batches = draw_batches(len(goods), settings.batch, settings.epochs, self.given.seed)
-        for step, chosen in enumerate(batches):
+        for chosen in walk_batches(len(goods), settings.batch, settings.epochs, self.given.seed, advance):
             self.model.train()
             step_on(self._prepare(goods[chosen]), optimizer)
-            advance(step / total)
 
     def _make_step(self) -> tuple[Callable[[Tensor, torch.optim.Optimizer], None], torch.optim.Optimizer]:
         model = cast(Any, self.model)
@@ -138,10 +135,7 @@ class Library:
         return self._step_on_loss, torch.optim.SGD(student, 0.4, momentum=0.9, weight_decay=1e-3)
 
     def _step_on_loss(self, pictures: Tensor, optimizer: torch.optim.Optimizer) -> None:
-        loss = self.loss(*self.model(pictures))
-        optimizer.zero_grad()
-        torch.autograd.backward(loss)
-        optimizer.step()
+        descend(optimizer, self.loss(*self.model(pictures)))
 
     def _step_cflow(self, pictures: Tensor, optimizer: torch.optim.Optimizer) -> None:
         """Features of each place given its position, in random order (Gudovskiy et al. 2022, equation 9)."""
@@ -155,10 +149,7 @@ class Library:
             vectors, positions = (one.permute(0, 2, 3, 1).flatten(0, 2) for one in (features, position))
             for chosen in torch.split(torch.randperm(len(vectors)), FIBERS):
                 latent, log_volume = decoder(vectors[chosen], [positions[chosen]])
-                loss = -functional.logsigmoid(likelihood(channels, latent, log_volume) / channels).mean()
-                optimizer.zero_grad()
-                torch.autograd.backward(loss)
-                optimizer.step()
+                descend(optimizer, -functional.logsigmoid(likelihood(channels, latent, log_volume) / channels).mean())
 
     def _prepare(self, images: Images) -> Tensor:
         """As the pretrained network wants them."""

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from host.bench.detector import Advance, Given, Images, Maps, Pool
 from host.bench.losses import LOSSES, LossName, loss_map
-from host.bench.net import Levels, as_levels, count_batches, draw_batches, run_net, trace
+from host.bench.net import Levels, as_levels, descend, run_net, trace, walk_batches
 from protocol.errors import InputError
 
 Shape = Literal["mlp", "conv", "vae"]
@@ -114,15 +114,9 @@ class Autoencoder:
     def fit(self, goods: Images, advance: Advance) -> None:
         settings, coder = self.settings, self.net.coder.train()
         optimizer = torch.optim.Adam(coder.parameters(), settings.learning_rate)
-        total = settings.epochs * count_batches(len(goods), settings.batch)
-        batches = draw_batches(len(goods), settings.batch, settings.epochs, self.given.seed)
-        for step, chosen in enumerate(batches):
+        for chosen in walk_batches(len(goods), settings.batch, settings.epochs, self.given.seed, advance):
             pictures = as_levels(goods[chosen], self.given.channels)
-            loss = total_loss(coder, pictures, settings)
-            optimizer.zero_grad()
-            torch.autograd.backward(loss)
-            optimizer.step()
-            advance(step / total)
+            descend(optimizer, total_loss(coder, pictures, settings))
 
     def score_map(self, images: Images) -> Maps:
         return run_net(self.net, images, 128)

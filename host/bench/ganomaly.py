@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from host.bench.detector import Advance, Given, Images, Maps, Pool
-from host.bench.net import Levels, as_levels, count_batches, draw_batches, run_net, trace
+from host.bench.net import Levels, as_levels, descend, run_net, trace, walk_batches
 from protocol.errors import InputError
 
 SIDE_PX = 32
@@ -83,8 +83,8 @@ class Discriminator(nn.Module):
 class Trainer:
     """Generator and discriminator by turns, on batches of pictures in -1..1."""
 
-    def __init__(self, generator: Generator, channels: int, settings: Settings) -> None:
-        self.settings, self.generator = settings, generator
+    def __init__(self, generator: Generator, channels: Literal[1, 3], settings: Settings) -> None:
+        self.settings, self.generator, self.channels = settings, generator, channels
         self.discriminator = Discriminator(channels, settings.width)
         generator.apply(start_weights)
         self.discriminator.apply(start_weights)
@@ -93,17 +93,17 @@ class Trainer:
         self.for_generator = torch.optim.Adam(learned, rate, betas)
         self.for_discriminator = torch.optim.Adam(self.discriminator.parameters(), rate, betas)
 
+    def learn(self, images: Images, seed: int, advance: Advance) -> None:
+        settings = self.settings
+        for chosen in walk_batches(len(images), settings.batch, settings.epochs, seed, advance):
+            self.step(2 * as_levels(images[chosen], self.channels) - 1)
+
     def step(self, real: Tensor) -> None:
         self.generator.train()
         made, code, code_again = self.generator(real)
-        loss = self.judge_generator(real, made, code, code_again)
-        self.for_generator.zero_grad()
-        torch.autograd.backward(loss)
-        self.for_generator.step()
+        descend(self.for_generator, self.judge_generator(real, made, code, code_again))
         loss = self.judge_discriminator(real, made.detach())
-        self.for_discriminator.zero_grad()
-        torch.autograd.backward(loss)
-        self.for_discriminator.step()
+        descend(self.for_discriminator, loss)
         if float(loss.detach()) < COLLAPSED:
             self.discriminator.apply(start_weights)
 
@@ -161,13 +161,7 @@ class Ganomaly:
         self.net = Judge(Generator(given.channels, settings.width, settings.latent), given.channels)
 
     def fit(self, goods: Images, advance: Advance) -> None:
-        settings = self.settings
-        trainer = Trainer(self.net.generator, self.given.channels, settings)
-        total = settings.epochs * count_batches(len(goods), settings.batch)
-        batches = draw_batches(len(goods), settings.batch, settings.epochs, self.given.seed)
-        for step, chosen in enumerate(batches):
-            trainer.step(2 * as_levels(goods[chosen], self.given.channels) - 1)
-            advance(step / total)
+        Trainer(self.net.generator, self.given.channels, self.settings).learn(goods, self.given.seed, advance)
 
     def score_map(self, images: Images) -> Maps:
         return run_net(self.net, images, 128)

@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from host.bench.detector import Images, Maps
+from host.bench.detector import Advance, Images, Maps
 from host.integers import IMAGE, MAP
 from host.qdq import OPSET
 from protocol.manifest import MODEL_ONNX
@@ -81,6 +81,21 @@ def draw_batches(count: int, size: int, epochs: int, seed: int) -> Iterator[NDAr
         for start in range(0, count, size):
             if min(size, count - start) > 1:
                 yield order[start : start + size]
+
+
+def walk_batches(count: int, size: int, epochs: int, seed: int, advance: Advance) -> Iterator[NDArray[np.intp]]:
+    """`draw_batches`; after each, `advance` is told how far the training is."""
+    total = epochs * count_batches(count, size)
+    for step, chosen in enumerate(draw_batches(count, size, epochs, seed)):
+        yield chosen
+        advance(step / total)
+
+
+def descend(optimizer: torch.optim.Optimizer, loss: Tensor) -> None:
+    """One step down the gradient of a scalar."""
+    optimizer.zero_grad()
+    torch.autograd.backward(loss)
+    optimizer.step()
 
 
 def count_batches(count: int, size: int) -> int:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from host.bench.detector import Advance, Given, Images, Maps, Pool
 from host.bench.ganomaly import make_decoder, make_encoder
-from host.bench.net import as_levels, count_batches, draw_batches, run_net, trace
+from host.bench.net import as_levels, descend, run_net, trace, walk_batches
 from host.bench.patches import Dense, draw_patches
 
 
@@ -55,15 +55,10 @@ class PatchAutoencoder:
         settings = self.settings
         patches = draw_patches(goods, settings.patches_a_picture, np.random.default_rng(self.given.seed))
         optimizer = torch.optim.Adam(self.net.parameters(), settings.learning_rate)
-        total = settings.epochs * count_batches(len(patches), settings.batch)
         self.net.train()
-        batches = draw_batches(len(patches), settings.batch, settings.epochs, self.given.seed)
-        for step, chosen in enumerate(batches):
+        for chosen in walk_batches(len(patches), settings.batch, settings.epochs, self.given.seed, advance):
             errors: Tensor = self.net.judge(as_levels(patches[chosen], self.given.channels))
-            optimizer.zero_grad()
-            torch.autograd.backward(errors.mean())
-            optimizer.step()
-            advance(step / total)
+            descend(optimizer, errors.mean())
 
     def score_map(self, images: Images) -> Maps:
         return run_net(self.net, images, 1)

@@ -15,7 +15,7 @@ from torch.nn import functional
 
 from host.bench.detector import Advance, Given, Images, Labelled, Maps, MissingError, Pool
 from host.bench.ganomaly import make_encoder
-from host.bench.net import as_levels, count_batches, draw_batches, run_net, trace
+from host.bench.net import as_levels, descend, run_net, trace, walk_batches
 from host.bench.patches import Dense, draw_labelled, draw_patches
 
 LABELLED_TIMES = 8  # as many patches of a labelled picture as of a good one: labelled pictures are few
@@ -57,16 +57,10 @@ class PatchCnn:
         del self.patches, self.labels
         weight = (len(labels) - labels.sum()) / labels.sum().clamp(min=1)
         optimizer = torch.optim.Adam(self.net.parameters(), settings.learning_rate)
-        total = settings.epochs * count_batches(len(patches), settings.batch)
         self.net.train()
-        batches = draw_batches(len(patches), settings.batch, settings.epochs, self.given.seed)
-        for step, chosen in enumerate(batches):
+        for chosen in walk_batches(len(patches), settings.batch, settings.epochs, self.given.seed, advance):
             logits: Tensor = self.net.judge(as_levels(patches[chosen], self.given.channels)).flatten()
-            loss = functional.binary_cross_entropy_with_logits(logits, labels[chosen], pos_weight=weight)
-            optimizer.zero_grad()
-            torch.autograd.backward(loss)
-            optimizer.step()
-            advance(step / total)
+            descend(optimizer, functional.binary_cross_entropy_with_logits(logits, labels[chosen], pos_weight=weight))
 
     def score_map(self, images: Images) -> Maps:
         return run_net(self.net, images, 1)

@@ -21,7 +21,7 @@ from host.backbone import RGB, import_torchvision
 from host.bench import ganomaly
 from host.bench.detector import Advance, Given, Images, Maps, MissingError, Pool
 from host.bench.ganomaly import Generator, Trainer, latent_distance
-from host.bench.net import as_levels, count_batches, draw_batches, run_net, trace
+from host.bench.net import run_net, trace
 from host.bench.patches import Dense, draw_patches
 from protocol.errors import InputError
 
@@ -92,14 +92,8 @@ class PatchGanomaly:
         self.generator = generator
 
     def fit(self, goods: Images, advance: Advance) -> None:
-        settings, rng = self.settings, np.random.default_rng(self.given.seed)
-        patches = draw_patches(goods, settings.patches_a_picture, rng)
-        trainer = Trainer(self.generator, self.channels, settings)
-        total = settings.epochs * count_batches(len(patches), settings.batch)
-        batches = draw_batches(len(patches), settings.batch, settings.epochs, self.given.seed)
-        for step, chosen in enumerate(batches):
-            trainer.step(2 * as_levels(patches[chosen], self.channels) - 1)
-            advance(step / total)
+        patches = draw_patches(goods, self.settings.patches_a_picture, np.random.default_rng(self.given.seed))
+        Trainer(self.generator, self.channels, self.settings).learn(patches, self.given.seed, advance)
 
     def score_map(self, images: Images) -> Maps:
         return run_net(self.net, images, 1)

@@ -17,7 +17,7 @@ from torch.nn import functional
 
 from host.bench import patch_ganomaly
 from host.bench.detector import Advance, Given, Images, Labelled, Maps, MissingError, Pool
-from host.bench.net import run_net, trace
+from host.bench.net import descend, run_net, trace
 from host.bench.patch_ganomaly import PatchGanomaly
 from host.bench.patches import resize_mask
 
@@ -101,10 +101,7 @@ def learn_filter(net: Processed, scores: Tensor, truth: Tensor, settings: Settin
     weight = (truth.numel() - truth.sum()) / truth.sum().clamp(min=1)
     optimizer = torch.optim.Adam(net.conv.parameters(), settings.rate)
     for _ in range(settings.steps):
-        loss = functional.binary_cross_entropy_with_logits(net.process(scores), truth, pos_weight=weight)
-        optimizer.zero_grad()
-        torch.autograd.backward(loss)
-        optimizer.step()
+        descend(optimizer, functional.binary_cross_entropy_with_logits(net.process(scores), truth, pos_weight=weight))
 
 
 build = Detector

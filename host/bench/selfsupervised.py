@@ -22,7 +22,7 @@ from torch.nn import functional
 
 from host.backbone import RGB, import_torchvision
 from host.bench.detector import Advance, Given, Images, Maps, MissingError, Pool
-from host.bench.net import as_levels, count_batches, draw_batches, run_net, trace
+from host.bench.net import as_levels, count_batches, descend, run_net, trace, walk_batches
 from host.bench.patches import PATCH_PX, Dense, draw_patches
 from host.bench.pretext import INTACT, draw_triplet
 from protocol.errors import InputError
@@ -150,20 +150,16 @@ class SelfSupervised:
 
     def _train(self, goods: Images, rng: np.random.Generator, advance: Advance) -> None:
         settings = self.settings
-        total = settings.epochs * count_batches(len(goods), settings.batch)
+        steps = settings.epochs * count_batches(len(goods), settings.batch)
         # CutPaste's: momentum 0.9, weight decay 3e-5, a learning rate that falls as a cosine
         optimizer = torch.optim.SGD(self.pretext.parameters(), settings.learning_rate, 0.9, weight_decay=3e-5)
-        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, total)
+        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
         self.pretext.train()
-        for step, chosen in enumerate(draw_batches(len(goods), settings.batch, settings.epochs, self.given.seed)):
+        for chosen in walk_batches(len(goods), settings.batch, settings.epochs, self.given.seed, advance):
             triplets = np.concatenate([draw_triplet(goods[index], rng) for index in chosen])
             logits = self.pretext(as_levels(triplets, 3))
-            loss = functional.cross_entropy(logits, torch.arange(3).repeat(len(chosen)))
-            optimizer.zero_grad()
-            torch.autograd.backward(loss)
-            optimizer.step()
+            descend(optimizer, functional.cross_entropy(logits, torch.arange(3).repeat(len(chosen))))
             schedule.step()
-            advance(step / total)
 
     @torch.no_grad()
     def _describe(self, images: Images) -> NDArray[np.float32]:
