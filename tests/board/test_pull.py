@@ -19,11 +19,11 @@ from board.packages import choose_package, open_models
 from board.pull import MAX_FILES, pull_package
 from host.sign import sign_package
 from host.trivial import write_trivial_package
-from protocol.commands import Answer, SwitchModel
+from protocol.commands import SwitchModel
 from protocol.errors import BeltsightError
 from protocol.manifest import MANIFEST, MODEL_ONNX, load_package
 from protocol.signing import SIGNATURE, TrustedKeys, write_signing_pair
-from tests.survival.broker import wait_until
+from tests.board.test_models import settle
 
 Pull = Callable[[str], Path]
 
@@ -194,7 +194,7 @@ def test_a_command_fetches_a_model_and_the_next_start_finds_it(
     _, package, _ = choose_package(config, trusted)
     with contextlib.closing(open_models(config, package, trusted)) as models:
         models.begin(SwitchModel("7", "2026-01-01T00:00:30Z", "two", f"{served[1]}/two"))
-        wait_until(lambda: models.step() is not None)
+        assert settle(models).obeyed
         assert models.current.manifest.id == "two"
     _, package, before = choose_package(config, trusted)
     assert (package.folder, before) == (tmp_path / "fetched" / "two", "one")
@@ -210,13 +210,5 @@ def test_nothing_is_fetched_unless_the_configuration_says_so(
     keys = None if has_folder else trusted
     with contextlib.closing(open_models(config, load_package(tmp_path / "models" / "one"), keys)) as models:
         models.begin(SwitchModel("7", "2026-01-01T00:00:30Z", "two", f"{served[1]}/two"))
-        answers: list[Answer | None] = [None]
-
-        def is_settled() -> bool:
-            answers[0] = models.step()
-            return answers[0] is not None
-
-        wait_until(is_settled)
-        assert answers[0] is not None
-        assert "this station fetches no models" in answers[0].reason
+        assert "this station fetches no models" in settle(models).reason
     assert not (tmp_path / "fetched").exists()

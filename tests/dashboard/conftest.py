@@ -1,4 +1,4 @@
-"""Databases that the history is tested in: SQLite, and PostgreSQL where it is installed."""
+"""A clock that a test puts forward, and databases: SQLite, and PostgreSQL where it is installed."""
 
 from __future__ import annotations
 
@@ -13,6 +13,19 @@ import pytest
 from sqlalchemy import Engine
 
 from host.dashboard.tables import TABLES, open_database
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now_s = 1000.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
 
 
 @pytest.fixture(scope="session")

@@ -9,19 +9,7 @@ import pytest
 from host.dashboard.passwords import is_password, require_passwords, set_password
 from host.dashboard.sessions import ALL_FAILURES, FAILURES, IDLE_S, LASTS_S, MAX_SESSIONS, WINDOW_S, Guesses, Sessions
 from protocol.errors import InputError
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now_s = 1000.0
-
-    def __call__(self) -> float:
-        return self.now_s
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
+from tests.dashboard.conftest import Clock
 
 
 def test_several_users_and_a_change(tmp_path: Path) -> None:

@@ -10,19 +10,7 @@ from host.dashboard.figures import Figures
 from host.dashboard.station import SILENT_AFTER_S, Condition, Station
 from protocol.errors import MessageError
 from protocol.reports import LineCondition
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now_s = 1000.0
-
-    def __call__(self) -> float:
-        return self.now_s
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
+from tests.dashboard.conftest import Clock
 
 
 def announce(station: Station, state: str, reason: str = "") -> None:
