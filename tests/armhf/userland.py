@@ -91,6 +91,7 @@ def python(*arguments: str, emulator: tuple[str, ...] = (EMULATOR,)) -> list[str
         "LD_LIBRARY_PATH": f"{LIBRARIES}/blas:{LIBRARIES}/lapack",
         "PYTHONPATH": f"{SITE}:{ROOT}",
         "PYTHONPYCACHEPREFIX": str(FOLDER / "pycache"),  # or NumPy is compiled afresh at every start
+        "PYTHONDONTWRITEBYTECODE": "",  # that of this machine's own Python is not meant
         "OMP_NUM_THREADS": "1",
     }
     given = [word for name, value in settings.items() for word in ("-E", f"{name}={value}")]
