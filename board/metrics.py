@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from board.health import resident_mb
+from protocol.address import parse_address
 from protocol.errors import InputError
 from protocol.keys import is_loopback
 from protocol.messages import Decision, Frame, Verdict
@@ -55,11 +56,14 @@ class MetricsSettings:
     anywhere: bool = False  # also on an address that other machines reach: anybody there may read the counts
 
     def __post_init__(self) -> None:
-        host, _, port = self.listen.rpartition(":")
-        sound = bool(host) and port.isdecimal() and 1 <= int(port) <= 65535
-        require(not self.listen or sound, "listen", 'must be an address and a port, such as "127.0.0.1:9108"')
+        _, port = self.address()
+        require(not self.listen or port > 0, "listen", 'must be an address and a port, such as "127.0.0.1:9108"')
         hidden = not self.listen or is_loopback(f"tcp://{self.listen}")
         require(hidden or self.anywhere, "listen", "can be reached by others: give 127.0.0.1, or anywhere = true")
+
+    def address(self) -> tuple[str, int]:
+        """Where to listen; port 0 for what is no address."""
+        return parse_address(self.listen) or ("", 0)
 
 
 class Histogram:
@@ -95,9 +99,8 @@ class MetricsSink:
         self._latency = Histogram()
         self._stages: dict[str, Histogram] = {}
         self._last: Verdict | None = None
-        host, _, port = settings.listen.rpartition(":")
         try:
-            self._server = http.server.HTTPServer((host.strip("[]"), int(port)), self._handler())
+            self._server = http.server.HTTPServer(settings.address(), self._handler())
         except OSError as error:
             where = f"[metrics] listen {settings.listen}"
             raise InputError(f"{where} cannot be opened ({error.strerror}): choose another port") from None

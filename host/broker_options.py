@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from protocol.address import split_address
 from protocol.broker import BrokerSettings
 from protocol.credentials import Credentials
 from protocol.errors import InputError
@@ -23,13 +24,11 @@ def add_broker_options(parser: argparse.ArgumentParser) -> None:
 
 def broker_settings(options: argparse.Namespace) -> BrokerSettings:
     """Raises: InputError."""
-    host, _, port = options.broker.rpartition(":")
-    if not host or not port.isdigit():
-        raise InputError(f"{options.broker!r:.80} is no HOST:PORT: use the form 127.0.0.1:1883")
+    host, port = split_address(options.broker, 1883)
     try:
         credentials = Credentials(
             options.ca_file, options.certificate_file, options.key_file, options.user, options.password_file
         )
-        return BrokerSettings(host, int(port), credentials=credentials)
+        return BrokerSettings(host, port, credentials=credentials)
     except FieldError as error:
         raise InputError(f"--{str(error).replace('_', '-')}") from None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from protocol.address import parse_address
 from protocol.broker import BrokerSettings
 from protocol.errors import InputError
 from sim.station import LOOPBACK, ROOT
@@ -129,7 +130,7 @@ def check_ageing(options: argparse.Namespace) -> None:
 
 def parse_broker(text: str) -> BrokerSettings:
     """Raises: InputError."""
-    host, _, port = text.partition(":")
-    if not host or (port and not port.isdigit()):
-        raise InputError(f"--broker {text!r}: use HOST or HOST:PORT")
-    return BrokerSettings(host, int(port or 1883))
+    address = parse_address(text, port=1883)
+    if address is None or not address[1]:
+        raise InputError(f"--broker {text!r:.80}: use HOST or HOST:PORT")
+    return BrokerSettings(*address)

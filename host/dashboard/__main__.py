@@ -35,9 +35,11 @@ from host.dashboard.shifts import parse_shifts
 from host.dashboard.station import Station
 from host.dashboard.tables import open_database
 from host.dashboard.writer import Writer
+from protocol.address import split_address
 from protocol.errors import InputError, run_main
 from protocol.keys import is_loopback
 
+EXAMPLE_PORT = 8080
 MAX_CONNECTIONS = 200
 MAX_HEADER_BYTES = 32 << 10
 
@@ -88,7 +90,7 @@ def check_options(options: argparse.Namespace) -> None:
             raise InputError(f"{name} is {value:g}: give a number above 0, at most 1000000")
     if (options.certificate is None) != (options.key is None):
         raise InputError("--certificate and --key belong together")
-    host, _ = split_address(options.listen)
+    host, _ = split_address(options.listen, EXAMPLE_PORT)
     if not (options.certificate or options.plain_anywhere or is_loopback(f"tcp://{options.listen}")):
         raise InputError(f"{host} can be reached by others: give --certificate and --key, or --plain-anywhere")
     parse_shifts(options.shifts)
@@ -193,7 +195,7 @@ def local_endpoint(endpoint: str) -> str:
 
 def listen(text: str) -> socket.socket:
     """Raises: InputError."""
-    host, port = split_address(text)
+    host, port = split_address(text, EXAMPLE_PORT)
     try:
         family, kind, protocol, _, place = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         listener = socket.socket(family, kind, protocol)
@@ -203,14 +205,6 @@ def listen(text: str) -> socket.socket:
     except OSError as error:
         raise InputError(f"cannot listen at {text} ({error.strerror}): choose another --listen") from None
     return listener
-
-
-def split_address(text: str) -> tuple[str, int]:
-    """Raises: InputError."""
-    host, _, port = text.rpartition(":")
-    if not host or not (port.isascii() and port.isdigit()) or len(port) > 5 or int(port) > 65535:
-        raise InputError(f"{text!r:.80} is no HOST:PORT: use the form 127.0.0.1:8080")
-    return host.strip("[]"), int(port)
 
 
 if __name__ == "__main__":

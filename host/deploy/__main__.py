@@ -21,6 +21,7 @@ from host.deploy.fleet import draw_fleet, gather
 from host.deploy.lines import Lines
 from host.deploy.serving import serve_package
 from host.deploy.ssh import Remote, copy_package, install_config, restore_config
+from protocol.address import parse_address
 from protocol.errors import InputError, run_main
 from protocol.manifest import Package, load_package
 from protocol.reports import LineState
@@ -103,10 +104,10 @@ def deploy_model(lines: Lines, line: str, options: argparse.Namespace) -> None:
             copy_package(Remote(options.ssh, options.ssh_config), package, options.folder)
         else:
             require_signature(package)
-            host, _, port = options.serve.partition(":")
-            if port and not port.isdigit():
-                raise InputError(f"--serve {options.serve}: write HOST or HOST:PORT")
-            values["url"] = opened.enter_context(serve_package(package, host, int(port or 0)))
+            address = parse_address(options.serve, port=0)
+            if address is None:
+                raise InputError(f"--serve {options.serve!r:.80}: write HOST or HOST:PORT")
+            values["url"] = opened.enter_context(serve_package(package, *address))
         change(lines, line, "model", options.watch, **values)
 
 

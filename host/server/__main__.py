@@ -27,6 +27,7 @@ from host.server.dispatch import Limits
 from host.server.front import Front
 from host.server.logs import log, start_logging
 from host.server.metrics import Metrics, serve_metrics
+from protocol.address import split_address
 from protocol.errors import InputError, run_main
 from protocol.keys import client_options, is_loopback, load_public, load_secret, server_options
 from protocol.sockets import Options, Socket, open_socket
@@ -99,7 +100,7 @@ def run_front(options: argparse.Namespace, stop: threading.Event) -> None:
         batch_s=options.batch_s,
     )
     with contextlib.ExitStack() as opened:
-        http = serve_metrics(metrics, *split_address(options.metrics))
+        http = serve_metrics(metrics, *split_address(options.metrics, 9464))
         opened.callback(http.shutdown)
         # a folder that only this user can enter: who is in there is one of ours
         folder = opened.enter_context(tempfile.TemporaryDirectory(prefix="beltsight-"))
@@ -180,14 +181,6 @@ def open_boards(opened: contextlib.ExitStack, endpoint: str, keys: Options) -> S
 def open_workers(opened: contextlib.ExitStack, endpoint: str, keys: Options) -> Socket:
     options = {zmq.HEARTBEAT_IVL: 1000, zmq.HEARTBEAT_TIMEOUT: 3000, zmq.ROUTER_MANDATORY: 1, **keys}
     return opened.enter_context(open_socket("ROUTER", endpoint, bind=True, high_water_mark=64, options=options))
-
-
-def split_address(address: str) -> tuple[str, int]:
-    """Raises: InputError."""
-    host, _, port = address.rpartition(":")
-    if not host or not port.isdigit() or int(port) > 65535:
-        raise InputError(f"{address!r:.80} is no HOST:PORT: use the form 127.0.0.1:9464")
-    return host, int(port)
 
 
 if __name__ == "__main__":
