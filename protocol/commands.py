@@ -15,12 +15,13 @@ commands.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 
 from protocol.errors import MessageError
-from protocol.messages import decode_json
-from protocol.strict import require
+from protocol.messages import decode_json, rfc3339
+from protocol.strict import build, require
 
 MAX_COMMAND_BYTES = 1024
 MAX_AHEAD_S = 3600.0  # a command is for now
@@ -116,6 +117,12 @@ class Answer:
     obeyed: bool
     reason: str  # why not, else empty
     time: str
+
+
+def make_order(name: str, order_id: str, expires_in_s: float, fields: Mapping[str, object]) -> Order:
+    """`name` is one of `ORDERS`. Raises: FieldError."""
+    expires = datetime.now(timezone.utc) + timedelta(seconds=expires_in_s)
+    return build(ORDERS[name], {**fields, "id": order_id, "expires": rfc3339(expires)})
 
 
 def decode_command(name: str, payload: bytes) -> Order:

@@ -166,5 +166,10 @@ def new_run() -> str:
     return os.urandom(8).hex()
 
 
+def rfc3339(moment: datetime) -> str:
+    """UTC, with milliseconds: of one length, so that text sorts as time."""
+    return moment.astimezone(timezone.utc).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
 def rfc3339_now() -> str:
-    return datetime.now(timezone.utc).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return rfc3339(datetime.now(timezone.utc))

@@ -33,6 +33,11 @@ def topic(stream: Stream, site: str, line: str) -> str:
     return f"beltsight/{site}/{line}/{stream.name}"
 
 
+def command_topic(site: str, line: str, name: str) -> str:
+    """Of one of the commands, see protocol/commands.py."""
+    return f"{topic(COMMAND, site, line)}/{name}"
+
+
 def is_topic_level(name: str) -> bool:
     """Whether a site's or line's name can stand in an MQTT topic."""
     return 0 < len(name) <= 64 and name.isprintable() and not set(name) & set("/+#$ ")

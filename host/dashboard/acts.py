@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import json
 import secrets
-from datetime import datetime, timedelta, timezone
+from datetime import datetime, timezone
 from typing import Any
 
 from sqlalchemy.exc import SQLAlchemyError
@@ -19,10 +19,9 @@ from host.dashboard.desk import Desk
 from host.dashboard.link import NoAnswer
 from host.dashboard.passwords import is_password
 from host.dashboard.sessions import LASTS_S, Session
-from host.dashboard.shifts import as_text
-from protocol.commands import ORDERS, Order
+from protocol.commands import ORDERS, Order, make_order
 from protocol.errors import InputError
-from protocol.strict import FieldError, build
+from protocol.strict import FieldError
 
 COOKIE = "beltsight"
 TOKEN_HEADER = "X-Beltsight-Token"  # noqa: S105 - its name
@@ -39,13 +38,12 @@ class Refused(Exception):  # noqa: N818 - with its status
         self.status, self.headers = status, headers
 
 
-def make_order(name: str, fields: Fields) -> Order:
+def make_own_order(name: str, fields: Fields) -> Order:
     """With an id of its own, and not for long. Raises: InputError."""
     if {"id", "expires"} & set(fields):
         raise InputError("id and expires are chosen here: leave them out")
-    expires = datetime.now(timezone.utc) + timedelta(seconds=EXPIRES_S)
     try:
-        return build(ORDERS[name], {**fields, "id": new_id(), "expires": as_text(expires)})
+        return make_order(name, new_id(), EXPIRES_S, fields)
     except FieldError as error:
         raise InputError(str(error)) from None
 
@@ -119,7 +117,7 @@ def log_in(desk: Desk, where: str, body: Fields) -> Response:
 
 def send_order(desk: Desk, user: str, where: str, name: str, fields: Fields) -> Response:
     """Raises: InputError; SQLAlchemyError when it cannot be written down. Then nothing is sent."""
-    order = make_order(name, fields)
+    order = make_own_order(name, fields)
     entry = desk.audit.begin(user, where, name, fields)
     try:
         answer = desk.link.send(name, order)

@@ -14,9 +14,9 @@ from sqlalchemy.sql import ColumnElement
 
 from host.dashboard.identity import part_key
 from host.dashboard.incoming import parse_time, stored_time
-from host.dashboard.shifts import as_text, shift_start
+from host.dashboard.shifts import shift_start
 from host.dashboard.tables import OPINIONS, PARTS, TOTALS
-from protocol.messages import Decision, Opinion, Verdict
+from protocol.messages import Decision, Opinion, Verdict, rfc3339
 
 DELETED_AT_ONCE = 5000  # rows of one transaction, so that no other waits for long
 SHIFTS_SHOWN = 12
@@ -105,11 +105,11 @@ class History:
         return list(totals.values())
 
     def current_shift(self) -> str:
-        return as_text(shift_start(datetime.now(timezone.utc), self._shifts))
+        return rfc3339(shift_start(datetime.now(timezone.utc), self._shifts))
 
     def delete_older(self, days: float) -> int:
         """How many parts were deleted. Raises: SQLAlchemyError."""
-        limit = as_text(datetime.now(timezone.utc) - timedelta(days=days))
+        limit = rfc3339(datetime.now(timezone.utc) - timedelta(days=days))
         old = select(PARTS.c.seq).where(self._own(), PARTS.c.time < limit).limit(DELETED_AT_ONCE)
         deleted = 0
         while True:
@@ -150,7 +150,7 @@ class History:
         return {**row, "key": key, "time": stored_time(verdict.time), "more": json.dumps(more)}
 
     def _count(self, connection: Connection, verdict: Verdict) -> None:
-        shift = as_text(shift_start(parse_time(verdict.time), self._shifts))
+        shift = rfc3339(shift_start(parse_time(verdict.time), self._shifts))
         row = {"site": self._site, "line": self._line, "shift": shift, "decision": verdict.decision, "parts": 1}
         connection.execute(
             self._insert(TOTALS)

@@ -6,9 +6,8 @@ import re
 from dataclasses import fields
 from datetime import datetime, timezone
 
-from host.dashboard.shifts import as_text
 from protocol.errors import MessageError
-from protocol.messages import MAX_PART_ID, Opinion, Verdict
+from protocol.messages import MAX_PART_ID, Opinion, Verdict, rfc3339
 
 MAX_TEXT = 500  # characters of any field
 MAX_NAMES = 64  # stages and readings of a part
@@ -43,7 +42,7 @@ def parse_time(text: str) -> datetime:
 
 def stored_time(text: str) -> str:
     """In the history's own form. Raises: MessageError."""
-    return as_text(parse_time(text))
+    return rfc3339(parse_time(text))
 
 
 def _check_names(key: str, values: dict[str, float]) -> None:

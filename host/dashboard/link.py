@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import queue
 import threading
 from collections.abc import Callable
-from dataclasses import asdict
 
 import paho.mqtt.client as mqtt
 from paho.mqtt.enums import CallbackAPIVersion
@@ -17,8 +15,8 @@ from host.dashboard.writer import Item, Writer
 from protocol.broker import BrokerSettings, Connected, close_broker, connect_broker
 from protocol.commands import Answer, Order
 from protocol.errors import BeltsightError, InputError, MessageError
-from protocol.messages import decode_json, decode_opinion, decode_verdict
-from protocol.streams import COMMAND, DRIFT, HEALTH, RESULT, SECOND_OPINION, STATE, VERDICT, topic
+from protocol.messages import decode_json, decode_opinion, decode_verdict, encode_json
+from protocol.streams import COMMAND, DRIFT, HEALTH, RESULT, SECOND_OPINION, STATE, VERDICT, command_topic, topic
 
 SESSION_S = 7 * 24 * 3600  # how long the broker keeps verdicts for a page that is not there
 ANSWERED_WITHIN_S = 10.0
@@ -57,7 +55,7 @@ class Link:
         answers: queue.Queue[Answer] = queue.Queue(1)
         self._waiting[order.id] = answers
         try:
-            client.publish(f"{self._topic(COMMAND.name)}/{name}", json.dumps(asdict(order)), qos=COMMAND.qos)
+            client.publish(command_topic(self._site, self._line, name), encode_json(order), qos=COMMAND.qos)
             return answers.get(timeout=within_s)
         except queue.Empty:
             raise NoAnswer(f"no answer within {within_s:.0f} s: is `commands = true` on the station?") from None

@@ -32,8 +32,3 @@ def shift_start(moment: datetime, starts: Sequence[time], zone: tzinfo | None = 
 def _at(local: datetime, zone: tzinfo | None) -> datetime:
     placed = local.astimezone() if zone is None else local.replace(tzinfo=zone)
     return placed.astimezone(timezone.utc)
-
-
-def as_text(moment: datetime) -> str:
-    """RFC 3339, UTC, milliseconds: of one length, so that text sorts as time."""
-    return moment.astimezone(timezone.utc).isoformat(timespec="milliseconds").replace("+00:00", "Z")

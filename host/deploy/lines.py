@@ -7,18 +7,16 @@ import queue
 import secrets
 import time
 from collections.abc import Iterator
-from dataclasses import asdict
-from datetime import datetime, timedelta, timezone
 
 import paho.mqtt.client as mqtt
 
 from protocol.broker import BrokerSettings, close_broker, connect_broker
-from protocol.commands import ORDERS, Answer
+from protocol.commands import Answer, make_order
 from protocol.errors import InputError, MessageError
-from protocol.messages import decode_json, decode_table
+from protocol.messages import decode_json, decode_table, encode_json
 from protocol.reports import HealthReport, LineState
-from protocol.streams import COMMAND, HEALTH, RESULT, STATE, topic
-from protocol.strict import build
+from protocol.streams import COMMAND, HEALTH, RESULT, STATE, command_topic, topic
+from protocol.strict import FieldError
 
 EXPIRES_S = 60.0
 MAX_UNREAD = 10_000
@@ -44,14 +42,16 @@ class Lines:
         close_broker(self._client)
 
     def command(self, line: str, name: str, within_s: float, **values: object) -> Answer:
-        """Have `line`, "site/line", do what the command says. Raises: InputError if it does not answer."""
-        number = f"deploy-{secrets.token_hex(6)}"
-        expires = datetime.now(timezone.utc) + timedelta(seconds=EXPIRES_S)
-        fields = {"id": number, "expires": f"{expires:%Y-%m-%dT%H:%M:%SZ}", **values}
-        payload = json.dumps(asdict(build(ORDERS[name], fields))).encode()
+        """Have `line`, "site/line", do what the command says. Raises: InputError if it cannot, or does not answer."""
+        try:
+            order = make_order(name, f"deploy-{secrets.token_hex(6)}", EXPIRES_S, values)
+        except FieldError as error:
+            raise InputError(
+                f"{line} takes no such command ({error}): give the model another id, or correct --serve"
+            ) from None
         site, _, own = line.partition("/")
-        self._client.publish(f"{topic(COMMAND, site, own)}/{name}", payload, qos=COMMAND.qos)
-        answer = self.answer(number, within_s)
+        self._client.publish(command_topic(site, own, name), encode_json(order), qos=COMMAND.qos)
+        answer = self.answer(order.id, within_s)
         if answer is None:
             raise InputError(
                 f"{line} does not answer within {within_s:.0f} s: see whether it runs, has `commands = true`, and "

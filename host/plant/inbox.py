@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import paho.mqtt.client as mqtt
 
 from protocol.broker import BrokerSettings, close_broker, connect_broker
-from protocol.streams import Stream
+from protocol.streams import Stream, topic
 
 SESSION_S = 7 * 24 * 3600  # how long the broker keeps verdicts for a bridge that is away
 DELIVERY_QOS = 1
@@ -42,7 +42,7 @@ class Inbox:
         """
         self.arrivals: queue.SimpleQueue[Arrival] = queue.SimpleQueue()
         self._session = 0
-        topics = [f"beltsight/{site}/+/{stream.name}" for stream in streams]
+        topics = [topic(stream, site, "+") for stream in streams]
         self._client, self.connected = connect_broker(
             broker, client_id, topics=topics, session_s=SESSION_S if is_kept else 0, prepare=self._prepare
         )

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import math
 import uuid
 from collections import OrderedDict
 from dataclasses import dataclass
-from datetime import datetime, timedelta, timezone
 
 from host.plant.payload import Value
 from host.plant.tags import PAUSE, RESUME, THRESHOLD
-from protocol.commands import Answer
-from protocol.messages import decode_json
+from protocol.commands import Answer, make_order
+from protocol.messages import decode_json, encode_json
+from protocol.streams import command_topic
 
 EXPIRES_AFTER_S = 10  # who does not hear it by then is told again, by somebody who looks
 REMEMBERED = 64  # thresholds that were ordered and not answered
@@ -30,7 +29,7 @@ class Orders:
         self._thresholds: OrderedDict[str, float] = OrderedDict()
 
     def topic(self, line: str, command: str) -> str:
-        return f"beltsight/{self._site}/{line}/cmd/{command}"
+        return command_topic(self._site, line, command)
 
     def order(self, tag: str | None, value: Value) -> Order | None:
         """The order that writing `value` to the tag means, None if it means nothing."""
@@ -56,14 +55,12 @@ class Orders:
         return values
 
     def _make(self, command: str, **more: float) -> Order:
-        number = uuid.uuid4().hex
-        expires = datetime.now(timezone.utc) + timedelta(seconds=EXPIRES_AFTER_S)
-        content = {"id": number, "expires": expires.strftime("%Y-%m-%dT%H:%M:%SZ"), **more}
+        made = make_order(command, uuid.uuid4().hex, EXPIRES_AFTER_S, more)
         if "value" in more:
-            self._thresholds[number] = more["value"]
+            self._thresholds[made.id] = more["value"]
             if len(self._thresholds) > REMEMBERED:
                 self._thresholds.popitem(last=False)
-        return Order(command, json.dumps(content).encode())
+        return Order(command, encode_json(made))
 
 
 def _is_number(value: Value) -> bool:

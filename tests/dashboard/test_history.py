@@ -11,8 +11,7 @@ from sqlalchemy import Engine
 
 from host.dashboard.history import Filter, History
 from host.dashboard.identity import part_key
-from host.dashboard.shifts import as_text
-from protocol.messages import Location, Opinion, Verdict
+from protocol.messages import Location, Opinion, Verdict, rfc3339
 from tests.examples import VERDICT
 
 STARTS = (time(0),)
@@ -107,17 +106,17 @@ def test_another_lines_parts_are_not_this_lines(history: History, engine: Engine
 def test_shifts_begin_and_end(engine: Engine) -> None:
     night = datetime(2026, 1, 1, 6).astimezone()  # the machine's own clock is the plant's
     history = History(engine, "plant", "line1", (time(6), time(14), time(22)))
-    before, after = as_text(night - timedelta(milliseconds=1)), as_text(night)
+    before, after = rfc3339(night - timedelta(milliseconds=1)), rfc3339(night)
     history.add([part(1, time=before, decision="OK"), part(2, time=after), part(3, time=after, decision="UNKNOWN")])
     shifts = history.shifts()
     assert [(shift["OK"], shift["REJECT"], shift["UNKNOWN"]) for shift in shifts] == [(0, 1, 1), (1, 0, 0)]
     assert shifts[0]["shift"] == after
-    assert shifts[1]["shift"] == as_text(night - timedelta(hours=8))
+    assert shifts[1]["shift"] == rfc3339(night - timedelta(hours=8))
 
 
 def test_old_parts_go_and_totals_stay(history: History, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("host.dashboard.history.DELETED_AT_ONCE", 2)
-    now = as_text(datetime.now(timezone.utc))
+    now = rfc3339(datetime.now(timezone.utc))
     history.add([part(number) for number in range(5)] + [part(9, time=now)])
     assert history.delete_older(30) == 5
     assert ids(history.latest(10)) == [9]

@@ -164,6 +164,10 @@ def test_what_cannot_be_deployed_says_why(station: Station, maker: Path, tmp_pat
     assert "one judges already" in refused("deploy", str(maker / "one"), "--to", NAME)
     assert "no model before this one" in refused("rollback", "--to", NAME)
     assert "correct --serve" in refused("deploy", str(maker / "two"), "--to", NAME, "--serve", "192.0.2.1")
+    assert "write HOST or HOST:PORT" in refused("deploy", str(maker / "two"), "--to", NAME, "--serve", ":80")
+    foreign = write_trivial_package(tmp_path / "größe")
+    sign_package(maker / "keys" / "maker.secret.pem", foreign)
+    assert "(model: must be the name of a folder" in refused("deploy", str(foreign), "--to", NAME)
 
 
 @needs_broker

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from protocol.streams import STATE, STREAMS, VERDICT, is_topic_level, topic
+from protocol.streams import STATE, STREAMS, VERDICT, command_topic, is_topic_level, topic
 
 
 def test_topics_are_below_site_and_line() -> None:
     assert topic(VERDICT, "plant", "line1") == "beltsight/plant/line1/verdict"
+    assert command_topic("plant", "line1", "pause") == "beltsight/plant/line1/cmd/pause"
 
 
 def test_each_stream_has_a_name_of_its_own() -> None:
