@@ -24,6 +24,7 @@ from board.engines.onnx_runtime import OnnxRuntimeEngine
 from board.preprocess import preprocess
 from board.recording import Record
 from board.score import score_map
+from host.pictures import encode_png
 from host.recorded import read_recordings
 from protocol.errors import InputError, run_main
 from protocol.manifest import MODEL_ONNX, Package, load_package
@@ -82,8 +83,7 @@ def main() -> int:
     changed = [pair for pair in pairs if pair.old.is_rejected != pair.new.is_rejected]
     if options.picture and changed:
         thresholds = (old.manifest.threshold.value, new.manifest.threshold.value)
-        bgr = cv2.cvtColor(draw_changes(changed[:MOST_SHOWN], thresholds), cv2.COLOR_RGB2BGR)
-        options.picture.write_bytes(cv2.imencode(".png", bgr)[1].tobytes())
+        options.picture.write_bytes(encode_png(draw_changes(changed[:MOST_SHOWN], thresholds)))
         print(f"{min(len(changed), MOST_SHOWN)} of the {len(changed)} parts decided otherwise: {options.picture}")
     return 0
 

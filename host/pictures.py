@@ -96,6 +96,11 @@ def read_picture(path: Path) -> Images:
     return np.asarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB), np.uint8)
 
 
+def encode_png(rgb: Images) -> bytes:
+    """Of uint8 (h, w, 3) RGB."""
+    return cv2.imencode(".png", cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR))[1].tobytes()
+
+
 def load_frame(path: Path, how: Preprocess) -> Images:
     """uint8 (H, W, 3) RGB. Raises: InputError if the picture is of another size than the others."""
     frame = read_picture(path)

@@ -7,9 +7,8 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-import cv2
-
 from board.recording import RECORDING_SUFFIX, Record, read_recording
+from host.pictures import encode_png
 from protocol.errors import InputError
 
 
@@ -41,7 +40,6 @@ def unpack_good(recordings: Path, folder: Path) -> None:
     partial.mkdir(parents=True)
     for number, record in enumerate(read_recordings(recordings)):
         if record.verdict.decision == "OK" and record.frame.image is not None:
-            bgr = cv2.cvtColor(record.frame.image, cv2.COLOR_RGB2BGR)
             name = f"{number:06d}-part{record.verdict.part_id}.png"
-            (partial / name).write_bytes(cv2.imencode(".png", bgr)[1].tobytes())
+            (partial / name).write_bytes(encode_png(record.frame.image))
     os.replace(partial, folder)

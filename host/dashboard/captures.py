@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from board.recording import RECORDING_SUFFIX, read_recording
+from host.pictures import encode_png
 from protocol.errors import InputError
 
 REVIEWED = "reviewed"
@@ -93,8 +94,7 @@ class Captures:
             part.mkdir()
             for captured in self._read(name):
                 if captured.number not in leave:
-                    _, data = cv2.imencode(".png", cv2.cvtColor(captured.image, cv2.COLOR_RGB2BGR))
-                    (part / f"{captured.number:05d}.png").write_bytes(data.tobytes())
+                    (part / f"{captured.number:05d}.png").write_bytes(encode_png(captured.image))
                     kept += 1
             shutil.rmtree(folder, ignore_errors=True)
             part.rename(folder)
