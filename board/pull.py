@@ -6,6 +6,7 @@ other file with its SHA-256. The package appears by one rename, or not at all.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import http.client
 import os
@@ -13,21 +14,26 @@ import shutil
 import time
 import urllib.error
 import urllib.request
+from dataclasses import dataclass
 from pathlib import Path
 
 from protocol.errors import InputError
 from protocol.manifest import MANIFEST, MAX_MANIFEST_BYTES, Manifest, decode_manifest
 from protocol.signing import SIGNATURE, SIGNATURE_BYTES, TrustedKeys
 
-STALLED_S = 10.0  # without a byte
-FETCHED_WITHIN_S = 300.0  # all of it
 MAX_FILE_BYTES = 64 << 20
 MAX_FILES = 64
-SPARE_BYTES = 32 << 20  # that stay free on the card
 CHUNK_BYTES = 1 << 16
 
 
-def pull_package(url: str, model_id: str, folder: Path, trusted: TrustedKeys) -> Path:
+@dataclass(frozen=True)
+class Bounds:
+    stalled_s: float = 10.0  # without a byte
+    within_s: float = 300.0  # all of it
+    spare_bytes: int = 32 << 20  # that stay free on the card
+
+
+def pull_package(url: str, model_id: str, folder: Path, trusted: TrustedKeys, bounds: Bounds = Bounds()) -> Path:
     """The package's folder, `folder`/`model_id`; one that is there already is left as it is.
 
     Raises: InputError, ManifestError, saying what could not be fetched or believed.
@@ -39,7 +45,7 @@ def pull_package(url: str, model_id: str, folder: Path, trusted: TrustedKeys) ->
     shutil.rmtree(incoming, ignore_errors=True)  # of a station that was cut off
     try:
         incoming.mkdir(parents=True)
-        _fill(incoming, url, model_id, trusted)
+        _fill(incoming, url, model_id, trusted, bounds)
         os.replace(incoming, target)
         _sync(folder)
     except OSError as error:
@@ -49,17 +55,16 @@ def pull_package(url: str, model_id: str, folder: Path, trusted: TrustedKeys) ->
     return target
 
 
-def _fill(incoming: Path, url: str, model_id: str, trusted: TrustedKeys) -> None:
-    until_s = time.monotonic() + FETCHED_WITHIN_S
-    _fetch(url, SIGNATURE, incoming, SIGNATURE_BYTES, until_s)
-    _fetch(url, MANIFEST, incoming, MAX_MANIFEST_BYTES, until_s)
+def _fill(incoming: Path, url: str, model_id: str, trusted: TrustedKeys, bounds: Bounds) -> None:
+    fetch = functools.partial(_fetch, url, incoming, bounds, time.monotonic() + bounds.within_s)
+    fetch(name=SIGNATURE, limit_bytes=SIGNATURE_BYTES)
+    fetch(name=MANIFEST, limit_bytes=MAX_MANIFEST_BYTES)
     data = (incoming / MANIFEST).read_bytes()
     trusted.require_signed(incoming, data)
     manifest = decode_manifest(data)
     _require_fitting(manifest, url, model_id)
     for name, sha256 in manifest.files.items():
-        found = _fetch(url, name, incoming, MAX_FILE_BYTES, until_s)
-        if found != sha256:
+        if fetch(name=name, limit_bytes=MAX_FILE_BYTES) != sha256:
             raise InputError(f"{url}/{name} is not the file that was signed: copy the model folder there again")
     _sync(incoming)
 
@@ -76,23 +81,26 @@ class _NoRedirects(urllib.request.HTTPRedirectHandler):
         """An HTTPError instead: nobody sends the station elsewhere, into the plant's network, say."""
 
 
-def _fetch(url: str, name: str, folder: Path, limit_bytes: int, until_s: float) -> str:
+def _fetch(url: str, folder: Path, bounds: Bounds, until_s: float, *, name: str, limit_bytes: int) -> str:
     """The file's SHA-256. Raises: InputError."""
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), _NoRedirects())
     digest, size = hashlib.sha256(), 0
     try:
-        with opener.open(f"{url}/{name}", timeout=STALLED_S) as answer, (folder / name).open("wb") as file:
-            while chunk := answer.read(CHUNK_BYTES):
+        with opener.open(f"{url}/{name}", timeout=bounds.stalled_s) as answer, (folder / name).open("wb") as file:
+            announced_bytes = answer.length  # None if not; Python 3.10's read1 does not count it down
+            # subtle: read would wait for a whole chunk, however slowly its bytes trickle in
+            while size != announced_bytes and (chunk := answer.read1(CHUNK_BYTES)):
                 size += len(chunk)
                 if size > limit_bytes:
                     raise InputError(f"{url}/{name} is larger than {limit_bytes} bytes")
                 if time.monotonic() > until_s:
-                    raise InputError(f"{url} is too slow: not fetched within {FETCHED_WITHIN_S:.0f} s")
-                if shutil.disk_usage(folder).free < SPARE_BYTES:
-                    raise InputError(f"{folder.parent} has less than {SPARE_BYTES >> 20} MiB free: remove old models")
+                    raise InputError(f"{url} is too slow: not fetched within {bounds.within_s:g} s")
+                if shutil.disk_usage(folder).free < bounds.spare_bytes:
+                    spare = f"{bounds.spare_bytes >> 20} MiB"
+                    raise InputError(f"{folder.parent} has less than {spare} free: remove old models")
                 file.write(chunk)
                 digest.update(chunk)
-            if answer.length:  # subtle: a connection that was cut reads like the end of the file
+            if announced_bytes not in (None, size):  # subtle: a connection that was cut reads like the end of the file
                 raise InputError(f"{url}/{name} cannot be fetched (cut off after {size} bytes): try again")
             file.flush()
             os.fsync(file.fileno())

@@ -16,7 +16,7 @@ from board.engines.chain import EngineChain, open_engine
 from board.engines.settings import EngineName, EngineSettings
 from board.inspector import Finding, Inspector
 from board.models import Chosen, ModelChangeSettings, Models, recall_models, remember_models
-from board.packages import choose_package, open_models
+from board.packages import choose_package, find_package, open_models
 from board.seams import Engine
 from host.trivial import write_trivial_package
 from protocol.commands import Answer, Rollback, SwitchModel
@@ -246,8 +246,46 @@ def test_the_next_start_has_the_model_that_was_commanded_while_that_is_in_order(
     assert "going on with first" in capsys.readouterr().err
 
 
+def test_the_configured_model_keeps_its_own_threshold_when_it_was_commanded_too(packages: Path, tmp_path: Path) -> None:
+    change = ModelChangeSettings(remembered=tmp_path / "model")
+    remember_models(tmp_path / "model", Chosen("first", "second"))
+    own, package, before = choose_package(
+        LineConfig("first", models_dir=packages, threshold=0.1, model_change=change), None
+    )
+    assert (package.manifest.id, own.threshold, before) == ("first", 0.1, "second")
+
+
+def test_a_model_that_was_installed_goes_before_one_that_was_fetched(packages: Path, tmp_path: Path) -> None:
+    config = LineConfig("first", models_dir=packages, model_change=ModelChangeSettings(fetched=tmp_path))
+    write_trivial_package(tmp_path / "second", threshold=0.75)
+    write_trivial_package(tmp_path / "third", threshold=0.75)
+    assert find_package(config, "second") == packages / "second"
+    assert find_package(config, "third") == tmp_path / "third"
+    assert find_package(config, "fourth") == tmp_path / "fourth"
+
+
+def test_what_is_installed_is_not_fetched(packages: Path) -> None:
+    """Nor is a station asked whether it fetches at all."""
+    with contextlib.closing(
+        open_models(LineConfig("first", models_dir=packages), load_package(packages / "first"), None)
+    ) as models:
+        models.begin(replace(ORDER, url="http://127.0.0.1:1/second"))
+        assert settle(models).obeyed
+
+
+def test_closing_during_a_trial_closes_both_models(open_pair: OpenModels, engines: dict[str, Watched]) -> None:
+    models = open_pair(ModelChangeSettings(trial_parts=2))
+    change(models)
+    models.close()
+    assert (engines["first"].is_closed, engines["second"].is_closed) == (True, True)
+
+
 @pytest.mark.parametrize(
-    "content", [b"", b"first", b'{"model": "../first"}', b'{"model": ".x"}', b'{"model": 1}', b"\xff", b"x" * 3000]
+    "content",
+    [
+        *(b"", b"first", b'{"model": 1}', b"\xff", b" " * 1024 + b'{"model": "first"}', b'{"model": ".x"}'),
+        *(b'{"model": "x/../../first"}', b'{"model": "a\\\\b"}', b'{"model": "first", "before": "../x"}'),
+    ],
 )
 def test_a_memory_that_is_not_ours_is_refused(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "model").write_bytes(content)

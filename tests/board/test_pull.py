@@ -8,24 +8,25 @@ import http.server
 import json
 import shutil
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from board.config import LineConfig
-from board.models import ModelChangeSettings
+from board.models import Chosen, ModelChangeSettings, remember_models
 from board.packages import choose_package, open_models
-from board.pull import MAX_FILES, pull_package
+from board.pull import MAX_FILES, Bounds, pull_package
 from host.sign import sign_package
 from host.trivial import write_trivial_package
 from protocol.commands import SwitchModel
-from protocol.errors import BeltsightError
-from protocol.manifest import MANIFEST, MODEL_ONNX, load_package
+from protocol.errors import BeltsightError, InputError
+from protocol.manifest import MANIFEST, MAX_MANIFEST_BYTES, MODEL_ONNX, load_package
 from protocol.signing import SIGNATURE, TrustedKeys, write_signing_pair
 from tests.board.test_models import settle
 
-Pull = Callable[[str], Path]
+USUAL = Bounds()
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +41,11 @@ def maker(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 class Quiet(http.server.SimpleHTTPRequestHandler):
-    """Serves a folder; `/elsewhere/…` sends the asker on, `/broken/…` hangs up in the middle of a file."""
+    """Serves a folder, and hosts of other kinds.
+
+    `/elsewhere/…` sends the asker on, `/broken/…` hangs up in the middle of a file, `/silent/…` says nothing for long,
+    and `/trickling/…` a byte every 100 ms.
+    """
 
     def log_message(self, format: str, *args: object) -> None:
         pass
@@ -55,6 +60,15 @@ class Quiet(http.server.SimpleHTTPRequestHandler):
             self.send_header("Content-Length", "1000")
             self.end_headers()
             self.wfile.write(b"half")
+        elif self.path.startswith("/silent/"):
+            time.sleep(5.0)
+        elif self.path.startswith("/trickling/"):
+            self.send_response(200)
+            self.end_headers()
+            with contextlib.suppress(ConnectionError):
+                for _ in range(50):
+                    self.wfile.write(b"x")
+                    time.sleep(0.1)
         else:
             super().do_GET()
 
@@ -80,10 +94,10 @@ def trusted(maker: Path, tmp_path: Path) -> TrustedKeys:
     return TrustedKeys(tmp_path / "trusted")
 
 
-def refusal(url: str, folder: Path, trusted: TrustedKeys) -> str:
+def refusal(url: str, folder: Path, trusted: TrustedKeys, bounds: Bounds = USUAL) -> str:
     """Why `two` is not fetched; nothing of it is left."""
     with pytest.raises(BeltsightError) as caught:
-        pull_package(url, "two", folder, trusted)
+        pull_package(url, "two", folder, trusted, bounds)
     assert [*folder.iterdir()] == []
     assert "\n" not in str(caught.value)
     return str(caught.value)
@@ -117,6 +131,10 @@ def spoil_model(folder: Path) -> None:
     (folder / MODEL_ONNX).write_bytes(b"another network")
 
 
+def swell_manifest(folder: Path) -> None:
+    (folder / MANIFEST).write_bytes((folder / MANIFEST).read_bytes() + b" " * MAX_MANIFEST_BYTES)
+
+
 def swell_signature(folder: Path) -> None:
     (folder / SIGNATURE).write_bytes(bytes(65))
 
@@ -140,6 +158,7 @@ def swap(folder: Path) -> None:
         (spoil_manifest, "is not signed by a trusted key"),
         (spoil_model, "model.onnx is not the file that was signed"),
         (swell_signature, "is larger than 64 bytes"),
+        (swell_manifest, "manifest.json is larger than"),
         (unsign, "cannot be fetched (404"),
         (lose_model, "cannot be fetched (404"),
         (swap, "holds one, not two"),
@@ -170,18 +189,52 @@ def test_a_host_that_hangs_up_or_is_not_there(served: tuple[Path, str], trusted:
     assert "see whether the host serves it" in refusal("http://127.0.0.1:1/two", tmp_path / "fetched", trusted)
 
 
+BOUNDS = {
+    "silent": (Bounds(stalled_s=0.2), "timed out"),
+    "trickling": (Bounds(within_s=0.2), "is too slow: not fetched within 0.2 s"),
+    "two": (Bounds(spare_bytes=1 << 60), "free: remove old models"),
+}
+
+
+@pytest.mark.parametrize("path", BOUNDS)
+def test_a_host_that_is_slow_and_a_card_that_is_full(
+    served: tuple[Path, str], trusted: TrustedKeys, tmp_path: Path, path: str
+) -> None:
+    bounds, why = BOUNDS[path]
+    began_s = time.monotonic()
+    assert why in refusal(f"{served[1]}/{path}", tmp_path / "fetched", trusted, bounds)
+    assert time.monotonic() - began_s < 4.0
+
+
+def test_a_folder_that_takes_nothing_says_so(served: tuple[Path, str], trusted: TrustedKeys, tmp_path: Path) -> None:
+    (tmp_path / "fetched").write_bytes(b"a file")
+    with pytest.raises(InputError, match=r"cannot keep the model in .* make room there"):
+        pull_package(f"{served[1]}/two", "two", tmp_path / "fetched", trusted)
+
+
+def test_no_proxy_is_asked(
+    served: tuple[Path, str], trusted: TrustedKeys, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
+    assert pull_package(f"{served[1]}/two", "two", tmp_path / "fetched", trusted).is_dir()
+
+
+@pytest.mark.parametrize("count", [MAX_FILES, MAX_FILES + 1])
 def test_a_manifest_of_too_many_files_is_refused(
-    served: tuple[Path, str], maker: Path, trusted: TrustedKeys, tmp_path: Path
+    served: tuple[Path, str], maker: Path, trusted: TrustedKeys, tmp_path: Path, count: int
 ) -> None:
     """Also a signed one: the card has to bear it."""
     package = served[0] / "two"
     content = json.loads((package / MANIFEST).read_bytes())
-    for number in range(MAX_FILES):
+    for number in range(count - len(content["files"])):
         shutil.copy(package / MODEL_ONNX, package / f"copy{number}")
         content["files"][f"copy{number}"] = content["files"][MODEL_ONNX]
     (package / MANIFEST).write_text(json.dumps(content))
     sign_package(maker / "keys" / "maker.secret.pem", package)
-    assert "at most 64 are fetched" in refusal(f"{served[1]}/two", tmp_path / "fetched", trusted)
+    if count > MAX_FILES:
+        assert "at most 64 are fetched" in refusal(f"{served[1]}/two", tmp_path / "fetched", trusted)
+    else:
+        assert pull_package(f"{served[1]}/two", "two", tmp_path / "fetched", trusted).is_dir()
 
 
 def test_a_command_fetches_a_model_and_the_next_start_finds_it(
@@ -198,6 +251,20 @@ def test_a_command_fetches_a_model_and_the_next_start_finds_it(
         assert models.current.manifest.id == "two"
     _, package, before = choose_package(config, trusted)
     assert (package.folder, before) == (tmp_path / "fetched" / "two", "one")
+
+
+def test_what_is_installed_must_be_signed_too(
+    maker: Path, trusted: TrustedKeys, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    unsign(shutil.copytree(maker / "models", tmp_path / "models") / "two")
+    remember_models(tmp_path / "memory", Chosen("two"))
+    change = ModelChangeSettings(remembered=tmp_path / "memory")
+    config, package, _ = choose_package(LineConfig("one", models_dir=tmp_path / "models", model_change=change), trusted)
+    assert package.manifest.id == "one"
+    assert "is not signed" in capsys.readouterr().err
+    with contextlib.closing(open_models(config, package, trusted)) as models:
+        models.begin(SwitchModel("7", "2026-01-01T00:00:30Z", "two"))
+        assert "is not signed" in settle(models).reason
 
 
 @pytest.mark.parametrize("has_folder", [True, False])
