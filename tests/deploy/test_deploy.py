@@ -21,6 +21,7 @@ import numpy as np
 import pytest
 
 from host.deploy.serving import serve_package
+from host.deploy.ssh import Remote, copy_package
 from host.sign import sign_package
 from host.trivial import write_trivial_package
 from protocol.manifest import MANIFEST, load_package
@@ -186,13 +187,23 @@ def test_nothing_but_the_package_is_served(maker: Path) -> None:
     package = load_package(maker / "two")
     with serve_package(package, LOOPBACK) as url:
         with urllib.request.urlopen(f"{url}/{MANIFEST}") as answer:
-            assert answer.read() == (maker / "two" / MANIFEST).read_bytes()
+            manifest = (maker / "two" / MANIFEST).read_bytes()
+            assert (answer.read(), answer.headers["Content-Length"]) == (manifest, str(len(manifest)))
         root = url.split("/", 3)
         base = "/".join(root[:3])
         for path in (f"{url}/../one/{MANIFEST}", f"{url}/", url, f"{base}/two/{MANIFEST}", f"{base}/", f"{url}/x"):
             with pytest.raises(urllib.error.HTTPError, match="404") as caught:
                 urllib.request.urlopen(path)
             caught.value.close()
+
+
+def test_a_file_that_is_gone_is_not_found(tmp_path: Path) -> None:
+    package = load_package(write_trivial_package(tmp_path / "two"))
+    with serve_package(package, LOOPBACK) as url:
+        (tmp_path / "two" / MANIFEST).unlink()
+        with pytest.raises(urllib.error.HTTPError, match="404") as caught:
+            urllib.request.urlopen(f"{url}/{MANIFEST}")
+        caught.value.close()
 
 
 # ---- over ssh
@@ -237,6 +248,8 @@ def test_a_model_is_copied_over_ssh(station: Station, maker: Path, ssh_config: P
     other = write_trivial_package(station.folder / "two", threshold=0.9)
     code, said = deploy(station, "deploy", str(other), *words)
     assert (code, "another model of the name two is there" in said) == (2, True)
+    copy_package(Remote("board", ssh_config), load_package(maker / "two"), str(folder))
+    assert [path.name for path in folder.iterdir()] == ["two"]
     assert load_package(folder / "two").manifest.threshold.value == 0.5
     code, said = deploy(station, "deploy", str(maker / "two"), "--to", NAME, "--ssh", "nobody@board.invalid")
     assert (code, said.startswith("beltsight: nobody@board.invalid: ")) == (2, True)
@@ -261,6 +274,7 @@ def test_a_configuration_that_does_not_run_is_taken_back(silent: Station, ssh_co
         fresh.write_text(silent.config.replace("[model_change]", "[model_change]\nmost_rejected = 0.5"))
         assert deploy(silent, "deploy", "--config", str(fresh), *words) == (0, f"{NAME}: runs with {fresh}\n")
         assert (folder / "line.toml").read_text() == fresh.read_text()
+        assert (folder / "line.toml").stat().st_mode & 0o777 == 0o600
         fresh.write_text("model = 3\n")
         code, said = deploy(silent, "deploy", "--config", str(fresh), *words)
         assert (code, "model: must be text" in said) == (2, True)
