@@ -22,6 +22,7 @@ from host.trivial import write_trivial_package
 from protocol.commands import Answer, Rollback, SwitchModel
 from protocol.errors import EngineError, InputError, MessageError
 from protocol.manifest import CARRIED_ONNX, MODEL_ONNX, load_package
+from protocol.strict import FieldError
 from tests.survival.broker import wait_until
 
 ORDER = SwitchModel("7", "2026-01-01T00:00:30Z", "second")
@@ -126,6 +127,15 @@ def test_the_old_model_judges_until_the_new_one_is_ready_and_stands_by_until_tha
     assert judge(models, 1) == []
     assert (engines["first"].is_closed, engines["second"].is_closed) == (True, False)
     assert recall_models(tmp_path / "chosen" / "model") == Chosen("second", "first")
+
+
+@pytest.mark.parametrize(
+    ("parts", "share", "key"),
+    [(-1, 0.8, "trial_parts"), (100_001, 0.8, "trial_parts"), (20, 0.0, "most_rejected"), (20, 1.01, "most_rejected")],
+)
+def test_trials_that_are_none(parts: int, share: float, key: str) -> None:
+    with pytest.raises(FieldError, match=f"{key}: must be"):
+        ModelChangeSettings(trial_parts=parts, most_rejected=share)
 
 
 def test_without_a_trial_the_old_model_goes_at_once(open_pair: OpenModels, engines: dict[str, Watched]) -> None:
