@@ -59,5 +59,8 @@ def require_accessible(page: Page) -> None:
 
 def fits(page: Page) -> bool:
     """Nothing of the view needs scrolling."""
-    script = "[document.documentElement, document.querySelector('main')].every((e) => e.scrollHeight <= e.clientHeight)"
+    script = """() => ["html", "main", ".shifts .scroll"].every((name) => {
+        const box = document.querySelector(name);
+        return box.scrollHeight <= box.clientHeight && box.scrollWidth <= box.clientWidth;
+    })"""
     return bool(page.evaluate(script))
