@@ -263,6 +263,8 @@ def test_the_configured_model_keeps_its_own_threshold_when_it_was_commanded_too(
         LineConfig("first", models_dir=packages, threshold=0.1, model_change=change), None
     )
     assert (package.manifest.id, own.threshold, before) == ("first", 0.1, "second")
+    with contextlib.closing(open_models(own, package, None, before)) as models:
+        assert (models.threshold, models.before) == (0.1, "second")
 
 
 def test_a_model_that_was_installed_goes_before_one_that_was_fetched(packages: Path, tmp_path: Path) -> None:

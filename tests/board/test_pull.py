@@ -10,6 +10,7 @@ import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -21,7 +22,7 @@ from board.pull import MAX_FILES, Bounds, pull_package
 from host.sign import sign_package
 from host.trivial import write_trivial_package
 from protocol.commands import SwitchModel
-from protocol.errors import BeltsightError, InputError
+from protocol.errors import BeltsightError, InputError, ManifestError
 from protocol.manifest import MANIFEST, MAX_MANIFEST_BYTES, MODEL_ONNX, load_package
 from protocol.signing import SIGNATURE, TrustedKeys, write_signing_pair
 from tests.board.test_models import settle
@@ -265,6 +266,8 @@ def test_what_is_installed_must_be_signed_too(
     with contextlib.closing(open_models(config, package, trusted)) as models:
         models.begin(SwitchModel("7", "2026-01-01T00:00:30Z", "two"))
         assert "is not signed" in settle(models).reason
+    with pytest.raises(ManifestError, match="is not signed"):
+        choose_package(replace(config, model="two"), trusted)
 
 
 @pytest.mark.parametrize("has_folder", [True, False])
