@@ -54,14 +54,9 @@ def count_program(*arguments: str, before: tuple[str, ...] = ()) -> Run:
 
     Raises: InputError if the program fails.
     """
-    plugin = f"{build_plugin()},opens={userland.GUEST_BASE:#x}"
-    emulator = (
-        userland.EMULATOR_WITH_PLUGINS,
-        "-plugin",
-        plugin,
-        "-U",
-        "LD_PRELOAD",
-    )  # what `before` loads is not ARM's
+    plugin = ("-plugin", f"{build_plugin()},opens={userland.GUEST_BASE:#x}")
+    # What `before` has loaded into the emulator is nothing for the program, which is ARM's.
+    emulator = (userland.EMULATOR_WITH_PLUGINS, *plugin, "-U", "LD_PRELOAD")
     command = [*before, *userland.python(*arguments, emulator=emulator)]
     done = subprocess.run(
         command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=RUN_WITHIN_S, check=False
