@@ -77,10 +77,13 @@ def main() -> int:
     unknown = set(options.decoders) - set(decoders)
     if unknown or options.executions < 1:
         raise InputError(f"no decoder {', '.join(sorted(unknown))}, or no executions: see --help")
-    records = [fuzz(name, options.executions, options.seed) for name in options.decoders or decoders]
-    for record in records:
+    records = []
+    for name in options.decoders or decoders:
+        record = fuzz(name, options.executions, options.seed)
+        print(f"{name}: {record.executions} executions, {record.seconds:.0f} s {record.problem}", file=sys.stderr)
         if record.input:
             keep(record)
+        records.append(record)
     Console(width=130).print(show(records))
     return 1 if any(record.problem for record in records) else 0
 
