@@ -27,8 +27,8 @@ def open_browser(*options: str) -> Iterator[Browser]:
         # subtle: the sandbox needs rights that root in a container does not have; nothing but our page is opened
         arguments = ["--no-sandbox", "--disable-gpu", *options]
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=arguments)
-        yield browser
-        browser.close()
+        with contextlib.closing(browser):
+            yield browser
 
 
 @contextlib.contextmanager
@@ -37,12 +37,12 @@ def open_tab(browser: Browser, url: str, size: str, errors: list[str]) -> Iterat
     width, height = SIZES[size]
     context = browser.new_context(viewport={"width": width, "height": height})
     context.set_default_timeout(30_000)
-    page = context.new_page()
-    page.on("pageerror", lambda error: errors.append(str(error)))
-    page.on("console", lambda message: note_console(message.type, message.text, errors))
-    page.goto(url)
-    yield page
-    context.close()
+    with contextlib.closing(context):
+        page = context.new_page()
+        page.on("pageerror", lambda error: errors.append(str(error)))
+        page.on("console", lambda message: note_console(message.type, message.text, errors))
+        page.goto(url)
+        yield page
 
 
 def note_console(kind: str, text: str, errors: list[str]) -> None:
