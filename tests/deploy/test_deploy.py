@@ -248,6 +248,7 @@ def test_a_model_is_copied_over_ssh(station: Station, maker: Path, ssh_config: P
     other = write_trivial_package(station.folder / "two", threshold=0.9)
     code, said = deploy(station, "deploy", str(other), *words)
     assert (code, "another model of the name two is there" in said) == (2, True)
+    assert [path.name for path in folder.iterdir()] == ["two"]
     copy_package(Remote("board", ssh_config), load_package(maker / "two"), str(folder))
     assert [path.name for path in folder.iterdir()] == ["two"]
     assert load_package(folder / "two").manifest.threshold.value == 0.5
