@@ -38,9 +38,12 @@ def decode_verdict_of(arrival: Arrival) -> Verdict:
 def time_ms(text: str) -> int:
     """Milliseconds since 1970 of an RFC 3339 time in UTC. Raises: MessageError."""
     try:
-        return round(datetime.fromisoformat(text[:-1]).replace(tzinfo=timezone.utc).timestamp() * 1000)
+        since_ms = round(datetime.fromisoformat(text[:-1]).replace(tzinfo=timezone.utc).timestamp() * 1000)
     except (ValueError, OverflowError):
-        raise MessageError(f"time {text!r:.40} must be like 2026-01-01T08:00:30.000Z") from None
+        since_ms = -1
+    if since_ms < 0:  # Sparkplug's times have no sign
+        raise MessageError(f"time {text!r:.40} must be like 2026-01-01T08:00:30.000Z")
+    return since_ms
 
 
 def state_values(state: LineState) -> dict[str, Value]:
