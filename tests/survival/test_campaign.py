@@ -1,21 +1,32 @@
-"""The short campaign: every fault on the real station, and a loss that the campaign must see."""
+"""The short campaign: every fault on the real station, the two hardest many times, and a loss that must be seen."""
 
 from __future__ import annotations
 
 import contextlib
+import random
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from sim.relay import Link
 from tests.survival.broker import MOSQUITTO, wait_until
-from tests.survival.campaign import FAULTS, SERVER_FAULTS, Bench, Case, run_campaign, run_case
+from tests.survival.campaign import (
+    FAULTS,
+    SERVER_FAULTS,
+    Bench,
+    Case,
+    kill_broker,
+    kill_station,
+    run_campaign,
+    run_case,
+)
 from tests.survival.station import LIBFAKETIME
 
 pytestmark = pytest.mark.skipif(not MOSQUITTO, reason="mosquitto is not installed")
+PARTS = 5000
 
 
 @pytest.fixture
@@ -41,6 +52,13 @@ def test_every_part_has_one_verdict_whatever_breaks(tmp_path: Path) -> None:
         assert len(hours) >= 3
     for fault, *_ in SERVER_FAULTS:
         assert all(arrivals[fault].engines[name] > 0 for name in ("remote", "arm-onnxruntime")), arrivals[fault].engines
+
+
+@pytest.mark.parametrize(("strike", "times"), [(kill_broker, 20), (kill_station, 50)])
+def test_5000_parts_outlive_many_kills(bench: Bench, strike: Callable[[Bench], None], times: int) -> None:
+    moments = sorted(random.Random(times).sample(range(PARTS // 20, PARTS * 19 // 20), times))
+    row = run_case(bench, Case(strike.__name__, strike, moments, PARTS, rate_hz=120.0))
+    assert (row.lost, row.doubled, row.misplaced) == (0, 0, 0)
 
 
 def test_a_loss_is_seen(tmp_path: Path, bench: Bench) -> None:
