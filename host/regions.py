@@ -12,7 +12,6 @@ from host.textures import Bank, Floats, Mask, Rng
 
 SMALLEST_RADIUS, LARGEST_RADIUS = 0.02, 0.45  # of the picture's side
 INSIDE_SHARE = 0.85  # of the defects end where the part ends
-FINEST_SIDE_PX = 128  # of pictures of this side strokes and specks are given in pixels; in larger ones they grow too
 
 Point = NDArray[np.float64]  # (x, y), pixels
 Points = NDArray[np.float64]  # (n, 2)
@@ -74,19 +73,17 @@ def _ellipse(side: int, centre: Point, radius_px: float, _bank: Bank, rng: Rng) 
 def _stroke(side: int, centre: Point, radius_px: float, _bank: Bank, rng: Rng) -> Floats:
     """One to three wandering lines: scratches, hairs, cracks, wires."""
     region = np.zeros((side, side), np.uint8)
-    scale = side / FINEST_SIDE_PX
     for _ in range(int(rng.integers(1, 4))):
         heading = rng.uniform(0, 2 * np.pi) + np.cumsum(rng.normal(0, rng.uniform(0, 0.7), 8))
-        steps = np.stack([np.cos(heading), np.sin(heading)], 1) * max(radius_px, 5 * scale) * rng.uniform(0.15, 0.5)
+        steps = np.stack([np.cos(heading), np.sin(heading)], 1) * max(radius_px, 5) * rng.uniform(0.15, 0.5)
         points = centre + rng.normal(0, radius_px * 0.3, 2) + np.cumsum(steps, 0)
-        width_px = 1 + int(rng.random() ** 2 * 4 * scale)
-        cv2.polylines(region, [_sixteenths(points)], False, (255,), width_px, cv2.LINE_AA, 4)
+        cv2.polylines(region, [_sixteenths(points)], False, (255,), 1 + int(rng.random() ** 2 * 4), cv2.LINE_AA, 4)
     return np.asarray(region / 255, np.float32)
 
 
 def _specks(side: int, centre: Point, radius_px: float, _bank: Bank, rng: Rng) -> Floats:
     region = np.zeros((side, side), np.uint8)
-    largest_px = rng.uniform(0.7, 4 * side / FINEST_SIDE_PX)
+    largest_px = rng.uniform(0.7, 4)
     for _ in range(int(np.exp(rng.uniform(0, np.log(40))))):
         x, y = _sixteenths(centre + rng.normal(0, radius_px * 0.6, 2)).tolist()
         cv2.circle(region, (x, y), int(16 * rng.uniform(0.5, largest_px)), (255,), -1, cv2.LINE_AA, 4)
