@@ -19,9 +19,11 @@ from protocol.sockets import Socket, open_socket
 
 ZAP_ENDPOINT = "inproc://zeromq.zap.01"
 MAX_KEYS = 4096
-_HANDSHAKES = (
-    zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL | zmq.EVENT_HANDSHAKE_FAILED_AUTH
-)
+_FAILED = {
+    zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL: "not encrypted, or for another server",
+    # a port scan; or the same as above, from a peer that saw it first
+    zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL: "gone before the handshake was over",
+}
 
 
 class Admission:
@@ -53,7 +55,7 @@ class Admission:
 
     def watch(self, socket: Socket) -> Any:
         """The monitor of a guarded socket, to be polled for `note_failures`."""
-        monitor = socket.get_monitor_socket(_HANDSHAKES)
+        monitor = socket.get_monitor_socket(sum(_FAILED))
         monitor.setsockopt(zmq.LINGER, 0)
         self._monitors.append(monitor)
         return monitor
@@ -74,8 +76,7 @@ class Admission:
         """Count handshakes that never came to a key: a plain client, one that expects another server."""
         while monitor.poll(0):
             event = parse_monitor_message(monitor.recv_multipart())
-            if event["event"] == zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL:
-                self._note("not encrypted, or for another server", "")
+            self._note(_FAILED[zmq.Event(event["event"])], "")
 
     def close(self) -> None:
         for monitor in self._monitors:
