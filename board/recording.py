@@ -9,18 +9,26 @@ A torn last record (power cut) is left out; a record whose CRC does not match en
 
 from __future__ import annotations
 
-import json
 import struct
 import zlib
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
 
 from protocol.errors import InputError, MessageError
-from protocol.messages import Frame, Location, Trigger, Verdict, decode_json, decode_verdict, encode_verdict
+from protocol.messages import (
+    Frame,
+    Location,
+    Trigger,
+    Verdict,
+    decode_json,
+    decode_verdict,
+    encode_json,
+    encode_verdict,
+)
 from protocol.wire import MAX_PIXEL_BYTES, MAX_SIDE_PX
 
 MAGIC = b"BELTREC1"
@@ -51,7 +59,7 @@ def encode_record(frame: Frame, verdict: Verdict) -> bytes:
     header = RecordHeader(frame.trigger, shape, frame.fault, frame.readings, frame.location)
     body = b"".join(
         (
-            _prefixed(json.dumps(asdict(header), separators=(",", ":")).encode()),
+            _prefixed(encode_json(header)),
             _prefixed(encode_verdict(verdict)),
             b"" if image is None else np.ascontiguousarray(image).tobytes(),
         )

@@ -134,10 +134,13 @@ def encode_json(message: Any) -> bytes:
 
 def decode_json(cls: type[_T], data: bytes) -> _T:
     """A message dataclass from JSON bytes. Raises: MessageError."""
-    if len(data) > MAX_JSON_BYTES:
-        raise MessageError(f"{cls.__name__} of {len(data)} bytes; at most {MAX_JSON_BYTES} are read")
+    return build_message(cls, _load_json(cls.__name__, data))
+
+
+def build_message(cls: type[_T], content: object) -> _T:
+    """A message dataclass from what its JSON holds. Raises: MessageError."""
     try:
-        return build(cls, json.loads(data))
+        return build(cls, content)
     except FieldError as error:
         raise MessageError(f"{cls.__name__}: {error}") from None
     except (ValueError, RecursionError) as error:
@@ -146,15 +149,19 @@ def decode_json(cls: type[_T], data: bytes) -> _T:
 
 def decode_table(what: str, data: bytes) -> dict[str, Any]:
     """Of a message that may have keys that nobody knows yet. Raises: MessageError, which begins with `what`."""
-    if len(data) > MAX_JSON_BYTES:
-        raise MessageError(f"{what} of {len(data)} bytes; at most {MAX_JSON_BYTES} are read")
-    try:
-        content = json.loads(data)
-    except (ValueError, RecursionError) as error:
-        raise MessageError(f"{what} is not JSON: {error}") from None
+    content = _load_json(what, data)
     if not isinstance(content, dict):
         raise MessageError(f"{what} is no table of keys")
     return content
+
+
+def _load_json(what: str, data: bytes) -> object:
+    if len(data) > MAX_JSON_BYTES:
+        raise MessageError(f"{what} of {len(data)} bytes; at most {MAX_JSON_BYTES} are read")
+    try:
+        return json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise MessageError(f"{what} is not JSON: {error}") from None
 
 
 def clock_id() -> str:

@@ -18,7 +18,7 @@ from board.config import LineConfig
 from protocol.broker import close_broker, connect_broker
 from protocol.commands import ORDERS
 from protocol.errors import InputError
-from protocol.streams import COMMAND, HEALTH, STATE, topic
+from protocol.streams import HEALTH, STATE, command_topic, topic
 
 GRANTED_WITHIN_S = 5.0
 HEARD_WITHIN_S = 2.5  # a station reports its health every second
@@ -68,8 +68,7 @@ class Listener:
 def check_broker(config: LineConfig) -> list[Finding]:
     """Connect as the station does, under another client id: the same would throw the station out."""
     where = f"{config.broker.host}:{config.broker.port}"
-    names = [f"{COMMAND.name}/{name}" for name in ORDERS] if config.mqtt.commands else []
-    commands = [f"{topic(STATE, config.site, config.line).rpartition('/')[0]}/{name}" for name in names]
+    commands = [command_topic(config.site, config.line, name) for name in ORDERS] if config.mqtt.commands else []
     said = [topic(stream, config.site, config.line) for stream in (STATE, HEALTH)]
     listener = Listener([*commands, *said])
     client_id = f"beltsight-doctor-{config.line}-{os.getpid()}"

@@ -33,7 +33,7 @@ from protocol.errors import InputError, SinkError
 from protocol.manifest import Package
 from protocol.messages import Frame, Opinion, Verdict, encode_json, encode_opinion, encode_verdict, rfc3339_now
 from protocol.reports import SWITCHED_OFF, LineCondition, LineState
-from protocol.streams import COMMAND, DRIFT, HEALTH, RESULT, SECOND_OPINION, STATE, VERDICT, Stream, topic
+from protocol.streams import DRIFT, HEALTH, RESULT, SECOND_OPINION, STATE, VERDICT, Stream, command_topic, topic
 from protocol.strict import require
 
 RECONNECT_EVERY_S = 2.0
@@ -346,7 +346,7 @@ class MqttSink:
         lost = replace(self._state, state="lost", reason="the station vanished", time=rfc3339_now())
         will = Will(self._topic(STATE), encode_json(lost))
         client_id = f"beltsight-{self._site}-{self._line}"
-        topics = [f"{self._topic(COMMAND)}/{name}" for name in ORDERS] if self._settings.commands else []
+        topics = [command_topic(self._site, self._line, name) for name in ORDERS] if self._settings.commands else []
         self._client, self._connected = connect_broker(
             self._broker, client_id, will=will, topics=topics, prepare=self._prepare
         )

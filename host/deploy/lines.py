@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import queue
 import secrets
 import time
@@ -13,7 +12,7 @@ import paho.mqtt.client as mqtt
 from protocol.broker import BrokerSettings, close_broker, connect_broker
 from protocol.commands import Answer, make_order
 from protocol.errors import InputError, MessageError
-from protocol.messages import decode_json, decode_table, encode_json
+from protocol.messages import build_message, decode_json, decode_table, encode_json
 from protocol.reports import HealthReport, LineState
 from protocol.streams import COMMAND, HEALTH, RESULT, STATE, command_topic, topic
 from protocol.strict import FieldError
@@ -92,5 +91,5 @@ def _decode(name: str, payload: bytes) -> Report:
     if name == HEALTH.name:  # a station adds counters of its own
         content = decode_table("health report", payload)
         known = HealthReport.__dataclass_fields__
-        return decode_json(HealthReport, json.dumps({key: content[key] for key in content if key in known}).encode())
+        return build_message(HealthReport, {key: content[key] for key in content if key in known})
     return decode_json(_REPORTS[name], payload)
