@@ -11,6 +11,7 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from sim.station import ROOT
+from tests.dashboard.running import PASSWORD, USER
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 SHOTS = ROOT / "build" / "dashboard"
@@ -49,6 +50,13 @@ def note_console(kind: str, text: str, errors: list[str]) -> None:
     """subtle: an answer of 4xx to a fetch is an "error" there too, and is what some tests ask for."""
     if kind == "error" and "Failed to load resource" not in text:
         errors.append(text)
+
+
+def fill_login(page: Page) -> None:
+    """Its dialog is open."""
+    page.locator("#login-form input[name=user]").fill(USER)
+    page.locator("#login-form input[name=password]").fill(PASSWORD)
+    page.keyboard.press("Enter")
 
 
 def require_accessible(page: Page) -> None:

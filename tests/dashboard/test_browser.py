@@ -22,7 +22,16 @@ from protocol.messages import Frame, Trigger
 from sim.camera import Camera, CameraSettings
 from sim.parts import RenderedParts
 from sim.station import LOOPBACK, free_port
-from tests.dashboard.browsing import SHOTS, SIZES, fits, needs_chromium, open_browser, open_tab, require_accessible
+from tests.dashboard.browsing import (
+    SHOTS,
+    SIZES,
+    fill_login,
+    fits,
+    needs_chromium,
+    open_browser,
+    open_tab,
+    require_accessible,
+)
 from tests.dashboard.running import (
     PASSWORD,
     USER,
@@ -286,9 +295,7 @@ def test_a_capture_is_looked_through_by_keyboard(page: Page, shown: Shown) -> No
     page.screenshot(path=SHOTS / "review.jpg", type="jpeg", quality=80)
     require_accessible(page)
     page.locator("#keep").press("Enter")
-    page.locator("#login-form input[name=user]").fill(USER)
-    page.locator("#login-form input[name=password]").fill(PASSWORD)
-    page.keyboard.press("Enter")
+    fill_login(page)
     expect(page.locator("#confirm-text")).to_contain_text("13 pictures are written")
     page.locator("#confirm-yes").press("Enter")
     expect(page.locator("#message")).to_have_text("done: 13 pictures kept")

@@ -24,8 +24,8 @@ from protocol.messages import Trigger, clock_id
 from protocol.sockets import Socket, open_socket
 from protocol.wire import encode_message, encode_raw_frame
 from sim.station import LOOPBACK, free_port, start_board, start_broker
-from tests.dashboard.browsing import SHOTS, needs_chromium, open_browser, open_tab
-from tests.dashboard.running import PASSWORD, USER, Client, eventually, page_of
+from tests.dashboard.browsing import SHOTS, fill_login, needs_chromium, open_browser, open_tab
+from tests.dashboard.running import USER, Client, eventually, page_of
 from tests.examples import trivial_station
 
 GREY, BRIGHT = 140, 250  # scores of about 0.09 and 0.95; the model's threshold is 0.25
@@ -181,9 +181,7 @@ def test_orders_are_pressed_confirmed_and_obeyed(line: Line) -> None:
             expect(tab.locator("#message")).to_have_text(f"done: {done}")
 
         tab.locator("#log-in").click()
-        tab.locator("#login-form input[name=user]").fill(USER)
-        tab.locator("#login-form input[name=password]").fill(PASSWORD)
-        tab.keyboard.press("Enter")
+        fill_login(tab)
         expect(tab.locator("#user")).to_have_text(USER)
 
         tab.locator("#capture-parts").fill("3")

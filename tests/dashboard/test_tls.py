@@ -17,7 +17,7 @@ from playwright.sync_api import expect
 
 from protocol.broker import BrokerSettings
 from sim.station import LOOPBACK, free_port
-from tests.dashboard.browsing import needs_chromium, open_browser, open_tab
+from tests.dashboard.browsing import fill_login, needs_chromium, open_browser, open_tab
 from tests.dashboard.running import PASSWORD, USER, Client, Page, Speaker, page_of, refuse, summary, write_config
 from tests.protocol.test_credentials import make_authority, make_certificate
 
@@ -95,9 +95,7 @@ def test_a_browser_logs_in_and_sees_parts_live(page: Page, folder: Path, tap_por
         speaker.say(part)
         expect(tab.locator("#strip .tile").first).to_have_attribute("aria-label", "part 1, REJECT, score 2.50")
         tab.locator("#log-in").click()
-        tab.locator("#login-form input[name=user]").fill(USER)
-        tab.locator("#login-form input[name=password]").fill(PASSWORD)
-        tab.keyboard.press("Enter")
+        fill_login(tab)
         expect(tab.locator("#user")).to_have_text(USER)
         (cookie,) = tab.context.cookies()
         assert (cookie.get("secure"), cookie.get("httpOnly"), cookie.get("sameSite")) == (True, True, "Strict")
