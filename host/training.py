@@ -34,10 +34,10 @@ BATCHES_AHEAD = 8
 DRAWING_LIMIT_S = 600.0
 GRADIENT_LIMIT = 5.0
 GOOD_PIXELS_WEIGHT = 8.0
-SCORE_WEIGHT = 0.5
+SCORE_WEIGHT = 0.2
 COARSE_WEIGHT = 0.3  # of each coarser stride's logits
 TEACHER_WEIGHT = 0.5
-SMALL_DEFECT = 4.0  # map pixels; below this, size hardly matters
+SMALL_DEFECT = 4.0  # map pixels; below this, the smaller one weighs less
 SMALLEST_DEFECT = 2  # map pixels; the score of a picture with less is not asked to rise
 
 Advance = Callable[[int], None]  # told the number of steps done
@@ -173,15 +173,15 @@ def detection_loss(logits: Tensor, labels: Tensor, top_pixels: int) -> Tensor:
 def pixel_loss(logits: Tensor, labels: Tensor) -> Tensor:
     """Of logits (2n, 1, h, w) at the resolution of the labels or coarser.
 
-    Large defects weigh more than small ones by the root of their areas, which lets small ones be learned too.
+    All defects weigh alike, however large, as they do in AUPRO; only specks weigh less.
     """
     labels = torch.cat([torch.zeros_like(labels), labels])[:, None]
     size = (logits.shape[2], logits.shape[3])
     decided = functional.adaptive_avg_pool2d((~labels.isnan()).float(), size)
     targets = functional.adaptive_avg_pool2d(labels.nan_to_num(), size) / decided.clamp(min=1e-6)
     focus = (targets - logits.detach().sigmoid()).abs() * decided  # on the hard ones (Li et al. 2020, eq. 6, beta 1)
-    weights = targets / (targets.sum((2, 3), keepdim=True) + SMALL_DEFECT).sqrt()
-    defect_loss = (focus * weights * functional.softplus(-logits)).sum() / weights.sum().clamp(min=1)
+    weights = targets / (targets.sum((2, 3), keepdim=True) + SMALL_DEFECT)
+    defect_loss = (focus * weights * functional.softplus(-logits)).sum() / weights.sum().clamp(min=1e-6)
     good_loss = (focus * (1 - targets) * functional.softplus(logits)).sum() / decided.sum()
     return defect_loss + GOOD_PIXELS_WEIGHT * good_loss
 

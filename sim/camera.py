@@ -38,8 +38,8 @@ class CameraSettings:
     px_per_mm: float = RENDER_PX_PER_MM
     position_jitter_mm: float = 2.0  # standard deviation on each axis, cut at 2.5 deviations
     rotation_jitter_deg: float = 6.0  # the same, for the turn in the picture plane
-    belt_speed_mm_s: float = 250.0  # the belt runs to +x
-    exposure_us: float = 800.0
+    belt_speed_mm_s: float = 600.0  # the belt runs to +x
+    exposure_us: float = 330.0  # at this speed the picture smears by half a pixel
     exposure_spread: float = 0.04  # standard deviation of the brightness factor
     tint_spread: float = 0.012  # the same for each colour
     vignetting: float = 0.16  # loss of light in the corners
