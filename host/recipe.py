@@ -49,11 +49,11 @@ class Recipe:
     widths: Widths = field(default_factory=Widths)
     variation: Variation = field(default_factory=Variation)
     float_steps: int = 5000
-    quantized_steps: int = 800
+    quantized_steps: int = 200
     pairs: int = 12  # a step sees as many good pictures and as many defective ones
     muon_rate: float = 0.02  # of the convolutions' weights
     learning_rate: float = 2e-3  # of the rest: biases, norms, the last layer
-    quantized_learning_rate: float = 1e-4
+    quantized_learning_rate: float = 1e-5  # gentle: the averaged network is a good one already
     weight_decay: float = 1e-2  # of the convolutions' weights
     weight_bits: int = 8  # 4 halves what the overlay loads; the first and the last convolution keep 8
     top_pixels: int = 10
