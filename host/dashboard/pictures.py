@@ -95,7 +95,16 @@ class PictureStore:
     def path(self, key: str, suffix: Suffix) -> Path | None:
         """None if it is not, or no longer, kept."""
         with self._lock:
-            return self._rejected.path(key, suffix) or self._good.path(key, suffix)
+            return self._find(key, suffix)
+
+    def read(self, key: str, suffix: Suffix) -> bytes | None:
+        """All of it, even while the part is put again or leaves its shelf. Raises: OSError."""
+        with self._lock:
+            path = self._find(key, suffix)
+            return path.read_bytes() if path else None
 
     def used_bytes(self) -> dict[str, int]:
         return {"rejected": self._rejected.used_bytes, "good": self._good.used_bytes}
+
+    def _find(self, key: str, suffix: Suffix) -> Path | None:
+        return self._rejected.path(key, suffix) or self._good.path(key, suffix)

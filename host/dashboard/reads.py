@@ -6,7 +6,7 @@ from dataclasses import asdict
 from typing import Any, get_args
 
 from starlette.requests import Request
-from starlette.responses import FileResponse, JSONResponse, Response, StreamingResponse
+from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from host.dashboard.desk import Desk
@@ -66,10 +66,10 @@ class Reads:
 
     def picture(self, request: Request) -> Response:
         suffix = request.path_params["suffix"]
-        found = self._desk.pictures.path(request.path_params["key"], suffix) if suffix in get_args(Suffix) else None
-        if found is None:
+        content = self._desk.pictures.read(request.path_params["key"], suffix) if suffix in get_args(Suffix) else None
+        if content is None:
             return JSONResponse({"error": "this picture is not, or no longer, kept"}, 404)
-        return FileResponse(found, media_type=_MEDIA[suffix])
+        return Response(content, media_type=_MEDIA[suffix])
 
     def shifts(self, _request: Request) -> Response:
         return JSONResponse(self._desk.history.shifts())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -40,6 +41,25 @@ def test_a_map_comes_back_bit_for_bit_and_a_picture_as_jpeg(tmp_path: Path) -> N
     assert part.anomaly is not None
     assert data[MAP_HEAD.size :] == part.anomaly.tobytes()
     assert read_picture(picture).shape == (64, 64, 3)
+
+
+def test_a_picture_is_read_whole_while_it_is_put_again(tmp_path: Path) -> None:
+    store, part, stop = PictureStore(tmp_path, 1 << 20, 1 << 20), tapped(1), threading.Event()
+    store.put(part)
+
+    def put_again() -> None:
+        while not stop.is_set():
+            store.put(part)
+
+    thread = threading.Thread(target=put_again)
+    thread.start()
+    try:
+        seen = {store.read(part_key("e1"), "jpg") for _ in range(500)}
+    finally:
+        stop.set()
+        thread.join()
+    assert len(seen) == 1
+    assert store.read(part_key("e2"), "jpg") is None
 
 
 def test_the_bound_holds_and_the_oldest_go(tmp_path: Path) -> None:
