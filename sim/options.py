@@ -8,6 +8,7 @@ from pathlib import Path
 from protocol.address import parse_address
 from protocol.broker import BrokerSettings
 from protocol.errors import InputError
+from sim.camera import CameraSettings
 from sim.station import LOOPBACK, ROOT
 
 
@@ -29,7 +30,8 @@ def parse_options() -> argparse.Namespace:
     add("--models", type=Path, default=ROOT / "models", help="folder of model packages (default: models)")
     add("--parts", type=int, default=60, help="how many parts go by (default: %(default)s)")
     add("--rate", type=float, default=5.0, help="parts a second (default: %(default)s)")
-    add("--speed", type=float, default=600.0, help="belt speed in mm/s (default: %(default)s)")
+    speed_mm_s = CameraSettings.belt_speed_mm_s  # that of the pictures that models are trained on
+    add("--speed", type=float, default=speed_mm_s, help="belt speed in mm/s (default: %(default)s)")
     add("--defect-share", type=float, help="share of defective parts (default: 0.2; a replay's own share)")
     add("--seed", type=int, default=1, help="the same seed brings the same parts (default: %(default)s)")
     effects = "the camera's doing: motion blur, noise, exposure, jitter (default: for rendered parts only)"

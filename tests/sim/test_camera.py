@@ -125,6 +125,10 @@ def test_the_blur_kernel_has_the_spread_of_a_box(length_px: float) -> None:
         assert (kernel * place**2).sum() == pytest.approx(length_px**2 / 12, rel=0.12)
 
 
+def test_the_belt_at_its_usual_speed_does_not_blur() -> None:
+    assert 0 < CameraSettings().blur_px <= 1
+
+
 def test_slow_belts_do_not_blur() -> None:
     image = np.random.default_rng(0).integers(0, 255, (9, 9, 3), np.uint8)
     assert np.array_equal(blur_along_belt(image, 0.9), image)
