@@ -44,7 +44,7 @@ class ThresholdRule:
     """
 
     method: Literal["false-rejects", "max", "quantile", "k-sigma", "max-area", "best-f1"] = "false-rejects"
-    value: float = 0.01
+    value: float = 0.02
     of: Literal["scores", "pixels"] = "scores"
 
     def __post_init__(self) -> None:

@@ -38,8 +38,8 @@ def set_by_maps(maps: NDArray[np.int8], rule: ThresholdRule, meaning: AnomalyMap
 SCORES = np.arange(101) / 100.0
 
 
-def test_default_is_a_false_reject_rate_of_one_in_a_hundred() -> None:
-    assert ThresholdRule() == ThresholdRule("false-rejects", 0.01, "scores")
+def test_default_is_a_false_reject_rate_of_one_in_fifty() -> None:
+    assert ThresholdRule() == ThresholdRule("false-rejects", 0.02, "scores")
 
 
 def test_max_is_just_above_the_highest_good_score() -> None:
