@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from host.bench.detector import Advance, Given, Images, Maps, Pool
 from host.bench.losses import dissimilarity, loss_map
-from host.bench.net import Levels, as_levels, descend, draw_batches, run_net, trace
+from host.bench.net import Levels, as_levels, descend, draw_batches, fast_products, run_net, trace
 from protocol.errors import InputError
 
 SMALLEST_PX = 67  # below, the last pooling has nothing left
@@ -118,7 +118,9 @@ class AlexAutoencoder:
         self.net.coder.train()
         for chosen in draw_batches(len(goods), self.settings.batch, 1, int(rng.integers(1 << 30))):
             pictures = flip(as_levels(goods[chosen], 1), rng)
-            descend(optimizer, dissimilarity(self.net.coder(pictures), pictures).mean())
+            with fast_products():
+                loss = dissimilarity(self.net.coder(pictures).float(), pictures).mean()
+            descend(optimizer, loss)
 
     @torch.no_grad()
     def _watch(self, pictures: Tensor) -> float:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from host.bench.detector import Advance, Given, Images, Maps, Pool
 from host.bench.losses import LOSSES, LossName, loss_map
-from host.bench.net import Levels, as_levels, descend, run_net, trace, walk_batches
+from host.bench.net import Levels, as_levels, descend, fast_products, run_net, trace, walk_batches
 from protocol.errors import InputError
 
 Shape = Literal["mlp", "conv", "vae"]
@@ -116,7 +116,9 @@ class Autoencoder:
         optimizer = torch.optim.Adam(coder.parameters(), settings.learning_rate)
         for chosen in walk_batches(len(goods), settings.batch, settings.epochs, self.given.seed, advance):
             pictures = as_levels(goods[chosen], self.given.channels)
-            descend(optimizer, total_loss(coder, pictures, settings))
+            with fast_products():
+                loss = total_loss(coder, pictures, settings)
+            descend(optimizer, loss)
 
     def score_map(self, images: Images) -> Maps:
         return run_net(self.net, images, 128)
@@ -127,7 +129,7 @@ class Autoencoder:
 
 def total_loss(coder: Coder, pictures: Tensor, settings: Settings) -> Tensor:
     """Reconstruction, and of the variational one the divergence of its latent from a standard normal one."""
-    made, mean, log_variance = coder(pictures)
+    made, mean, log_variance = (part.float() for part in coder(pictures))
     loss = loss_map(made, pictures, settings.loss).mean()
     if not coder.is_variational:
         return loss

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from host.bench.detector import Advance, Given, Images, Maps, Pool
-from host.bench.net import Levels, as_levels, descend, run_net, trace, walk_batches
+from host.bench.net import Levels, as_levels, descend, fast_products, run_net, trace, walk_batches
 from protocol.errors import InputError
 
 SIDE_PX = 32
@@ -100,9 +100,12 @@ class Trainer:
 
     def step(self, real: Tensor) -> None:
         self.generator.train()
-        made, code, code_again = self.generator(real)
-        descend(self.for_generator, self.judge_generator(real, made, code, code_again))
-        loss = self.judge_discriminator(real, made.detach())
+        with fast_products():
+            made, code, code_again = (part.float() for part in self.generator(real))
+            loss = self.judge_generator(real, made, code, code_again)
+        descend(self.for_generator, loss)
+        with fast_products():
+            loss = self.judge_discriminator(real, made.detach())
         descend(self.for_discriminator, loss)
         if float(loss.detach()) < COLLAPSED:
             self.discriminator.apply(start_weights)

@@ -43,10 +43,11 @@ def dissimilarity(made: Tensor, real: Tensor) -> Tensor:
 
 def ssim_map(first: Tensor, second: Tensor) -> Tensor:
     """Of each channel, (n, c, h, w); at the rim the window sees the picture mirrored."""
-    mean_a, mean_b = _smooth(first), _smooth(second)
-    variance_a = _smooth(first.square()) - mean_a.square()
-    variance_b = _smooth(second.square()) - mean_b.square()
-    covariance = _smooth(first * second) - mean_a * mean_b
+    with torch.autocast("cpu", enabled=False):  # differences of squares need float32
+        mean_a, mean_b = _smooth(first), _smooth(second)
+        variance_a = _smooth(first.square()) - mean_a.square()
+        variance_b = _smooth(second.square()) - mean_b.square()
+        covariance = _smooth(first * second) - mean_a * mean_b
     likeness = (2 * mean_a * mean_b + C1) * (2 * covariance + C2)
     return likeness / ((mean_a.square() + mean_b.square() + C1) * (variance_a + variance_b + C2))
 

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from host.bench.detector import Advance, Images, Maps
 from host.integers import IMAGE, MAP
 from host.qdq import OPSET
+from host.training import has_fast_bfloat16
 from protocol.manifest import MODEL_ONNX
 
 SCORED_AT_ONCE = 32
@@ -89,6 +90,14 @@ def walk_batches(count: int, size: int, epochs: int, seed: int, advance: Advance
     for step, chosen in enumerate(draw_batches(count, size, epochs, seed)):
         yield chosen
         advance(step / total)
+
+
+def fast_products() -> torch.autocast:
+    """For a training step's forward pass: products in bfloat16 where the processor multiplies it twice as fast.
+
+    Weights, losses and everything that scores pictures stay float32.
+    """
+    return torch.autocast("cpu", torch.bfloat16, enabled=has_fast_bfloat16(torch.device("cpu")))
 
 
 def descend(optimizer: torch.optim.Optimizer, loss: Tensor) -> None:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from host.bench.detector import Advance, Given, Images, Maps, Pool
 from host.bench.ganomaly import make_decoder, make_encoder
-from host.bench.net import as_levels, descend, run_net, trace, walk_batches
+from host.bench.net import as_levels, descend, fast_products, run_net, trace, walk_batches
 from host.bench.patches import Dense, draw_patches
 
 
@@ -39,7 +39,7 @@ class Judge(nn.Module):
 
     def forward(self, patches: Tensor) -> Tensor:
         made = self.coder(2 * patches - 1)
-        error: Tensor = (made - (2 * patches - 1)).square().mean((1, 2, 3), keepdim=True)
+        error: Tensor = (made.float() - (2 * patches - 1)).square().mean((1, 2, 3), keepdim=True)
         return error
 
 
@@ -57,7 +57,8 @@ class PatchAutoencoder:
         optimizer = torch.optim.Adam(self.net.parameters(), settings.learning_rate)
         self.net.train()
         for chosen in walk_batches(len(patches), settings.batch, settings.epochs, self.given.seed, advance):
-            errors: Tensor = self.net.judge(as_levels(patches[chosen], self.given.channels))
+            with fast_products():
+                errors: Tensor = self.net.judge(as_levels(patches[chosen], self.given.channels))
             descend(optimizer, errors.mean())
 
     def score_map(self, images: Images) -> Maps:

@@ -15,7 +15,7 @@ from torch.nn import functional
 
 from host.bench.detector import Advance, Given, Images, Labelled, Maps, MissingError, Pool
 from host.bench.ganomaly import make_encoder
-from host.bench.net import as_levels, descend, run_net, trace, walk_batches
+from host.bench.net import as_levels, descend, fast_products, run_net, trace, walk_batches
 from host.bench.patches import Dense, draw_labelled, draw_patches
 
 LABELLED_TIMES = 8  # as many patches of a labelled picture as of a good one: labelled pictures are few
@@ -59,7 +59,8 @@ class PatchCnn:
         optimizer = torch.optim.Adam(self.net.parameters(), settings.learning_rate)
         self.net.train()
         for chosen in walk_batches(len(patches), settings.batch, settings.epochs, self.given.seed, advance):
-            logits: Tensor = self.net.judge(as_levels(patches[chosen], self.given.channels)).flatten()
+            with fast_products():
+                logits: Tensor = self.net.judge(as_levels(patches[chosen], self.given.channels)).flatten().float()
             descend(optimizer, functional.binary_cross_entropy_with_logits(logits, labels[chosen], pos_weight=weight))
 
     def score_map(self, images: Images) -> Maps:

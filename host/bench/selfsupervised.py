@@ -22,7 +22,7 @@ from torch.nn import functional
 
 from host.backbone import RGB, import_torchvision
 from host.bench.detector import Advance, Given, Images, Maps, MissingError, Pool
-from host.bench.net import as_levels, count_batches, descend, run_net, trace, walk_batches
+from host.bench.net import as_levels, count_batches, descend, fast_products, run_net, trace, walk_batches
 from host.bench.patches import PATCH_PX, Dense, draw_patches
 from host.bench.pretext import INTACT, draw_triplet
 from protocol.errors import InputError
@@ -157,8 +157,9 @@ class SelfSupervised:
         self.pretext.train()
         for chosen in walk_batches(len(goods), settings.batch, settings.epochs, self.given.seed, advance):
             triplets = np.concatenate([draw_triplet(goods[index], rng) for index in chosen])
-            logits = self.pretext(as_levels(triplets, 3))
-            descend(optimizer, functional.cross_entropy(logits, torch.arange(3).repeat(len(chosen))))
+            with fast_products():
+                logits = self.pretext(as_levels(triplets, 3))
+            descend(optimizer, functional.cross_entropy(logits.float(), torch.arange(3).repeat(len(chosen))))
             schedule.step()
 
     @torch.no_grad()

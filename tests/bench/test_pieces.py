@@ -58,6 +58,13 @@ def test_a_loss_is_nothing_where_nothing_differs_and_grows(name: LossName) -> No
     assert abs(exact) < 1e-6 < small < large
 
 
+def test_ssim_keeps_its_precision_where_products_are_short() -> None:
+    made, real = pictures(2), pictures(4)[:2]
+    with torch.autocast("cpu", torch.bfloat16):
+        short = ssim_map(made, real)
+    assert torch.equal(short, ssim_map(made, real))
+
+
 def test_losses_add_up() -> None:
     made, real = pictures(2), pictures(4)[:2]
     both = loss_map(made, real, "mse+ssim")
