@@ -37,7 +37,8 @@ def write_qonnx(net: IntegerNet) -> onnx.ModelProto:
         _write(graph, layer, exponents, image)
     model = graph.model(net, FLOAT, OPSET, 1)
     model.opset_import.append(helper.make_opsetid(DOMAIN, 1))
-    with_shapes: onnx.ModelProto = ModelWrapper(model).transform(InferShapes()).model
+    # qonnx's cleanup would copy shared constants under random names: another file each time
+    with_shapes: onnx.ModelProto = ModelWrapper(model).transform(InferShapes(), cleanup=False).model
     return with_shapes
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -9,6 +10,7 @@ import onnxruntime
 import pytest
 import torch
 from numpy.typing import NDArray
+from onnx import ModelProto
 
 from board.preprocess import as_input
 from host.carried import write_carried
@@ -59,6 +61,12 @@ def test_opencv(trained: Trained, images: Images, reference: NDArray[np.int8]) -
 def test_qonnx(trained: Trained, images: Images, reference: NDArray[np.int8]) -> None:
     answer = run_qonnx(write_qonnx(trained.integers), trained.integers, images)
     assert np.array_equal(answer, reference)
+
+
+@pytest.mark.parametrize("write", [write_qdq, write_carried, write_qonnx])
+def test_the_same_integers_make_the_same_file(write: Callable[[IntegerNet], ModelProto], trained: Trained) -> None:
+    once, again = (write(trained.integers).SerializeToString(deterministic=True) for _ in range(2))
+    assert once == again
 
 
 @pytest.mark.parametrize("seed", range(6))
