@@ -9,13 +9,12 @@ import os
 import shlex
 import shutil
 import subprocess
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from host.pictures import Pictures, digest
 from host.recipe import Recipe, load_recipe
 from host.rendered import REPOSITORY
-from host.thresholds import ThresholdRule
 from protocol.errors import InputError
 
 RENDERED = "rendered"
@@ -108,7 +107,8 @@ def check_room(folder: Path, needed_bytes: int) -> None:
 
 def fingerprint(order: Order, seed: int, pictures: Pictures) -> str:
     """Of all that shapes the training: state of another is not used. The threshold is set after it."""
-    recipe = asdict(replace(order.recipe, description="", threshold=ThresholdRule()))
+    recipe = asdict(order.recipe)
+    del recipe["description"], recipe["threshold"]
     return hash_values(recipe, seed, digest(pictures.train), _digest_backbone(order))
 
 
