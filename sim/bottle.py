@@ -19,13 +19,13 @@ from sim.defects import (
     Picture,
     dots,
     linear,
+    outline_change,
     paint,
     smoothstep,
     stroke,
     to_levels,
     tone,
     value_noise,
-    visible_change,
     wander,
 )
 
@@ -87,7 +87,7 @@ def render(look: np.random.Generator, defect: str, harm: np.random.Generator) ->
     if not defect:
         return good, mouth.alpha, np.zeros(good.shape[:2], np.bool_)
     bad = to_levels(DEFECTS[defect](mouth, harm).light)
-    mask = visible_change(good, bad) & (mouth.alpha > 0)
+    mask = outline_change(good, bad) & (mouth.alpha > 0)
     return bad, mouth.alpha, mask
 
 

@@ -17,6 +17,8 @@ Mask = NDArray[np.bool_]
 
 # A change of 8 levels of 255 in any channel is what a careful person still sees on a textured surface.
 VISIBLE_LEVELS = 8
+CRUMB_PX = 16
+_GAP = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (5, 5))
 
 
 def value_noise(rng: np.random.Generator, shape_px: tuple[int, int], cell_px: float, octaves: int = 1) -> Field:
@@ -103,3 +105,14 @@ def dots(shape_px: tuple[int, int], centres_px: Field, radii_px: Field, strength
 def visible_change(before: Picture, after: Picture) -> Mask:
     """(h, w), True where a careful person sees a difference: more than VISIBLE_LEVELS in some channel."""
     return np.asarray(cv2.absdiff(before, after).max(axis=2) > VISIBLE_LEVELS)
+
+
+def outline_change(before: Picture, after: Picture) -> Mask:
+    """The visible change (h, w) as a person outlines it: across narrow gaps, without crumbs at a frayed edge."""
+    changed = visible_change(before, after).astype(np.uint8)
+    closed = cv2.morphologyEx(changed, cv2.MORPH_CLOSE, _GAP)
+    _, regions, statistics, _ = cv2.connectedComponentsWithStats(closed)
+    areas_px = statistics[:, cv2.CC_STAT_AREA]
+    outlined = areas_px >= min(CRUMB_PX, areas_px[1:].max(initial=0))  # small ones count where there is nothing else
+    outlined[0] = False
+    return np.asarray(outlined[regions])

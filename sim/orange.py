@@ -19,13 +19,13 @@ from sim.defects import (
     dots,
     grain,
     linear,
+    outline_change,
     paint,
     smoothstep,
     stroke,
     to_levels,
     tone,
     value_noise,
-    visible_change,
     wander,
 )
 
@@ -53,7 +53,7 @@ def render(look: np.random.Generator, defect: str, harm: np.random.Generator) ->
     if not defect:
         return good, peel.alpha, np.zeros(good.shape[:2], np.bool_)
     bad = shade(DEFECTS[defect](peel, harm))
-    mask = visible_change(good, bad) & (peel.alpha > 0)
+    mask = outline_change(good, bad) & (peel.alpha > 0)
     return bad, peel.alpha, mask
 
 

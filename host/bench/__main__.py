@@ -61,6 +61,7 @@ def parse_options(words: list[str]) -> argparse.Namespace:
     add("--ablate", action="store_true", help="each detector also with other settings, and with flipped pictures")
     add("--set", action="append", default=[], metavar="NAME=VALUE", help="a setting of all chosen detectors")
     add("--out", type=Path, default=Path("bench"), help="folder of rows and report (default: bench)")
+    add("--no-galleries", action="store_true", help="leave out heat-maps: for pictures that must not be passed on")
     add("--list", action="store_true", help="name the detectors and go")
     options = parser.parse_args(words)
     if options.list:
@@ -100,9 +101,9 @@ def run_bench(options: argparse.Namespace) -> None:
                 shown = progress.add_task(f"{entry.name} {task.name} {variant.name}", total=1.0)
                 rows[row.key] = run_row(row, made, problem, plan, partial(_show, progress, shown))
                 append_row(options.out, rows[row.key])
-                write_report(options.out, rows.values())
+                write_report(options.out, rows.values(), galleries=not options.no_galleries)
                 progress.remove_task(shown)
-    write_report(options.out, rows.values())
+    write_report(options.out, rows.values(), galleries=not options.no_galleries)
 
 
 def _show(progress: Progress, shown: TaskID, share: float) -> None:

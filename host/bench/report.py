@@ -25,13 +25,14 @@ INTRODUCTION = (
 )
 
 
-def write_report(folder: Path, rows: Iterable[Row]) -> None:
+def write_report(folder: Path, rows: Iterable[Row], *, galleries: bool = True) -> None:
     """Both files, each whole or not at all."""
     ordered = sorted(rows, key=lambda row: (row.problem, row.detector, row.variant, row.seed))
     tables = list_tables(ordered)
+    shown = [row for row in ordered if galleries and "gallery" in row.pictures]
     folder.mkdir(parents=True, exist_ok=True)
-    _write(folder / REPORT_MD, _as_markdown(tables, ordered))
-    _write(folder / REPORT_HTML, _as_html(tables, ordered, folder))
+    _write(folder / REPORT_MD, _as_markdown(tables, shown))
+    _write(folder / REPORT_HTML, _as_html(tables, ordered, shown, folder))
 
 
 def _write(path: Path, text: str) -> None:
@@ -40,20 +41,19 @@ def _write(path: Path, text: str) -> None:
     os.replace(partial, path)
 
 
-def _as_markdown(tables: Sequence[Table], rows: Sequence[Row]) -> str:
+def _as_markdown(tables: Sequence[Table], shown: Sequence[Row]) -> str:
     parts = ["# Detectors side by side", INTRODUCTION]
     for table in tables:
         lines = ["| " + " | ".join(table.columns) + " |", "|---" * len(table.columns) + "|"]
         lines += ["| " + " | ".join(cells) + " |" for cells in table.rows]
         parts += [f"## {table.title}", *([table.remark] if table.remark else []), "\n".join(lines)]
-    shown = [row for row in rows if "gallery" in row.pictures]
     if shown:
         parts.append("## Heat-maps\n\nPictures, maps and true masks.")
         parts += [f"{_name(row)}\n\n![{_name(row)}]({row.pictures['gallery']})" for row in shown]
     return "\n\n".join(parts) + "\n"
 
 
-def _as_html(tables: Sequence[Table], rows: Sequence[Row], folder: Path) -> str:
+def _as_html(tables: Sequence[Table], rows: Sequence[Row], shown: Sequence[Row], folder: Path) -> str:
     parts = [f"<h1>Detectors side by side</h1><p>{escape(INTRODUCTION)}</p>"]
     for table in tables:
         head = "".join(f"<th>{escape(name)}</th>" for name in table.columns)
@@ -61,7 +61,6 @@ def _as_html(tables: Sequence[Table], rows: Sequence[Row], folder: Path) -> str:
         parts.append(f"<h2>{escape(table.title)}</h2><p>{escape(table.remark)}</p><table><tr>{head}</tr>{body}</table>")
     parts += [_draw_curves(problem, rows) for problem in dict.fromkeys(row.problem for row in rows if row.curves)]
     parts += [draw_points(f"t-SNE, {_name(row)}", row.curves["tsne"]) for row in rows if "tsne" in row.curves]
-    shown = [row for row in rows if "gallery" in row.pictures]
     parts += ["<h2>Heat-maps</h2>"] if shown else []
     parts += [f"<h3>{escape(_name(row))}</h3>{_embed(folder / row.pictures['gallery'])}" for row in shown]
     title = "<title>Detectors side by side</title>"

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from host.bench.limits import RULES
-from host.bench.published import find_published
+from host.bench.published import Published, find_published
 from host.bench.rows import Row
 
 KEY_DIGITS = 6  # enough to find a row's settings
@@ -56,14 +56,11 @@ def list_tables(rows: Sequence[Row]) -> list[Table]:
     """`rows` in the order in which they are shown."""
     measured, skipped = [row for row in rows if not row.skipped], [row for row in rows if row.skipped]
     plain = [row for row in measured if not row.variant]
-    tables = []
+    tables = [*_classes(plain), *_contamination(plain)]
     for problem in dict.fromkeys(row.problem for row in plain):
         here = [row for row in plain if row.problem == problem]
         tables += [_figures(problem, here), _thresholds(problem, here), _costs(problem, here)]
-    tables += _seeds(plain)
-    tables += _classes(plain)
-    tables += _contamination(plain)
-    tables += _ablations(measured)
+    tables += [*_seeds(plain), *_ablations(measured)]
     if measured:
         settings = [(row.key[:KEY_DIGITS], row.detector, row.variant, json.dumps(row.settings)) for row in measured]
         tables.append(Table("Settings", ("row", "detector", "changed", "settings"), settings))
@@ -83,18 +80,24 @@ def _figures(problem: str, rows: Sequence[Row]) -> Table:
         said = [_number(found.value), f"{found.figure}: {found.source}; {found.protocol}"] if found else ["", ""]
         values = [_number(row.figures.get(key)) for key in keys]
         lines.append([row.detector, *(said if published else []), *values, *_source(row)])
-    counts = rows[0].figures
-    remark = f"{counts['test_good']:.0f} good and {counts['test_defective']:.0f} defective test pictures."
-    return Table(problem, columns, lines, remark + _remark_taught(rows))
+    return Table(problem, columns, lines, _count_pictures(rows))
 
 
-def _remark_taught(rows: Sequence[Row]) -> str:
+def _count_pictures(rows: Sequence[Row]) -> str:
     """Detectors that learn from labels are measured on fewer pictures."""
-    most = max(row.figures["test_defective"] for row in rows)
-    taught = [row.detector for row in rows if row.figures["test_defective"] < most]
+    most = max((row.figures for row in rows), key=_test_pictures)
+    remark = f"{most['test_good']:.0f} good and {most['test_defective']:.0f} defective test pictures."
+    taught = [row.detector for row in rows if _test_pictures(row.figures) < _test_pictures(most)]
     if not taught:
-        return ""
-    return f" Taught by 30 % of the labelled pictures, measured on the others: {', '.join(dict.fromkeys(taught))}."
+        return remark
+    fewest = min((row.figures for row in rows), key=_test_pictures)
+    others = f"the other {fewest['test_good']:.0f} and {fewest['test_defective']:.0f}"
+    names = ", ".join(dict.fromkeys(taught))
+    return f"{remark} Taught by 30 % of the labelled pictures and measured on {others}: {names}."
+
+
+def _test_pictures(figures: Mapping[str, float]) -> float:
+    return figures["test_good"] + figures["test_defective"]
 
 
 def _thresholds(problem: str, rows: Sequence[Row]) -> Table:
@@ -163,8 +166,17 @@ def _by_class(family: str, rows: Sequence[Row], key: str, title: str) -> Table:
         found = find_published(detector, f"{family.partition(CLASS_MARK)[0]}:mean") if "not-" not in family else None
         said = f"{found.value:.3f} ({found.source})" if found and key == found.figure else ""
         lines.append([detector, *map(_number, means), _number(whole), said])
+        stated = [
+            _number(found.value) if found and found.figure == key else "" for found in _find_all(detector, problems)
+        ]
+        if any(stated):
+            lines.append([f"{detector}, as published", *stated, "", ""])
     columns = ("detector", *short, "mean", "published")
     return Table(f"{family}: {title} by class", columns, lines, "Means over the seeds; rows above say seed and commit.")
+
+
+def _find_all(detector: str, problems: Iterable[str]) -> list[Published | None]:
+    return [find_published(detector, problem) for problem in problems]
 
 
 def _contamination(rows: Sequence[Row]) -> list[Table]:

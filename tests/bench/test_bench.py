@@ -270,6 +270,35 @@ def test_the_report_says_what_is_compared(tmp_path: Path) -> None:
         assert f"| padim | {rule} |" in markdown
 
 
+def test_pictures_that_must_not_be_passed_on_can_be_left_out(tmp_path: Path) -> None:
+    rows = [make_row(pictures={"gallery": "galleries/a.png"})]
+    write_report(tmp_path, rows, galleries=False)
+    markdown, page = ((tmp_path / name).read_text() for name in (REPORT_MD, REPORT_HTML))
+    assert "a.png" not in markdown
+    assert "<img" not in page
+    assert page.count("<svg") == 3
+
+
+def test_those_that_were_taught_are_counted_apart(tmp_path: Path) -> None:
+    fewer = {**make_row().figures, "test_good": 11.0, "test_defective": 5.0}
+    write_report(tmp_path, [make_row("a", detector="catboost", figures=fewer), make_row("b")])
+    assert (
+        "16 good and 8 defective test pictures. "
+        "Taught by 30 % of the labelled pictures and measured on the other 11 and 5: catboost."
+    ) in (tmp_path / REPORT_MD).read_text()
+
+
+def test_ganomaly_stands_above_what_its_authors_report(tmp_path: Path) -> None:
+    rows = [
+        make_row(f"{digit}", detector="ganomaly", problem=f"mnist:not-{digit}", figures=figures(0.5 + 0.01 * digit))
+        for digit in range(10)
+    ]
+    write_report(tmp_path, rows)
+    markdown = (tmp_path / REPORT_MD).read_text()
+    assert "| ganomaly | 0.5000 | 0.5100 |" in markdown
+    assert "| ganomaly, as published | 0.8810 | 0.6750 |" in markdown
+
+
 def test_a_class_report_has_means_and_contamination(tmp_path: Path) -> None:
     rows = [
         make_row(f"{name}{seed}", detector="ae-conv-mse", problem=name, seed=seed, figures=figures(0.5 + 0.1 * seed))
