@@ -33,6 +33,7 @@ class Settings:
     latent: int = 32
     width: int = 32  # channels of the first convolution; hidden units of the perceptron are 16 times as many
     epochs: int = 50
+    least_steps: int = 800  # few pictures are shown more often
     batch: int = 128
     learning_rate: float = 1e-3
     divergence: float = 1e-3  # weight of the variational one's Kullback–Leibler term, per pixel value
@@ -114,7 +115,8 @@ class Autoencoder:
     def fit(self, goods: Images, advance: Advance) -> None:
         settings, coder = self.settings, self.net.coder.train()
         optimizer = torch.optim.Adam(coder.parameters(), settings.learning_rate)
-        for chosen in walk_batches(len(goods), settings.batch, settings.epochs, self.given.seed, advance):
+        seed, least = self.given.seed, settings.least_steps
+        for chosen in walk_batches(len(goods), settings.batch, settings.epochs, seed, advance, least_steps=least):
             pictures = as_levels(goods[chosen], self.given.channels)
             with fast_products():
                 loss = total_loss(coder, pictures, settings)

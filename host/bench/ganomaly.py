@@ -29,6 +29,7 @@ class Settings:
     width: int = 64  # channels of the first convolution
     latent: int = 100
     epochs: int = 15
+    least_steps: int = 2000  # few pictures are shown more often
     batch: int = 64
     learning_rate: float = 2e-4
     adversarial: float = 1.0
@@ -95,7 +96,8 @@ class Trainer:
 
     def learn(self, images: Images, seed: int, advance: Advance) -> None:
         settings = self.settings
-        for chosen in walk_batches(len(images), settings.batch, settings.epochs, seed, advance):
+        least = settings.least_steps
+        for chosen in walk_batches(len(images), settings.batch, settings.epochs, seed, advance, least_steps=least):
             self.step(2 * as_levels(images[chosen], self.channels) - 1)
 
     def step(self, real: Tensor) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import tempfile
 import warnings
 from collections.abc import Iterator
@@ -84,8 +85,11 @@ def draw_batches(count: int, size: int, epochs: int, seed: int) -> Iterator[NDAr
                 yield order[start : start + size]
 
 
-def walk_batches(count: int, size: int, epochs: int, seed: int, advance: Advance) -> Iterator[NDArray[np.intp]]:
-    """`draw_batches`; after each, `advance` is told how far the training is."""
+def walk_batches(
+    count: int, size: int, epochs: int, seed: int, advance: Advance, *, least_steps: int = 0
+) -> Iterator[NDArray[np.intp]]:
+    """`draw_batches`, more epochs of few pictures; after each batch, `advance` is told how far the training is."""
+    epochs = max(epochs, math.ceil(least_steps / count_batches(count, size)))
     total = epochs * count_batches(count, size)
     for step, chosen in enumerate(draw_batches(count, size, epochs, seed)):
         yield chosen

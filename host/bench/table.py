@@ -40,7 +40,8 @@ class Made:
 
 
 QUICK = {"epochs": 1, "batch": 8}
-SMALL_GAN = {**QUICK, "width": 8, "latent": 16}
+QUICK_STEPS = {**QUICK, "least_steps": 1}
+SMALL_GAN = {**QUICK_STEPS, "width": 8, "latent": 16}
 FEW_PATCHES = {"patches_a_picture": 2, "stride": 16}
 LARGER_PX = 64  # of small pictures, for what has patches or strides: MNIST and CIFAR-10 enlarged
 
@@ -101,7 +102,7 @@ def _autoencoders() -> list[Entry]:
             "autoencoder",
             {"shape": shape, "loss": loss},
             input_px=64,
-            tiny=QUICK,
+            tiny=QUICK_STEPS,
             tiny_px=32,
             ablations=ablations,
         )

@@ -172,7 +172,7 @@ def _by_class(family: str, rows: Sequence[Row], key: str, title: str) -> Table:
         if any(stated):
             lines.append([f"{detector}, as published", *stated, "", ""])
     columns = ("detector", *short, "mean", "published")
-    return Table(f"{family}: {title} by class", columns, lines, "Means over the seeds; rows above say seed and commit.")
+    return Table(f"{family}: {title} by class", columns, lines, "Means over the seeds; rows below say seed and commit.")
 
 
 def _find_all(detector: str, problems: Iterable[str]) -> list[Published | None]:

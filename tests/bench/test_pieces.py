@@ -16,7 +16,7 @@ from host.bench.detector import Given, Labelled, MissingError
 from host.bench.features import load_mobilenet
 from host.bench.ganomaly import Generator, Settings, Trainer, latent_distance
 from host.bench.losses import LOSSES, LossName, cross_entropy, dissimilarity, loss_map, squared_error, ssim_map
-from host.bench.net import as_batch, as_levels, draw_batches
+from host.bench.net import as_batch, as_levels, draw_batches, walk_batches
 from host.bench.patches import PATCH_PX, Dense, draw_labelled, resize_mask
 from host.bench.selfsupervised import Bank, Pretext
 from host.bench.selfsupervised import Settings as PretextSettings
@@ -72,6 +72,13 @@ def test_losses_add_up() -> None:
     whole = functional.binary_cross_entropy(made.clamp(1e-6, 1 - 1e-6), real)
     own = functional.binary_cross_entropy(real, real)
     assert float(cross_entropy(made, real).mean()) == pytest.approx(float(whole - own), rel=1e-4)
+
+
+def test_few_pictures_are_shown_more_often() -> None:
+    told: list[float] = []
+    assert len(list(walk_batches(10, 4, 2, 0, told.append))) == 6
+    assert len(list(walk_batches(10, 4, 2, 0, told.append, least_steps=20))) == 21
+    assert max(told) < 1
 
 
 def test_the_variational_divergence_is_that_of_the_normal_distribution() -> None:
