@@ -17,7 +17,7 @@ Mask = NDArray[np.bool_]
 
 # A change of 8 levels of 255 in any channel is what a careful person still sees on a textured surface.
 VISIBLE_LEVELS = 8
-CRUMB_PX = 16
+CRUMB_PX = 16  # a fragment with fewer is no region of its own
 _GAP = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (5, 5))
 
 

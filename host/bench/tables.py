@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from host.bench.limits import RULES
-from host.bench.published import Published, find_published
+from host.bench.published import find_published
 from host.bench.rows import Row
 
 KEY_DIGITS = 6  # enough to find a row's settings
@@ -166,17 +166,12 @@ def _by_class(family: str, rows: Sequence[Row], key: str, title: str) -> Table:
         found = find_published(detector, f"{family.partition(CLASS_MARK)[0]}:mean") if "not-" not in family else None
         said = f"{found.value:.3f} ({found.source})" if found and key == found.figure else ""
         lines.append([detector, *map(_number, means), _number(whole), said])
-        stated = [
-            _number(found.value) if found and found.figure == key else "" for found in _find_all(detector, problems)
-        ]
+        sources = [find_published(detector, problem) for problem in problems]
+        stated = [_number(source.value) if source and source.figure == key else "" for source in sources]
         if any(stated):
             lines.append([f"{detector}, as published", *stated, "", ""])
     columns = ("detector", *short, "mean", "published")
     return Table(f"{family}: {title} by class", columns, lines, "Means over the seeds; rows below say seed and commit.")
-
-
-def _find_all(detector: str, problems: Iterable[str]) -> list[Published | None]:
-    return [find_published(detector, problem) for problem in problems]
 
 
 def _contamination(rows: Sequence[Row]) -> list[Table]:

@@ -10,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 
 from protocol.errors import InputError
-from sim.defects import CRUMB_PX, VISIBLE_LEVELS, outline_change, visible_change
+from sim.defects import CRUMB_PX, VISIBLE_LEVELS, outline_change
 from sim.parts import DEFECTS, Part, RenderedParts, ReplayedParts, open_parts
 
 PRODUCTS = tuple(DEFECTS)
@@ -76,7 +76,9 @@ def test_the_mask_is_where_the_defect_changes_the_picture_visibly(product: str) 
     for number in range(25):
         good = RenderedParts(product, 2, 0.0).part(number)
         bad = RenderedParts(product, 2, 1.0).part(number)
-        seen = visible_change(good.rgb, bad.rgb) & (bad.alpha > 0)
+        change = np.abs(bad.rgb.astype(int) - good.rgb).max(axis=2)
+        seen = (change > VISIBLE_LEVELS) & (bad.alpha > 0)
+        assert np.array_equal(bad.mask, outline_change(good.rgb, bad.rgb) & (bad.alpha > 0))
         assert (bad.mask & seen).sum() > max(0.95 * seen.sum(), 0.8 * bad.mask.sum())
         assert np.array_equal(bad.alpha, good.alpha)
         _, _, regions, _ = cv2.connectedComponentsWithStats(bad.mask.astype(np.uint8))
