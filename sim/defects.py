@@ -102,14 +102,9 @@ def dots(shape_px: tuple[int, int], centres_px: Field, radii_px: Field, strength
     return np.asarray(cv2.GaussianBlur(canvas, (0, 0), 0.6).astype(np.float32) / np.float32(255))
 
 
-def visible_change(before: Picture, after: Picture) -> Mask:
-    """(h, w), True where a careful person sees a difference: more than VISIBLE_LEVELS in some channel."""
-    return np.asarray(cv2.absdiff(before, after).max(axis=2) > VISIBLE_LEVELS)
-
-
 def outline_change(before: Picture, after: Picture) -> Mask:
     """The visible change (h, w) as a person outlines it: across narrow gaps, without crumbs at a frayed edge."""
-    changed = visible_change(before, after).astype(np.uint8)
+    changed = (cv2.absdiff(before, after).max(axis=2) > VISIBLE_LEVELS).astype(np.uint8)
     closed = cv2.morphologyEx(changed, cv2.MORPH_CLOSE, _GAP)
     _, regions, statistics, _ = cv2.connectedComponentsWithStats(closed)
     areas_px = statistics[:, cv2.CC_STAT_AREA]
