@@ -40,7 +40,8 @@ class Inbox:
 
         Raises: InputError if no broker answers or it refuses us.
         """
-        self.arrivals: queue.SimpleQueue[Arrival] = queue.SimpleQueue()
+        # subtle: no SimpleQueue, whose `get` forgets its timeout when a signal comes at the end of it (CPython 3.11)
+        self.arrivals: queue.Queue[Arrival] = queue.Queue()
         self._session = 0
         topics = [topic(stream, site, "+") for stream in streams]
         self._client, self.connected = connect_broker(

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import contextlib
 import signal
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from host.plant.__main__ import TURN_S, take_arrivals
+from host.plant.inbox import Arrival, Inbox
+from protocol.broker import BrokerSettings
 from protocol.messages import encode_verdict
 from sim.relay import Relay
 from sim.station import free_port, start_broker
 from tests.plant.plant import (
     DISCONNECT,
     GROUP,
+    SITE,
     HostApplication,
     Report,
     Station,
@@ -250,6 +255,23 @@ def test_two_lines_that_differ_in_their_case_alone_are_complained_of(plant_port:
         bridge = start_bridge(plant_port, *SPARKPLUG)
         wait_until(lambda: any("but for its case" in complaint for complaint in bridge.complaints))
         bridge.end()
+
+
+def test_a_signal_at_the_end_of_a_turn_does_not_keep_the_bridge_waiting(plant_port: int) -> None:
+    """CPython 3.11's `SimpleQueue.get` waits without end when the handler returns after its deadline."""
+    main_thread = threading.main_thread().ident
+    assert main_thread
+    with contextlib.closing(Inbox(BrokerSettings(port=plant_port), "signalled", SITE, [], is_kept=False)) as inbox:
+        signals = threading.Timer(TURN_S / 2, signal.pthread_kill, (main_thread, signal.SIGUSR1))
+        rescue = threading.Timer(QUIET_S, inbox.arrivals.put, [Arrival("line1", "state", b"", is_retained=False)])
+        before = signal.signal(signal.SIGUSR1, lambda *_: time.sleep(TURN_S))
+        signals.start()
+        rescue.start()
+        arrivals = take_arrivals(inbox)
+        rescue.cancel()
+        signals.join()
+        signal.signal(signal.SIGUSR1, before)
+    assert arrivals == [], "only the rescue ended it"
 
 
 # ---- the primary host
