@@ -45,7 +45,8 @@ def add_defects(picture: Floats, part: Mask, sources: Sources, rng: Rng) -> tupl
 
 def _label(before: Floats, after: Floats, touched: Floats) -> Floats:
     """Whole regions, as a person would outline them: gaps between visible changes belong to the defect."""
-    difference = np.asarray(cv2.blur(np.abs(after - before).max(axis=2), (5, 5)), np.float32)
+    largest = np.maximum.reduce(cv2.split(np.abs(after - before)))  # of the colours: .max(axis=2), 20 times as fast
+    difference = np.asarray(cv2.blur(largest, (5, 5)), np.float32)
     visible = (difference > VISIBLE_CHANGE) & (touched > 0.15)
     nearby = np.asarray(cv2.blur(visible.astype(np.float32), (REGION_PX, REGION_PX)), np.float32)
     defect = visible | (nearby > REGION_SHARE)

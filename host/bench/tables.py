@@ -170,8 +170,9 @@ def _by_class(family: str, rows: Sequence[Row], key: str, title: str) -> Table:
         stated = [_number(source.value) if source and source.figure == key else "" for source in sources]
         if any(stated):
             lines.append([f"{detector}, as published", *stated, "", ""])
-    columns = ("detector", *short, "mean", "published")
-    return Table(f"{family}: {title} by class", columns, lines, "Means over the seeds; rows below say seed and commit.")
+    columns = ("detector", *short, f"mean of {len(problems)}", "published")
+    name = family.replace(f"{CLASS_MARK}not-", ", the class anomalous")
+    return Table(f"{name}: {title} by class", columns, lines, "Means over the seeds; rows below say seed and commit.")
 
 
 def _contamination(rows: Sequence[Row]) -> list[Table]:

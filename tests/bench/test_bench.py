@@ -295,6 +295,8 @@ def test_ganomaly_stands_above_what_its_authors_report(tmp_path: Path) -> None:
     ]
     write_report(tmp_path, rows)
     markdown = (tmp_path / REPORT_MD).read_text()
+    assert "## mnist, the class anomalous: image AUROC by class" in markdown
+    assert "| not-9 | mean of 10 |" in markdown
     assert "| ganomaly | 0.5000 | 0.5100 |" in markdown
     assert "| ganomaly, as published | 0.8810 | 0.6750 |" in markdown
     of_auroc, _, of_others = markdown.partition("best accuracy by class")
