@@ -48,9 +48,9 @@ class Recipe:
     input_px: int = 128
     widths: Widths = field(default_factory=Widths)
     variation: Variation = field(default_factory=Variation)
-    float_steps: int = 8000
+    float_steps: int = 5000
     quantized_steps: int = 200
-    pairs: int = 6  # a step sees as many good pictures and as many defective ones
+    pairs: int = 12  # a step sees as many good pictures and as many defective ones
     muon_rate: float = 0.02  # of the convolutions' weights
     learning_rate: float = 2e-3  # of the rest: biases, norms, the last layer
     quantized_learning_rate: float = 1e-5  # gentle: the averaged network is a good one already
