@@ -43,6 +43,18 @@ class Rendered:
 
 
 @dataclass(frozen=True)
+class LossWeights:
+    """What a mistake costs beside a missed defect, which costs 1."""
+
+    good_pixels: float = 8.0  # more where faint defects count; 16 asks for many good pictures
+    score: float = 0.2
+
+    def __post_init__(self) -> None:
+        require(self.good_pixels > 0, "good_pixels", "must be above 0")
+        require(self.score >= 0, "score", "must not be negative")
+
+
+@dataclass(frozen=True)
 class Recipe:
     description: str = "feature-pyramid network"
     input_px: int = 128
@@ -59,6 +71,7 @@ class Recipe:
     top_pixels: int = 10
     held_out_share: float = 0.25  # of the good pictures; they set the threshold and train nothing
     threshold: ThresholdRule = field(default_factory=ThresholdRule)
+    loss: LossWeights = field(default_factory=LossWeights)
     rendered: Rendered = field(default_factory=Rendered)
 
     def __post_init__(self) -> None:

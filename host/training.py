@@ -22,7 +22,7 @@ from host.learner import Learner
 from host.muon import Muon
 from host.pairs import Batch, Images, Pairs, as_pictures
 from host.quantization import LayerNet, fold, quantize
-from host.recipe import Recipe
+from host.recipe import LossWeights, Recipe
 from host.teacher import Teacher
 from host.textures import Floats
 
@@ -33,8 +33,6 @@ CALIBRATION_BATCHES = 16
 BATCHES_AHEAD = 8
 DRAWING_LIMIT_S = 600.0
 GRADIENT_LIMIT = 5.0
-GOOD_PIXELS_WEIGHT = 8.0
-SCORE_WEIGHT = 0.2
 COARSE_WEIGHT = 0.3  # of each coarser stride's logits
 TEACHER_WEIGHT = 0.5
 SMALL_DEFECT = 4.0  # map pixels; below this, the smaller one weighs less
@@ -100,7 +98,7 @@ class Trainer:
             for optimizer in optimizers:
                 optimizer.param_groups[0]["lr"] = optimizer.defaults["lr"] * learning_rate_share(step, phase.steps)
             batch = as_pictures(images).to(self.device), torch.from_numpy(labels).to(self.device)
-            _learn(net, optimizers, batch, self.recipe.top_pixels, in_bfloat16=phase.in_bfloat16)
+            _learn(net, optimizers, batch, self.recipe, in_bfloat16=phase.in_bfloat16)
             if average is not None:
                 average.update_parameters(net)
             if (step + 1) % self.save_every_steps == 0 or step + 1 == phase.steps:
@@ -159,7 +157,7 @@ def learning_rate_share(step: int, steps: int) -> float:
     return min(1.0, (step + 1) / WARMUP_STEPS) * 0.5 * (1 + math.cos(math.pi * step / steps))
 
 
-def detection_loss(logits: Tensor, labels: Tensor, top_pixels: int) -> Tensor:
+def detection_loss(logits: Tensor, labels: Tensor, top_pixels: int, weights: LossWeights) -> Tensor:
     """Loss of the defects' pixels, of the good pixels, and of the pictures' scores.
 
     logits (2n, 1, h, w), good pictures first; labels (n, h, w) of the others: how likely a person outlines the pixel as
@@ -167,10 +165,10 @@ def detection_loss(logits: Tensor, labels: Tensor, top_pixels: int) -> Tensor:
     """
     scores = logits.flatten(1).topk(top_pixels, dim=1).values.mean(1)
     defective = torch.cat([torch.zeros_like(labels), labels]) == 1
-    return pixel_loss(logits, labels) + SCORE_WEIGHT * _score_loss(scores, defective)
+    return pixel_loss(logits, labels, weights.good_pixels) + weights.score * _score_loss(scores, defective)
 
 
-def pixel_loss(logits: Tensor, labels: Tensor) -> Tensor:
+def pixel_loss(logits: Tensor, labels: Tensor, good_weight: float) -> Tensor:
     """Of logits (2n, 1, h, w) at the resolution of the labels or coarser.
 
     All defects weigh alike, however large, as they do in AUPRO; only specks weigh less.
@@ -183,7 +181,7 @@ def pixel_loss(logits: Tensor, labels: Tensor) -> Tensor:
     weights = targets / (targets.sum((2, 3), keepdim=True) + SMALL_DEFECT)
     defect_loss = (focus * weights * functional.softplus(-logits)).sum() / weights.sum().clamp(min=1e-6)
     good_loss = (focus * (1 - targets) * functional.softplus(logits)).sum() / decided.sum()
-    return defect_loss + GOOD_PIXELS_WEIGHT * good_loss
+    return defect_loss + good_weight * good_loss
 
 
 def _score_loss(scores: Tensor, positive: Tensor) -> Tensor:
@@ -222,14 +220,14 @@ def _blend(average: Tensor, new: Tensor, averaged: Tensor | int) -> Tensor:
 
 
 def _learn(
-    net: nn.Module, optimizers: Optimizers, batch: tuple[Tensor, Tensor], top_pixels: int, *, in_bfloat16: bool
+    net: nn.Module, optimizers: Optimizers, batch: tuple[Tensor, Tensor], recipe: Recipe, *, in_bfloat16: bool
 ) -> None:
     pictures, labels = batch
     with torch.autocast(pictures.device.type, torch.bfloat16, enabled=in_bfloat16):
         (logits, *coarser), error = net(pictures) if isinstance(net, Learner) else ([net(pictures)], 0.0)
-    loss = detection_loss(logits.float(), labels, top_pixels) + TEACHER_WEIGHT * error
+    loss = detection_loss(logits.float(), labels, recipe.top_pixels, recipe.loss) + TEACHER_WEIGHT * error
     for coarse in coarser:
-        loss = loss + COARSE_WEIGHT * pixel_loss(coarse.float(), labels)
+        loss = loss + COARSE_WEIGHT * pixel_loss(coarse.float(), labels, recipe.loss.good_pixels)
     net.zero_grad(set_to_none=True)
     loss.backward()  # type: ignore[no-untyped-call]
     nn.utils.clip_grad_norm_(net.parameters(), GRADIENT_LIMIT)

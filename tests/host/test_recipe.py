@@ -29,6 +29,8 @@ def test_nested_tables(tmp_path: Path) -> None:
         ("weight_bits = 3", "weight_bits: must be 4 or 8"),
         ("input_px = 100", "input_px: must be a multiple of 32"),
         ("[threshold]\nmethod = 'best'", "threshold.method: must be one of"),
+        ("[loss]\ngood_pixels = 0", "loss.good_pixels: must be above 0"),
+        ("[loss]\nscore = -1", "loss.score: must not be negative"),
         ("pairs = ", "is not TOML"),
     ],
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -17,13 +18,15 @@ from host.muon import Muon, orthogonalise
 from host.network import Widths
 from host.pairs import Pairs, shrink_label
 from host.quantization import extract
-from host.recipe import Recipe
+from host.recipe import LossWeights, Recipe
 from host.regions import draw_region
 from host.synthetic import MATERIALS, Sources, add_defects
 from host.textures import make_bank
 from host.training import Trainer, detection_loss, pixel_loss
 from tests.host.conftest import train
 
+WEIGHTS = LossWeights()
+GOOD = WEIGHTS.good_pixels
 SMALL = Recipe(float_steps=6, quantized_steps=4, pairs=2, widths=Widths((16, 16, 16, 16, 16), 16, 16))
 
 
@@ -37,6 +40,13 @@ def test_same_seed_same_integers_other_seed_others(rendered: NDArray[np.uint8], 
     ]
     assert same_integers(nets[0], nets[1])
     assert not same_integers(nets[0], nets[2])
+
+
+@pytest.mark.parametrize("weights", [LossWeights(good_pixels=80), LossWeights(score=20)])
+def test_weights_of_the_loss_shape_the_net(rendered: NDArray[np.uint8], tmp_path: Path, weights: LossWeights) -> None:
+    recipes = (SMALL, replace(SMALL, loss=weights))
+    nets = [extract(train(rendered[:16], recipe, tmp_path / str(i)), (128, 128)) for i, recipe in enumerate(recipes)]
+    assert not same_integers(*nets)
 
 
 @pytest.mark.parametrize("phase", ["float", "quantized"])
@@ -150,10 +160,21 @@ def test_loss_is_low_where_maps_agree_with_labels() -> None:
     right[1, 0, :2, :2] = 8
     doubtful = right.clone()
     doubtful[1, 0, 2, 2] = 8
-    assert detection_loss(right, labels, 4) < 0.01
-    assert detection_loss(doubtful, labels, 4) == detection_loss(right, labels, 4)
-    assert detection_loss(-right, labels, 4) > 10
-    assert detection_loss(torch.full_like(right, -8.0), labels, 4) > 8
+    assert detection_loss(right, labels, 4, WEIGHTS) < 0.01
+    assert detection_loss(doubtful, labels, 4, WEIGHTS) == detection_loss(right, labels, 4, WEIGHTS)
+    assert detection_loss(-right, labels, 4, WEIGHTS) > 10
+    assert detection_loss(torch.full_like(right, -8.0), labels, 4, WEIGHTS) > 8
+
+
+def test_loss_weighs_good_pixels_and_scores_as_the_recipe_says() -> None:
+    labels = torch.zeros(1, 8, 8)
+    labels[0, :2, :2] = 1
+    alarms = torch.full((2, 1, 8, 8), -8.0)
+    alarms[0, 0, 5, 5], alarms[1, 0, :2, :2] = 8, 8
+    alone = pixel_loss(alarms, labels, GOOD)
+    assert detection_loss(alarms, labels, 1, LossWeights(score=0)) == alone
+    assert detection_loss(alarms, labels, 1, LossWeights(score=0.5)) - alone == pytest.approx(4, rel=0.01)
+    assert pixel_loss(alarms, labels, 2 * GOOD) / alone == pytest.approx(2, rel=0.01)
 
 
 def test_loss_is_lowest_at_the_rims_likelihood() -> None:
@@ -164,7 +185,7 @@ def test_loss_is_lowest_at_the_rims_likelihood() -> None:
     for logit in (-8.0, 0.0, 8.0):
         maps = torch.full((2, 1, 8, 8), -8.0)
         maps[1, 0, 0, 0], maps[1, 0, 4, 4] = 8, logit
-        losses.append(detection_loss(maps, labels, 1).item())
+        losses.append(detection_loss(maps, labels, 1, WEIGHTS).item())
     assert losses[1] < min(losses[0], losses[2])
 
 
@@ -177,7 +198,7 @@ def test_small_defect_counts_beside_a_large_one() -> None:
     for missed in (2, 3):
         maps = right.clone()
         maps[missed] = -8
-        losses.append(pixel_loss(maps, labels).item())
+        losses.append(pixel_loss(maps, labels, GOOD).item())
     assert 0.4 < losses[1] / losses[0] < 0.6
 
 
@@ -188,15 +209,15 @@ def test_loss_of_coarser_logits_looks_at_the_share_of_defect() -> None:
     right[1, 0, 0, 0] = 8
     undecided = right.clone()
     undecided[1, 0, 1, 1] = 8
-    assert pixel_loss(right, labels) < 0.01
-    assert pixel_loss(undecided, labels) == pixel_loss(right, labels)
-    assert pixel_loss(-right, labels) > 10
+    assert pixel_loss(right, labels, GOOD) < 0.01
+    assert pixel_loss(undecided, labels, GOOD) == pixel_loss(right, labels, GOOD)
+    assert pixel_loss(-right, labels, GOOD) > 10
     half, even_odds = labels.clone(), torch.where(right > 0, 0, right)
     half[0, :2, :4] = 0
-    assert pixel_loss(even_odds, half) < pixel_loss(right, half)
+    assert pixel_loss(even_odds, half, GOOD) < pixel_loss(right, half, GOOD)
     half[0, :2, :4] = torch.nan  # all that is decided of the cell is defect
-    assert pixel_loss(even_odds, half) > pixel_loss(right, half)
-    assert pixel_loss(right, half) < 0.01
+    assert pixel_loss(even_odds, half, GOOD) > pixel_loss(right, half, GOOD)
+    assert pixel_loss(right, half, GOOD) < 0.01
 
 
 def same_integers(one: IntegerNet, other: IntegerNet) -> bool:
