@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from host.objectmask import find_object
+from host.synthetic import measure_change
 
 VISIBLE = 8  # of 255, the mean change of 5 × 5 pixels; a defect that stays below it nearly everywhere is drawn anew
 FEWEST_VISIBLE_PX = 30
@@ -39,8 +40,7 @@ def _draw(defect: Defect, good: Images, part: Floats, rng: Rng) -> Images:
     picture = good.astype(np.float32)
     for _ in range(MOST_TRIES):
         changed = np.clip(defect(picture, part, rng), 0, 255)
-        difference = np.asarray(cv2.blur(np.abs(changed - picture).max(axis=2), (5, 5)))
-        if (difference > VISIBLE).sum() >= FEWEST_VISIBLE_PX:
+        if (measure_change(picture, changed) > VISIBLE).sum() >= FEWEST_VISIBLE_PX:
             break
     return np.round(changed).astype(np.uint8)
 

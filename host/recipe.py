@@ -46,7 +46,7 @@ class Rendered:
 class LossWeights:
     """What a mistake costs beside a missed defect, which costs 1."""
 
-    good_pixels: float = 8.0  # more where faint defects count; 16 asks for many good pictures
+    good_pixels: float = 8.0
     score: float = 0.2
 
     def __post_init__(self) -> None:
