@@ -14,11 +14,11 @@ from dataclasses import fields, replace
 from pathlib import Path
 
 import numpy as np
-from rich.console import Console
 from rich.progress import Progress, TaskID
 
 from host.augmentation import Variation
 from host.order import parse_seeds
+from host.progress import open_progress
 from host.recipe import Recipe, load_recipe
 from host.trial import load_field, run_trial
 from protocol.errors import InputError, run_resumable
@@ -48,7 +48,7 @@ def ablate(data: Path, recipe: Recipe, seeds: tuple[int, ...], out: Path) -> str
     field = load_field(data, recipe)
     out.mkdir(parents=True, exist_ok=True)
     scores = {}
-    with Progress(console=Console(stderr=True)) as progress:
+    with open_progress() as progress:
         for name, variation in list_variants(recipe.variation).items():
             task = progress.add_task(name, total=recipe.float_steps * len(seeds))
             changed, advance = replace(recipe, variation=variation), _show(progress, task)

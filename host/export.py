@@ -18,8 +18,7 @@ import cv2
 import numpy as np
 import onnx
 import torch
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import Progress
 
 from host.calibration import draw_calibration
 from host.card import CARD_MD, HEATMAPS_PNG, draw_heatmaps, write_card
@@ -43,6 +42,7 @@ from host.outliers import name_outliers
 from host.package import Graphs, make_golden, publish, write_graphs, write_package
 from host.parity import check_parity, run_numpy, run_onnxruntime, run_opencv, run_qonnx
 from host.pictures import Images, digest, load_frame
+from host.progress import open_progress
 from host.qdq import write_qdq
 from host.quantization import extract
 from host.recipe import Recipe, encode_recipe
@@ -74,7 +74,7 @@ class Trained:
 
 def main() -> int:
     try:
-        with _open_progress() as progress:
+        with open_progress() as progress:
             target = export(parse_order(sys.argv[1:]), progress)
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
@@ -229,11 +229,6 @@ def _find_folder(order: Order, progress: Progress) -> Path:
 
 def _name_task(phase: str, order: Order, seed: int) -> str:
     return f"{phase} {seed}" if len(order.seeds) > 1 else phase
-
-
-def _open_progress() -> Progress:
-    columns = (TextColumn("{task.description:>10}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    return Progress(*columns, console=Console(stderr=True))
 
 
 if __name__ == "__main__":

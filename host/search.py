@@ -14,10 +14,10 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 import optuna
-from rich.console import Console
 from rich.progress import Progress, TaskID
 
 from host.order import hash_values
+from host.progress import open_progress
 from host.recipe import Recipe, encode_recipe, load_recipe
 from host.trial import load_field, run_trial
 from protocol.errors import InputError, run_resumable
@@ -56,7 +56,7 @@ def search(data: Path, base: Recipe, trials: int, out: Path, seed: int) -> str:
         load_if_exists=True,
     )
     done = len(_completed(study))
-    with Progress(console=Console(stderr=True)) as progress:
+    with open_progress() as progress:
         for number in range(done, trials):
             # subtle: a sampler of the same seed would propose after an interruption what it proposed at the start
             study.sampler = optuna.samplers.TPESampler(seed=seed * 1000 + number)

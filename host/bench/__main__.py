@@ -18,7 +18,6 @@ from typing import Any
 
 import cv2
 import torch
-from rich.console import Console
 from rich.progress import Progress, TaskID
 
 from host.bench.problems import OneClass, list_tasks
@@ -28,6 +27,7 @@ from host.bench.runner import Plan, list_variants, prepare_row, run_row
 from host.bench.table import find_entries, list_entries, make
 from host.bench.weights import Weights
 from host.order import parse_seeds, source_commit
+from host.progress import open_progress
 from protocol.errors import InputError, run_resumable
 
 TINY_PICTURES = 24
@@ -93,7 +93,7 @@ def run_bench(options: argparse.Namespace) -> None:
         for seed in seeds
         for variant in list_variants(entry, options.ablate)
     ]
-    with Progress(console=Console(stderr=True)) as progress:
+    with open_progress() as progress:
         for task, entry, seed, variant in progress.track(wanted, description="rows"):
             row, made, problem = prepare_row(entry, task, seed, variant, plan)
             known = rows.get(row.key)
