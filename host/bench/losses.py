@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Literal, get_args
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
+from scipy.ndimage import gaussian_filter1d
 from torch import Tensor
-from torch.nn import functional
 
 LossName = Literal["mse", "bce", "ssim", "mse+ssim", "bce+ssim"]
 LOSSES: tuple[LossName, ...] = get_args(LossName)
@@ -53,12 +56,15 @@ def ssim_map(first: Tensor, second: Tensor) -> Tensor:
 
 
 def _smooth(pictures: Tensor) -> Tensor:
-    channels = int(pictures.shape[1])
-    offsets = torch.arange(WINDOW_PX, dtype=pictures.dtype) - WINDOW_PX // 2
-    weights = torch.exp(-offsets.square() / (2 * SIGMA_PX**2))
-    weights = (weights / weights.sum()).expand(channels, 1, 1, WINDOW_PX)
-    wide = functional.pad(pictures, [WINDOW_PX // 2] * 4, mode="reflect")
-    return functional.conv2d(functional.conv2d(wide, weights, groups=channels), weights.mT, groups=channels)
+    """As two products of matrices: several times faster on a processor than a convolution of each channel."""
+    down, across = (torch.from_numpy(window_matrix(int(side))).to(pictures) for side in pictures.shape[-2:])
+    return down @ pictures @ across.T
+
+
+@cache
+def window_matrix(side_px: int) -> NDArray[np.float64]:
+    """(side, side): row i holds what pixel i takes of each pixel, the rim mirrored."""
+    return np.asarray(gaussian_filter1d(np.eye(side_px), SIGMA_PX, axis=0, mode="mirror", radius=WINDOW_PX // 2))
 
 
 PARTS = {"mse": squared_error, "bce": cross_entropy, "ssim": dissimilarity}
