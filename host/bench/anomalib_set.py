@@ -2,8 +2,9 @@
 
 Its networks are driven here without its engine, which would read pictures by itself and download weights. Trainings are
 those of its Lightning modules: CFlow with Adam 1e-4 on fibers of 64, FastFlow with Adam 1e-3, STFPM with SGD 0.4. A
-picture's score is its map's maximum; PatchCore's is therefore without the library's reweighting. DFKDE scores whole
-pictures. FastFlow knows no backbone but ResNets.
+picture's score is its map's maximum; PatchCore's is therefore without the library's reweighting, and its bank is chosen
+by host/patchcore.py: the same algorithm, where the library's fills tens of gigabytes with holes between its small
+arrays. DFKDE scores whole pictures. FastFlow knows no backbone but ResNets.
 """
 
 from __future__ import annotations
@@ -22,11 +23,11 @@ from host.backbone import Backbone, import_torchvision, load_backbone
 from host.bench.detector import Advance, Given, Images, Maps, MissingError, Pool
 from host.bench.features import NODES
 from host.bench.net import as_batch, descend, walk_batches
+from host.patchcore import choose_coreset
 
 MODELS = "anomalib.models.image"
 EXTRA = "install the extra: pip install 'beltsight[anomalib]'"
 FIBERS = 64
-MOST_PATCHES = 20_000  # that PatchCore's bank is chosen from: the library alone takes tens of gigabytes
 SEEN_AT_ONCE = 8
 USUAL_PX = 128  # below, DFM's pooling of 4 × 4 has nothing left
 
@@ -109,9 +110,8 @@ class Library:
         model = cast(Any, self.model)
         if self.settings.model == "patchcore":
             patches = torch.cat(model.embedding_store)
-            patches = patches[torch.randperm(len(patches))[:MOST_PATCHES]]
-            model.embedding_store = [patches]
-            model.subsample_embedding(min(1.0, self.settings.bank / len(patches)))
+            model.embedding_store.clear()
+            model.memory_bank = patches[choose_coreset(patches.numpy(), self.settings.bank, self.given.seed)]
         else:
             model.fit()
 
