@@ -1,6 +1,9 @@
 # Sourced by the other scripts: `need_environment FOLDER REQUIREMENT…` makes or completes a virtual environment.
 # Requirements are pip's own words: --editable '.[sim]', 'numpy<2'.
 
+# What the checks and the tests need: all that can be tried on one machine.
+WHOLE='.[sim,host,server,plant,dashboard,postgresql,overlay,anomalib,baselines,test]'
+
 need_environment() {
     local folder=$1 log
     shift
