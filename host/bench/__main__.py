@@ -31,6 +31,7 @@ from host.progress import open_progress
 from protocol.errors import InputError, run_resumable
 
 TINY_PICTURES = 24
+MOST_FOLLOWED = 1000
 
 
 def main() -> int:
@@ -60,6 +61,7 @@ def parse_options(words: list[str]) -> argparse.Namespace:
     add("--tiny", action="store_true", help="a trial of seconds a detector: its figures say nothing")
     add("--ablate", action="store_true", help="each detector also with other settings, and with flipped pictures")
     add("--set", action="append", default=[], metavar="NAME=VALUE", help="a setting of all chosen detectors")
+    add("--follow", type=int, default=0, help="also measure AUROC so often while GANomaly or an autoencoder trains")
     add("--out", type=Path, default=Path("bench"), help="folder of rows and report (default: bench)")
     add("--no-galleries", action="store_true", help="leave out heat-maps: for pictures that must not be passed on")
     add("--list", action="store_true", help="name the detectors and go")
@@ -73,6 +75,8 @@ def parse_options(words: list[str]) -> argparse.Namespace:
         raise InputError(f"no folder {options.weights}: correct --weights")
     if options.pictures is not None and options.pictures < 8:
         raise InputError(f"--pictures {options.pictures}: at least 8 are needed")
+    if not 0 <= options.follow <= MOST_FOLLOWED:
+        raise InputError(f"--follow {options.follow}: give 0 to {MOST_FOLLOWED}")
     return options
 
 
@@ -81,7 +85,8 @@ def run_bench(options: argparse.Namespace) -> None:
     entries, seeds = find_entries(options.detectors), parse_seeds(options.seeds)
     classes = OneClass(_parse_classes(options.classes), options.class_is, _parse_shares(options.contamination))
     most = min(options.pictures or TINY_PICTURES, TINY_PICTURES) if options.tiny else options.pictures
-    plan = Plan(Weights(options.weights), options.out, source_commit(), options.tiny, parse_settings(options.set))
+    settings = parse_settings(options.set)
+    plan = Plan(Weights(options.weights), options.out, source_commit(), options.tiny, settings, options.follow)
     for entry in entries:
         make(entry, plan.settings)  # a setting that is not there is told at once
     tasks = [task for data in options.data for task in list_tasks(data, classes, most, options.out / "drawn")]

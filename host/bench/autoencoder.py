@@ -104,6 +104,7 @@ class Judge(nn.Module):
 
 class Autoencoder:
     pools: Pool = "mean"  # the loss itself
+    is_stepwise = True
 
     def __init__(self, settings: Settings, given: Given) -> None:
         if given.input_px % STRIDE:
@@ -113,10 +114,11 @@ class Autoencoder:
         self.net = Judge(Coder(settings, given.channels, given.input_px), settings.loss, given.channels)
 
     def fit(self, goods: Images, advance: Advance) -> None:
-        settings, coder = self.settings, self.net.coder.train()
+        settings, coder = self.settings, self.net.coder
         optimizer = torch.optim.Adam(coder.parameters(), settings.learning_rate)
         seed, least = self.given.seed, settings.least_steps
         for chosen in walk_batches(len(goods), settings.batch, settings.epochs, seed, advance, least_steps=least):
+            coder.train()
             pictures = as_levels(goods[chosen], self.given.channels)
             with fast_products():
                 loss = total_loss(coder, pictures, settings)

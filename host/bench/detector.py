@@ -71,6 +71,13 @@ class Taught(Protocol):
 
 
 @runtime_checkable
+class Stepwise(Protocol):
+    """A detector that can score pictures between two steps of its training, which goes on as if it had not."""
+
+    is_stepwise: Literal[True]
+
+
+@runtime_checkable
 class Embedding(Protocol):
     """A detector whose view of a picture is a vector, for a t-SNE plot."""
 

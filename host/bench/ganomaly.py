@@ -157,6 +157,7 @@ def latent_distance(generator: Generator, pictures: Tensor) -> Tensor:
 
 class Ganomaly:
     pools: Pool = "maximum"  # one pixel: the score
+    is_stepwise = True
 
     def __init__(self, settings: Settings, given: Given) -> None:
         if given.input_px != SIDE_PX:

@@ -21,7 +21,8 @@ INTRODUCTION = (
     "only 'F1, 30 % labels' sees labels: its threshold is the best on 30 % of the labelled test pictures, its F1 that "
     "of the other 70 %. The trivial F1 is that of calling everything bad. Time and memory are those of one picture at "
     "a time in a process of its own, on one thread; memory counts what it needs beyond the loaded libraries. Best "
-    "values are over all thresholds, and flatter every detector alike."
+    "values are over all thresholds, and flatter every detector alike. 'Best while training' is the highest image "
+    "AUROC on the test pictures along the way, which some papers state; no row was chosen by it."
 )
 
 
@@ -77,10 +78,12 @@ def _draw_curves(problem: str, rows: Sequence[Row]) -> str:
             shown.setdefault(row.detector, row)
     roc = {name: row.curves["roc"] for name, row in shown.items()}
     precision = {name: row.curves["pr"] for name, row in shown.items()}
+    course = {name: row.curves["course"] for name, row in shown.items() if "course" in row.curves}
     return (
         f"<h2>Curves, {escape(problem)}</h2>"
         + draw_lines("ROC", ("false-reject rate", "recall"), roc)
         + draw_lines("precision and recall", ("recall", "precision"), precision)
+        + (draw_lines("while training", ("share of the training", "image AUROC"), course) if course else "")
     )
 
 

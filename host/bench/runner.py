@@ -17,7 +17,20 @@ from sklearn.manifold import TSNE
 
 from board.preprocess import as_input
 from host.bench.cost import measure_cost
-from host.bench.detector import Advance, Detector, Embedding, Given, Images, Maps, MissingError, Taught, localizes, pool
+from host.bench.course import Course
+from host.bench.detector import (
+    Advance,
+    Detector,
+    Embedding,
+    Given,
+    Images,
+    Maps,
+    MissingError,
+    Stepwise,
+    Taught,
+    localizes,
+    pool,
+)
 from host.bench.figures import draw_curves, measure_maps
 from host.bench.gallery import draw_gallery
 from host.bench.problems import Problem, Task, split_labelled
@@ -51,6 +64,7 @@ class Plan:
     commit: str
     is_tiny: bool
     settings: Mapping[str, Any] = field(default_factory=dict)  # given on the command line
+    follow: int = 0  # how often the test's AUROC is measured while a detector trains
 
 
 def list_variants(entry: Entry, ablates: bool) -> list[Variant]:
@@ -70,8 +84,9 @@ def prepare_row(entry: Entry, task: Task, seed: int, variant: Variant, plan: Pla
     path = plan.weights.find(entry.weights) if entry.weights else None
     if path is not None:
         settings["weights_sha256"] = digest([path])[:12]
+    made_of = [entry.name, problem.name, problem.digest, seed, settings, input_px, variant.is_augmented]
     row = Row(
-        key=hash_values(entry.name, problem.name, problem.digest, seed, settings, input_px, variant.is_augmented)[:16],
+        key=hash_values(*made_of, *([plan.follow] if plan.follow else []))[:16],
         detector=entry.name,
         problem=problem.name,
         seed=seed,
@@ -97,17 +112,22 @@ def run_row(row: Row, made: Made, problem: Problem, plan: Plan, advance: Advance
             detector.teach(labelled)
         except MissingError as missing:
             return replace(row, skipped=str(missing))
+    course = Course(detector, problem, plan.follow if isinstance(detector, Stepwise) else 0, advance)
     started_s = time.perf_counter()
-    detector.fit(problem.goods, advance)
-    fit_s = time.perf_counter() - started_s
+    detector.fit(problem.goods, course)
+    fit_s = time.perf_counter() - started_s - course.spent_s
     held_out, test = detector.score_map(problem.held_out), detector.score_map(problem.test)
     if not (np.isfinite(held_out).all() and np.isfinite(test).all()):
         return replace(row, skipped="its scores are not finite: the training diverged, lower its learning rate")
+    figures, curves = measure_maps(problem, held_out, test, detector.pools), _draw(detector, problem, test)
+    if course.points:
+        curves["course"] = [*course.points, [1.0, figures["image_auroc"]]]
+        figures["course_best_auroc"] = max(auroc for _, auroc in curves["course"])
     return replace(
         row,
         pools=detector.pools,
-        figures=measure_maps(problem, held_out, test, detector.pools),
-        curves=_draw(detector, problem, test),
+        figures=figures,
+        curves=curves,
         cost={"fit_s": fit_s, **measure_cost(detector, problem.test)},
         export=_export(detector, problem.test, plan.out / GRAPHS / f"{row.key}.onnx"),
         pictures=_paint(problem, held_out, test, plan.out / GALLERIES / f"{row.key}.png"),

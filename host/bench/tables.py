@@ -26,6 +26,7 @@ class Table:
 
 FIGURES = {
     "image_auroc": "image AUROC",
+    "course_best_auroc": "best while training",
     "image_aupr": "image AUPR",
     "image_best_f1": "best F1",
     "labelled_30_f1": "F1, 30 % labels",
@@ -161,11 +162,12 @@ def _by_class(family: str, rows: Sequence[Row], key: str, title: str) -> Table:
     lines = []
     for detector in dict.fromkeys(row.detector for row in rows):
         means = [_mean(rows, detector, problem, key) for problem in problems]
-        known = [value for value in means if value is not None]
-        whole = float(np.mean(known)) if len(known) == len(problems) else None
         found = find_published(detector, f"{family.partition(CLASS_MARK)[0]}:mean") if "not-" not in family else None
         said = f"{found.value:.3f} ({found.source})" if found and key == found.figure else ""
-        lines.append([detector, *map(_number, means), _number(whole), said])
+        lines.append([detector, *map(_number, means), _number(_mean_of_all(means)), said])
+        best = [_mean(rows, detector, problem, "course_best_auroc") for problem in problems]
+        if key == "image_auroc" and any(value is not None for value in best):
+            lines.append([f"{detector}, best while training", *map(_number, best), _number(_mean_of_all(best)), ""])
         sources = [find_published(detector, problem) for problem in problems]
         stated = [_number(source.value) if source and source.figure == key else "" for source in sources]
         if any(stated):
@@ -173,6 +175,11 @@ def _by_class(family: str, rows: Sequence[Row], key: str, title: str) -> Table:
     columns = ("detector", *short, f"mean of {len(problems)}", "published")
     name = family.replace(f"{CLASS_MARK}not-", ", the class anomalous")
     return Table(f"{name}: {title} by class", columns, lines, "Means over the seeds; rows below say seed and commit.")
+
+
+def _mean_of_all(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return float(np.mean(known)) if len(known) == len(values) else None
 
 
 def _contamination(rows: Sequence[Row]) -> list[Table]:
@@ -221,7 +228,8 @@ def _share(problem: str) -> int:
 
 
 def _mean(rows: Sequence[Row], detector: str, problem: str, key: str = "image_auroc") -> float | None:
-    values = [row.figures[key] for row in rows if (row.detector, row.problem) == (detector, problem)]
+    here = [row.figures for row in rows if (row.detector, row.problem) == (detector, problem)]
+    values = [figures[key] for figures in here if key in figures]
     return float(np.mean(values)) if values else None
 
 

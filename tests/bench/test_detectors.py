@@ -140,6 +140,27 @@ def test_a_seed_decides_everything(
     assert first.figures != other.figures
 
 
+@pytest.mark.parametrize("entry", find_entries("ganomaly,ae-vae-mse,padim"), ids=lambda entry: entry.name)
+def test_following_a_training_does_not_change_it(entry: Entry, drawn: Task, weights: Weights, out: Path) -> None:
+    times = 3
+    settings = {} if entry.name == "padim" else {"epochs": 4}
+    plans = [Plan(weights, out, "commit", is_tiny=True, settings=settings, follow=follow) for follow in (0, times)]
+    plain, followed = (
+        run_row(*prepare_row(entry, drawn, 0, Variant(), plan), plan, lambda _share: None) for plan in plans
+    )
+    assert followed.key != plain.key
+    figures = dict(followed.figures)
+    if entry.name == "padim":  # knows nothing before its only step
+        assert "course" not in followed.curves
+    else:
+        course = np.array(followed.curves["course"])
+        assert len(course) == times
+        assert (np.diff(course[:, 0]) > 0).all()
+        assert course[-1].tolist() == [1.0, plain.figures["image_auroc"]]
+        assert figures.pop("course_best_auroc") == course[:, 1].max()
+    assert figures == plain.figures
+
+
 @pytest.mark.parametrize("entry", list_entries(), ids=lambda entry: entry.name)
 def test_without_weights_a_row_says_so_and_measures_nothing(entry: Entry, drawn: Task, out: Path) -> None:
     if not entry.weights:
@@ -222,6 +243,7 @@ def test_every_entry_has_its_plain_variant_first() -> None:
         ("--data rendered --contamination 101", "0..100"),
         ("--data rendered --classes a", "--classes"),
         ("--data rendered --pictures 3", "at least 8"),
+        ("--data rendered --follow -1", "0 to 1000"),
         ("--data rendered --set epochs", "NAME=VALUE"),
         ("--data rendered --set colour=3", "no setting 'colour'"),
     ],
