@@ -1,4 +1,4 @@
-"""Every detector of the table, end to end at a tiny size: on parts that the belt draws, and on real pictures."""
+"""Every detector of the table, end to end at a tiny size, on parts that the belt draws; and the command."""
 
 from __future__ import annotations
 
@@ -12,19 +12,15 @@ import pytest
 
 from host.bench import runner
 from host.bench.__main__ import parse_options, run_bench
-from host.bench.detector import Given, pool
 from host.bench.problems import OneClass, Problem, Task, list_tasks
 from host.bench.report import REPORT_HTML, REPORT_MD
 from host.bench.rows import Row, load_rows
 from host.bench.runner import Plan, Variant, list_variants, prepare_row, run_row
-from host.bench.table import Entry, find_entries, list_entries, make
+from host.bench.table import Entry, find_entries, list_entries
 from host.bench.weights import Weights
-from host.evaluation import image_auroc
 from protocol.errors import EXIT_BAD_INPUT, InputError
 
 ROOT = Path(__file__).resolve().parents[2]
-SHARED = ROOT.parent / "shared" / "data"
-REAL = ("mvtec-bottle", "orange-web", "mnist.npz", "cifar10-subset.npz")
 FEW = 16  # pictures
 PACKAGES = {"anomalib_set": ("anomalib",), "lof": ("pyod",), "cblof": ("pyod",), "xgbod": ("pyod", "xgboost")}
 SCALARS = (  # score whole pictures
@@ -39,7 +35,6 @@ SCALARS = (  # score whole pictures
 )
 WITHOUT_GRAPH = ("anomalib", "lof", "cblof", "xg", "catboost")
 TOO_LARGE = "wide_resnet50_2"  # to be drawn at random for a test
-WITHOUT_MASKS = ("pg-detector", "tl-detector", "patch-cnn")
 
 
 @pytest.fixture(scope="module")
@@ -96,26 +91,6 @@ def test_on_drawn_parts(entry: Entry, drawn: Task, weights: Weights, out: Path) 
         assert (out / row.pictures["gallery"]).read_bytes().startswith(b"\x89PNG")
 
 
-@pytest.mark.filterwarnings("default")
-@pytest.mark.parametrize(
-    ("number", "entry"), [*enumerate(list_entries())], ids=lambda value: getattr(value, "name", "")
-)
-def test_on_real_pictures(number: int, entry: Entry, weights: Weights, out: Path) -> None:
-    """Each on one of the sets by turns."""
-    data = SHARED / REAL[number % len(REAL)]
-    if not data.exists():
-        pytest.skip(f"no {data.name} beside the repository")
-    need_packages(entry)
-    task = next(iter(list_tasks(str(data), OneClass((3,)), FEW, out / "drawn")))
-    row = run_tiny(entry, task, weights, out)
-    if entry.weights == TOO_LARGE:
-        assert f"no weights of {TOO_LARGE}" in row.skipped
-    elif entry.name in WITHOUT_MASKS and data.name != "mvtec-bottle":
-        assert "needs masks" in row.skipped
-    else:
-        check_row(row, entry)
-
-
 CHEAP = (
     "padim,patchcore,ae-vae-mse,ganomaly,patch-ganomaly,pg-detector,patch-cnn,patch-ae,"
     "anomalib-padim-squeezenet1_1,anomalib-patchcore-squeezenet1_1,anomalib-stfpm-squeezenet1_1,cblof"
@@ -168,19 +143,6 @@ def test_without_weights_a_row_says_so_and_measures_nothing(entry: Entry, drawn:
     row = run_tiny(entry, drawn, Weights(None), out)
     assert f"no weights of {entry.weights}" in row.skipped
     assert not row.figures
-
-
-def test_padim_finds_the_defects_of_real_bottles(out: Path) -> None:
-    """On 60 + 40 pictures; on all of them it reaches more."""
-    if not (SHARED / "mvtec-bottle").is_dir():
-        pytest.skip("no mvtec-bottle beside the repository")
-    (task,) = list_tasks(str(SHARED / "mvtec-bottle"), OneClass(), 60, out)
-    (entry,) = find_entries("padim")
-    bottles, made = task.load(entry.input_px), make(entry, {"channels": 50})
-    detector = made.build(made.settings, Given(0, entry.input_px, 3, Weights(SHARED / "weights")))
-    detector.fit(bottles.goods, lambda _share: None)
-    scores = pool(detector.score_map(bottles.test), detector.pools)
-    assert image_auroc(scores, bottles.defective) >= 0.985
 
 
 def bench(words: str, out: Path) -> None:

@@ -1,0 +1,56 @@
+"""Every detector of the table, end to end at a tiny size, on real pictures where they are beside the repository."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from host.bench.detector import Given, pool
+from host.bench.problems import OneClass, list_tasks
+from host.bench.table import Entry, find_entries, list_entries, make
+from host.bench.weights import Weights
+from host.evaluation import image_auroc
+from tests.bench.test_detectors import FEW, ROOT, TOO_LARGE, check_row, need_packages, run_tiny
+
+SHARED = ROOT.parent / "shared" / "data"
+REAL = ("mvtec-bottle", "orange-web", "mnist.npz", "cifar10-subset.npz")
+WITHOUT_MASKS = ("pg-detector", "tl-detector", "patch-cnn")
+
+
+@pytest.fixture(scope="module")
+def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("bench")
+
+
+@pytest.mark.filterwarnings("default")
+@pytest.mark.parametrize(
+    ("number", "entry"), [*enumerate(list_entries())], ids=lambda value: getattr(value, "name", "")
+)
+def test_on_real_pictures(number: int, entry: Entry, weights: Weights, out: Path) -> None:
+    """Each on one of the sets by turns."""
+    data = SHARED / REAL[number % len(REAL)]
+    if not data.exists():
+        pytest.skip(f"no {data.name} beside the repository")
+    need_packages(entry)
+    task = next(iter(list_tasks(str(data), OneClass((3,)), FEW, out / "drawn")))
+    row = run_tiny(entry, task, weights, out)
+    if entry.weights == TOO_LARGE:
+        assert f"no weights of {TOO_LARGE}" in row.skipped
+    elif entry.name in WITHOUT_MASKS and data.name != "mvtec-bottle":
+        assert "needs masks" in row.skipped
+    else:
+        check_row(row, entry)
+
+
+def test_padim_finds_the_defects_of_real_bottles(out: Path) -> None:
+    """On 60 + 40 pictures; on all of them it reaches more."""
+    if not (SHARED / "mvtec-bottle").is_dir():
+        pytest.skip("no mvtec-bottle beside the repository")
+    (task,) = list_tasks(str(SHARED / "mvtec-bottle"), OneClass(), 60, out)
+    (entry,) = find_entries("padim")
+    bottles, made = task.load(entry.input_px), make(entry, {"channels": 50})
+    detector = made.build(made.settings, Given(0, entry.input_px, 3, Weights(SHARED / "weights")))
+    detector.fit(bottles.goods, lambda _share: None)
+    scores = pool(detector.score_map(bottles.test), detector.pools)
+    assert image_auroc(scores, bottles.defective) >= 0.985
