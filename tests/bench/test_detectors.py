@@ -6,13 +6,14 @@ import importlib.util
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from host.bench import runner
 from host.bench.__main__ import parse_options, run_bench
-from host.bench.problems import OneClass, Problem, Task, list_tasks
+from host.bench.problems import OneClass, Task, list_tasks
 from host.bench.report import REPORT_HTML, REPORT_MD
 from host.bench.rows import Row, load_rows
 from host.bench.runner import Plan, Variant, list_variants, prepare_row, run_row
@@ -38,11 +39,6 @@ TOO_LARGE = "wide_resnet50_2"  # to be drawn at random for a test
 
 
 @pytest.fixture(scope="module")
-def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("bench")
-
-
-@pytest.fixture(scope="module")
 def drawn(out: Path) -> Task:
     (task,) = list_tasks("rendered:bottle", OneClass(), FEW, out / "drawn")
     return task
@@ -56,8 +52,8 @@ def need_packages(entry: Entry) -> None:
             pytest.skip(f"{package} is not installed: an extra of the bench")
 
 
-def run_tiny(entry: Entry, task: Task, weights: Weights, out: Path, seed: int = 0) -> Row:
-    plan = Plan(weights, out, "commit", is_tiny=True)
+def run_tiny(entry: Entry, task: Task, weights: Weights, out: Path, seed: int = 0, **planned: Any) -> Row:
+    plan = Plan(weights, out, "commit", is_tiny=True, **planned)
     return run_row(*prepare_row(entry, task, seed, Variant(), plan), plan, lambda _share: None)
 
 
@@ -97,11 +93,6 @@ CHEAP = (
 )
 
 
-@pytest.fixture(scope="module")
-def problem(drawn: Task) -> Problem:
-    return drawn.load(64)
-
-
 @pytest.mark.filterwarnings("default")
 @pytest.mark.parametrize("entry", find_entries(CHEAP), ids=lambda entry: entry.name)
 def test_a_seed_decides_everything(
@@ -119,10 +110,7 @@ def test_a_seed_decides_everything(
 def test_following_a_training_does_not_change_it(entry: Entry, drawn: Task, weights: Weights, out: Path) -> None:
     times = 3
     settings = {} if entry.name == "padim" else {"epochs": 4}
-    plans = [Plan(weights, out, "commit", is_tiny=True, settings=settings, follow=follow) for follow in (0, times)]
-    plain, followed = (
-        run_row(*prepare_row(entry, drawn, 0, Variant(), plan), plan, lambda _share: None) for plan in plans
-    )
+    plain, followed = (run_tiny(entry, drawn, weights, out, settings=settings, follow=follow) for follow in (0, times))
     assert followed.key != plain.key
     figures = dict(followed.figures)
     if entry.name == "padim":  # knows nothing before its only step

@@ -18,11 +18,6 @@ REAL = ("mvtec-bottle", "orange-web", "mnist.npz", "cifar10-subset.npz")
 WITHOUT_MASKS = ("pg-detector", "tl-detector", "patch-cnn")
 
 
-@pytest.fixture(scope="module")
-def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("bench")
-
-
 @pytest.mark.filterwarnings("default")
 @pytest.mark.parametrize(
     ("number", "entry"), [*enumerate(list_entries())], ids=lambda value: getattr(value, "name", "")
