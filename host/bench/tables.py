@@ -168,13 +168,22 @@ def _by_class(family: str, rows: Sequence[Row], key: str, title: str) -> Table:
         best = [_mean(rows, detector, problem, "course_best_auroc") for problem in problems]
         if key == "image_auroc" and any(value is not None for value in best):
             lines.append([f"{detector}, best while training", *map(_number, best), _number(_mean_of_all(best)), ""])
-        sources = [find_published(detector, problem) for problem in problems]
-        stated = [_number(source.value) if source and source.figure == key else "" for source in sources]
-        if any(stated):
-            lines.append([f"{detector}, as published", *stated, "", ""])
+        lines += _as_published(detector, problems, key)
     columns = ("detector", *short, f"mean of {len(problems)}", "published")
     name = family.replace(f"{CLASS_MARK}not-", ", the class anomalous")
     return Table(f"{name}: {title} by class", columns, lines, "Means over the seeds; rows below say seed and commit.")
+
+
+def _as_published(detector: str, problems: Sequence[str], key: str) -> list[list[str]]:
+    """One line, or none; its last word is how the figures came about."""
+    found = [find_published(detector, problem) for problem in problems]
+    stated = [one if one and one.figure == key else None for one in found]
+    origin = next(filter(None, stated), None)
+    if not origin:
+        return []
+    values = [one.value if one else None for one in stated]
+    said = f"{origin.source}; {origin.protocol}"
+    return [[f"{detector}, as published", *map(_number, values), _number(_mean_of_all(values)), said]]
 
 
 def _mean_of_all(values: Sequence[float | None]) -> float | None:

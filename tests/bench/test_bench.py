@@ -305,6 +305,7 @@ def test_ganomaly_stands_above_what_its_authors_report(tmp_path: Path) -> None:
     assert "| ganomaly | 0.5000 | 0.5100 |" in markdown
     assert "| ganomaly, best while training | 0.7000 | 0.7100 |" in markdown
     assert "| ganomaly, as published | 0.8810 | 0.6750 |" in markdown
+    assert "| 0.5580 | 0.7946 | GANomaly, Akçay et al. 2018, MNIST; a digit is the anomaly" in markdown
     of_auroc, _, of_others = markdown.partition("best accuracy by class")
     assert "as published" in of_auroc
     assert "as published" not in of_others
