@@ -4,7 +4,8 @@ Its networks are driven here without its engine, which would read pictures by it
 those of its Lightning modules: CFlow with Adam 1e-4 on fibers of 64, FastFlow with Adam 1e-3, STFPM with SGD 0.4. A
 picture's score is its map's maximum; PatchCore's is therefore without the library's reweighting, and its bank is chosen
 by host/patchcore.py: the same algorithm, where the library's fills tens of gigabytes with holes between its small
-arrays. DFKDE scores whole pictures. FastFlow knows no backbone but ResNets.
+arrays. CFlow gets SqueezeNet's features divided by their spread. DFKDE scores whole pictures. FastFlow knows no
+backbone but ResNets.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ MODELS = "anomalib.models.image"
 EXTRA = "install the extra: pip install 'beltsight[anomalib]'"
 FIBERS = 64
 SEEN_AT_ONCE = 8
+UNNORMALISED = ("squeezenet1_1",)  # without batch normalisation: features of hundreds
 USUAL_PX = 128  # below, DFM's pooling of 4 × 4 has nothing left
 
 
@@ -41,6 +43,21 @@ class Settings:
     components: int = 16  # DFKDE's, fewer than pictures
     epochs: int = 50  # of the flows and of STFPM
     batch: int = 16
+
+
+class Evened(nn.Module):
+    """A library's extractor whose layers are each divided by their spread on good pictures.
+
+    CFlow's flows are made for features of about one. With SqueezeNet's they learn nothing: after two epochs on
+    bottles of 128 pixels the image AUROC is 0.46, and 0.99 with this.
+    """
+
+    def __init__(self, extractor: nn.Module, spreads: dict[str, float]) -> None:
+        super().__init__()
+        self.extractor, self.spreads = extractor, spreads
+
+    def forward(self, pictures: Tensor) -> dict[str, Tensor]:
+        return {name: layer / self.spreads[name] for name, layer in self.extractor(pictures).items()}
 
 
 class Library:
@@ -99,6 +116,8 @@ class Library:
 
     def fit(self, goods: Images, advance: Advance) -> None:
         torch.manual_seed(self.given.seed)
+        if self.settings.model == "cflow" and self.settings.network in UNNORMALISED:
+            self._even_layers(goods[:SEEN_AT_ONCE])
         if self.settings.model in ("cflow", "fastflow", "stfpm"):
             self._train(goods, advance)
             return
@@ -114,6 +133,11 @@ class Library:
             model.memory_bank = patches[choose_coreset(patches.numpy(), self.settings.bank, self.given.seed)]
         else:
             model.fit()
+
+    def _even_layers(self, goods: Images) -> None:
+        encoder = cast(Any, self.model).encoder
+        layers: dict[str, Tensor] = encoder(self._prepare(goods))
+        cast(Any, self.model).encoder = Evened(encoder, {name: float(layer.std()) for name, layer in layers.items()})
 
     def _train(self, goods: Images, advance: Advance) -> None:
         settings = self.settings

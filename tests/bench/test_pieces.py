@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any, cast
+
 import numpy as np
 import pytest
 import torch
@@ -12,6 +14,7 @@ from torch.nn import functional
 
 from host.backbone import import_torchvision
 from host.bench import alexnet, autoencoder, padim, processing
+from host.bench.anomalib_set import Library
 from host.bench.detector import Given, Labelled, MissingError
 from host.bench.features import load_mobilenet
 from host.bench.ganomaly import Generator, Settings, Trainer, latent_distance
@@ -20,6 +23,7 @@ from host.bench.net import as_batch, as_levels, draw_batches, walk_batches
 from host.bench.patches import PATCH_PX, Dense, draw_labelled, resize_mask
 from host.bench.selfsupervised import Bank, Pretext
 from host.bench.selfsupervised import Settings as PretextSettings
+from host.bench.table import find_entries, make
 from host.bench.weights import Weights
 from protocol.errors import InputError
 
@@ -304,3 +308,19 @@ def test_grey_is_luma(images: Images) -> None:
     grey = as_levels(images, 1).numpy()[:, 0]
     expected = images @ np.array([0.299, 0.587, 0.114]) / 255
     np.testing.assert_allclose(grey, expected, atol=1e-6)
+
+
+@pytest.mark.filterwarnings("default")  # the library's own
+def test_flows_get_features_of_about_one(weights: Weights, images: Images) -> None:
+    pytest.importorskip("anomalib", reason="an extra of the bench")
+    entry = find_entries("anomalib-cflow-squeezenet1_1")[0]
+    detector = Library(make(entry, {"epochs": 1}).settings, Given(0, 64, 3, weights))
+    few = images[:4]
+    assert min(measure_spreads(detector, few)) > 10
+    detector.fit(few, lambda _share: None)
+    np.testing.assert_allclose(measure_spreads(detector, few), 1, rtol=1e-5)
+
+
+def measure_spreads(detector: Library, images: Images) -> list[float]:
+    encoder = cast(Any, detector.model).encoder
+    return [float(layer.std()) for layer in encoder(detector._prepare(images)).values()]
