@@ -135,9 +135,9 @@ class Library:
             model.fit()
 
     def _even_layers(self, goods: Images) -> None:
-        encoder = cast(Any, self.model).encoder
-        layers: dict[str, Tensor] = encoder(self._prepare(goods))
-        cast(Any, self.model).encoder = Evened(encoder, {name: float(layer.std()) for name, layer in layers.items()})
+        model = cast(Any, self.model)
+        layers: dict[str, Tensor] = model.encoder(self._prepare(goods))
+        model.encoder = Evened(model.encoder, {name: float(layer.std()) for name, layer in layers.items()})
 
     def _train(self, goods: Images, advance: Advance) -> None:
         settings = self.settings

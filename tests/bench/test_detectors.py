@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from host.bench import runner
 from host.bench.__main__ import parse_options, run_bench
 from host.bench.problems import OneClass, Task, list_tasks
 from host.bench.report import REPORT_HTML, REPORT_MD
@@ -94,12 +93,10 @@ CHEAP = (
 
 
 @pytest.mark.filterwarnings("default")
+@pytest.mark.usefixtures("without_cost")  # which no seed decides
 @pytest.mark.parametrize("entry", find_entries(CHEAP), ids=lambda entry: entry.name)
-def test_a_seed_decides_everything(
-    entry: Entry, drawn: Task, weights: Weights, out: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_seed_decides_everything(entry: Entry, drawn: Task, weights: Weights, out: Path) -> None:
     need_packages(entry)
-    monkeypatch.setattr(runner, "measure_cost", lambda *_: {})  # takes longer than the rest, and no seed decides it
     first, again, other = (run_tiny(entry, drawn, weights, out, seed) for seed in (0, 0, 1))
     assert first.figures == again.figures
     assert first.key == again.key != other.key

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from host.bench import runner
 from host.bench.detector import Given, pool
 from host.bench.problems import OneClass, Task, list_tasks
 from host.bench.table import Entry, find_entries, list_entries, make
@@ -28,12 +27,10 @@ def real(request: pytest.FixtureRequest, out: Path) -> Task:
 
 
 @pytest.mark.filterwarnings("default")
+@pytest.mark.usefixtures("without_cost")  # which is seen on drawn parts
 @pytest.mark.parametrize("entry", list_entries(), ids=lambda entry: entry.name)
-def test_on_real_pictures(
-    entry: Entry, real: Task, weights: Weights, out: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_on_real_pictures(entry: Entry, real: Task, weights: Weights, out: Path) -> None:
     need_packages(entry)
-    monkeypatch.setattr(runner, "measure_cost", lambda *_: {})  # takes longer than the rest, and is seen on drawn parts
     row = run_tiny(entry, real, weights, out)
     if entry.weights == TOO_LARGE:
         assert f"no weights of {TOO_LARGE}" in row.skipped
