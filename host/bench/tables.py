@@ -85,16 +85,16 @@ def _figures(problem: str, rows: Sequence[Row]) -> Table:
 
 
 def _count_pictures(rows: Sequence[Row]) -> str:
-    """Detectors that learn from labels are measured on fewer pictures."""
+    """Detectors that learn from labels, and what they are compared with, are measured on fewer pictures."""
     most = max((row.figures for row in rows), key=_test_pictures)
     remark = f"{most['test_good']:.0f} good and {most['test_defective']:.0f} defective test pictures."
-    taught = [row.detector for row in rows if _test_pictures(row.figures) < _test_pictures(most)]
-    if not taught:
+    fewer = [row.detector for row in rows if _test_pictures(row.figures) < _test_pictures(most)]
+    if not fewer:
         return remark
     fewest = min((row.figures for row in rows), key=_test_pictures)
     others = f"the other {fewest['test_good']:.0f} and {fewest['test_defective']:.0f}"
-    names = ", ".join(dict.fromkeys(taught))
-    return f"{remark} Taught by 30 % of the labelled pictures and measured on {others}: {names}."
+    names = ", ".join(dict.fromkeys(fewer))
+    return f"{remark} 30 % of them teach those that learn from labels; measured on {others}: {names}."
 
 
 def _test_pictures(figures: Mapping[str, float]) -> float:

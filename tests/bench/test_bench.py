@@ -284,7 +284,7 @@ def test_those_that_were_taught_are_counted_apart(tmp_path: Path) -> None:
     write_report(tmp_path, [make_row("a", detector="catboost", figures=fewer), make_row("b")])
     assert (
         "16 good and 8 defective test pictures. "
-        "Taught by 30 % of the labelled pictures and measured on the other 11 and 5: catboost."
+        "30 % of them teach those that learn from labels; measured on the other 11 and 5: catboost."
     ) in (tmp_path / REPORT_MD).read_text()
 
 
