@@ -8,15 +8,15 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from board.drift import DriftSettings
+from board.drift.watch import DriftSettings
 from board.engines.settings import EngineSettings
-from board.gate import GateSettings
+from board.gate.gate import GateSettings
 from board.log import LogSettings
-from board.metrics import MetricsSettings
-from board.models import ModelChangeSettings
-from board.second_opinion import SecondOpinionSettings
+from board.models.change import ModelChangeSettings
+from board.sinks.metrics import MetricsSettings
 from board.sinks.mqtt import MqttSettings
 from board.sinks.recorder import RecorderSettings
+from board.sinks.second_opinion import SecondOpinionSettings
 from board.sinks.tap import TapSettings
 from board.sources.belt import BeltSettings
 from board.sources.camera import CameraSettings

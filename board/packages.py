@@ -11,10 +11,10 @@ from board.engines.chain import EngineChain, connect_remote, open_engine
 from board.engines.fpga import Logic
 from board.engines.fpga_pynq import find_logic
 from board.engines.settings import EngineName, EngineSettings
-from board.inspector import Inspector
 from board.log import say
-from board.models import Models, recall_models
-from board.pull import pull_package
+from board.models.change import Models, recall_models
+from board.models.inspector import Inspector
+from board.models.pull import pull_package
 from board.seams import Engine
 from protocol.errors import InputError, ManifestError
 from protocol.manifest import Package, load_package

@@ -18,24 +18,24 @@ if not __package__:  # started as a file: import from the repository, not from t
 import cv2
 
 from board.config import LineConfig, load_config
-from board.drift import DriftWatch
+from board.drift.watch import DriftWatch
 from board.engines.fpga_pynq import find_logic
-from board.gate import open_gate
-from board.line import Line
+from board.gate.gate import open_gate
+from board.gate.timer import LineTimer
 from board.log import say, start_log
-from board.metrics import MetricsSink
-from board.models import Models
+from board.loop.line import Line
+from board.loop.panel import Panel
+from board.loop.watchdog import Watchdog
+from board.models.change import Models
 from board.packages import choose_package, open_models
-from board.panel import Panel
 from board.seams import FrameSource, LastPart, ResultSink
-from board.second_opinion import SecondOpinion, SecondOpinionSettings
 from board.sinks.capture import CaptureSink
+from board.sinks.metrics import MetricsSink
 from board.sinks.mqtt import MqttSink
 from board.sinks.recorder import RecorderSink
+from board.sinks.second_opinion import SecondOpinion, SecondOpinionSettings
 from board.sinks.tap import TapSink
 from board.sources.belt import BeltSource
-from board.timer import LineTimer
-from board.watchdog import Watchdog
 from protocol.errors import EXIT_BAD_INPUT, BeltsightError, InputError, run_main
 from protocol.manifest import Package, load_package
 from protocol.signing import TrustedKeys

@@ -90,7 +90,7 @@ class Calibration:
     """How held-out good pictures look to the board, and score: those that the model accepts, as does the line."""
 
     pictures: int
-    statistics: dict[str, Distribution]  # "score" and those of `board.picture_statistics`
+    statistics: dict[str, Distribution]  # "score" and those of `board.drift.picture_statistics`
 
     def __post_init__(self) -> None:
         require(self.pictures >= 2, "pictures", "must be 2 or more: one picture has no deviation")

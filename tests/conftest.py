@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
-from host.trivial import write_trivial_package
+from host.export.trivial import write_trivial_package
 from protocol.broker import BrokerSettings
 from protocol.manifest import Package, load_package
 from protocol.messages import Verdict

@@ -7,8 +7,8 @@ from typing import Any
 
 from board.engines.chain import EngineChain, OpenEngine
 from board.engines.settings import EngineSettings
-from board.inspector import Inspector
-from board.models import ModelChangeSettings, Models
+from board.models.change import ModelChangeSettings, Models
+from board.models.inspector import Inspector
 from protocol.errors import InputError
 from protocol.manifest import Package
 from protocol.messages import Verdict

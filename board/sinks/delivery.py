@@ -9,7 +9,7 @@ import json
 import time
 from collections.abc import Callable
 
-from board.outbox import Entry, Outbox
+from board.records.outbox import Entry, Outbox
 
 MAX_IN_FLIGHT = 64  # verdicts published and not acknowledged
 MAX_LATE_IN_FLIGHT = MAX_IN_FLIGHT // 2  # the rest is left to fresh ones

@@ -15,7 +15,7 @@ from typing import BinaryIO, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from board.recording import MAGIC, RECORDING_SUFFIX, encode_record
+from board.records.recording import MAGIC, RECORDING_SUFFIX, encode_record
 from protocol.errors import InputError
 from protocol.messages import Frame, Verdict
 from protocol.strict import require

@@ -9,9 +9,9 @@ from collections import deque
 from dataclasses import replace
 from typing import Protocol
 
-from board.gpio import open_gpio
+from board.gate.gpio import open_gpio
+from board.gate.timer import LineTimer
 from board.sources.camera import CameraFeed, CameraSettings, open_camera
-from board.timer import LineTimer
 from protocol.errors import EngineError, SourceError
 from protocol.messages import Frame, Trigger, clock_id, new_run
 

@@ -12,7 +12,7 @@ import cv2
 
 from board.pictures import PICTURE_SUFFIXES, read_picture, rgb
 from board.preprocess import preprocess
-from board.recording import RECORDING_SUFFIX, read_recording
+from board.records.recording import RECORDING_SUFFIX, read_recording
 from board.seams import EndOfStream
 from protocol.errors import InputError
 from protocol.manifest import Preprocess

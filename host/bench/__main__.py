@@ -26,7 +26,7 @@ from host.bench.rows import append_row, load_rows
 from host.bench.runner import Plan, list_variants, prepare_row, run_row
 from host.bench.table import find_entries, list_entries, make
 from host.bench.weights import Weights
-from host.order import parse_seeds, source_commit
+from host.export.order import parse_seeds, source_commit
 from host.progress import open_progress
 from protocol.errors import InputError, run_resumable
 

@@ -3,7 +3,7 @@
 Its networks are driven here without its engine, which would read pictures by itself and download weights. Trainings are
 those of its Lightning modules: CFlow with Adam 1e-4 on fibers of 64, FastFlow with Adam 1e-3, STFPM with SGD 0.4. A
 picture's score is its map's maximum; PatchCore's is therefore without the library's reweighting, and its bank is chosen
-by host/patchcore.py: the same algorithm, where the library's fills tens of gigabytes with holes between its small
+by host/large/patchcore.py: the same algorithm, where the library's fills tens of gigabytes with holes between its small
 arrays. CFlow gets SqueezeNet's features divided by their spread. DFKDE scores whole pictures. FastFlow knows no
 backbone but ResNets.
 """
@@ -20,11 +20,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from host.backbone import Backbone, import_torchvision, load_backbone
 from host.bench.detector import Advance, Given, Images, Maps, MissingError, Pool
 from host.bench.features import NODES
 from host.bench.net import as_batch, descend, walk_batches
-from host.patchcore import choose_coreset
+from host.large.patchcore import choose_coreset
+from host.learning.backbone import Backbone, import_torchvision, load_backbone
 
 MODELS = "anomalib.models.image"
 EXTRA = "install the extra: pip install 'beltsight[anomalib]'"

@@ -17,8 +17,8 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from host.backbone import import_torchvision
 from host.bench.detector import Detector, Images
+from host.learning.backbone import import_torchvision
 
 TIMED = 5  # pictures
 LIMIT_S = 300.0

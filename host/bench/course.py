@@ -10,7 +10,7 @@ import time
 
 from host.bench.detector import Advance, Detector, pool
 from host.bench.problems import Problem
-from host.evaluation import image_auroc
+from host.judging.evaluation import image_auroc
 
 Points = list[list[float]]  # share of the training that is done, AUROC
 

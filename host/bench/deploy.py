@@ -3,7 +3,7 @@
     python -m host.bench.deploy --bench bench --detector patchcore --data mvtec-bottle --product bottle
 
 The row's exported graph, with its map in int8 steps behind it, threshold and figures as every package has them. It is
-float32 inside, like host/large.py's: the server runs it, and a board's ARM engine where it can; the FPGA does not.
+float32 inside, like those of host/large: the server runs it, and a board's ARM engine where it can; the FPGA does not.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ from onnx import TensorProto, helper
 from host.bench.problems import HELD_OUT_SHARE
 from host.bench.rows import Row, load_rows
 from host.bench.runner import GRAPHS, run_graph
-from host.card import CARD_MD, HEATMAPS_PNG, join_card
-from host.dataset import Dataset, load_dataset
-from host.export import draw_examples, find_remarks
-from host.integers import MAP
-from host.large import GOLDEN_TOLERANCE, RECIPE, make_golden
-from host.measurement import measure
-from host.package import encode_golden, publish, write_files
-from host.patchcore import LEVELS, SCALE
-from host.pictures import digest
+from host.export.__main__ import draw_examples, find_remarks
+from host.export.card import CARD_MD, HEATMAPS_PNG, join_card
+from host.export.measurement import measure
+from host.export.package import encode_golden, publish, write_files
+from host.integers.arithmetic import MAP
+from host.large.__main__ import GOLDEN_TOLERANCE, RECIPE, make_golden
+from host.large.patchcore import LEVELS, SCALE
+from host.pictures.dataset import Dataset, load_dataset
+from host.pictures.reading import digest
 from protocol.errors import InputError, run_main
 from protocol.manifest import FORMAT, GOLDEN_NPZ, MODEL_ONNX, AnomalyMap, Manifest
 

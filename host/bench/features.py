@@ -10,9 +10,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from host.backbone import load_backbone
 from host.bench.detector import MissingError
 from host.bench.weights import Weights
+from host.learning.backbone import load_backbone
 from protocol.errors import InputError
 
 NetworkName = Literal["squeezenet1_1", "mobilenet_v1", "resnet18", "wide_resnet50_2"]

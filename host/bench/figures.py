@@ -11,12 +11,12 @@ from sklearn.metrics import average_precision_score, precision_recall_curve, roc
 from host.bench.detector import Maps, Pool, Scores, localizes, pool
 from host.bench.limits import RULES, has_region, largest_area, set_level
 from host.bench.problems import Problem, choose_labelled
-from host.evaluation import PixelCounts, best_f1, count_pixels, image_auroc, pixel_figures
+from host.judging.evaluation import PixelCounts, best_f1, count_pixels, image_auroc, pixel_figures
 
 Labels = NDArray[np.bool_]  # True where defective
 Figures = dict[str, float]
 CURVE_POINTS = 80
-# What host/evaluation.py counts pixels at: levels between -128 and 127.
+# What host/judging/evaluation.py counts pixels at: levels between -128 and 127.
 LOWEST, HIGHEST = -128.0, 127.0
 
 

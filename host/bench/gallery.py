@@ -6,7 +6,7 @@ import numpy as np
 
 from host.bench.detector import Maps
 from host.bench.problems import DIGEST_SEED, Problem
-from host.card import draw_heatmaps
+from host.export.card import draw_heatmaps
 
 GOOD, DEFECTIVE = 2, 6
 SHARPNESS = 4.0  # a map's value halfway up to the highest of a held-out good picture gets 1 / (1 + e²) of the colours

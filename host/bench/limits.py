@@ -1,6 +1,6 @@
 """Where good ends, set on held-out good pictures: the four rules of Bergmann et al. 2021 (IJCV 129, section 5.3).
 
-As in host/thresholds.py, for float maps of any scale: an int8 map's 256 levels would not suit all.
+As in host/judging/thresholds.py, for float maps of any scale: an int8 map's 256 levels would not suit all.
 """
 
 from __future__ import annotations

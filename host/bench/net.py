@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from host.bench.detector import Advance, Images, Maps
-from host.integers import IMAGE, MAP
-from host.qdq import OPSET
-from host.training import has_fast_bfloat16
+from host.integers.arithmetic import IMAGE, MAP
+from host.integers.qdq import OPSET
+from host.learning.training import has_fast_bfloat16
 from protocol.manifest import MODEL_ONNX
 
 SCORED_AT_ONCE = 32

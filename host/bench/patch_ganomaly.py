@@ -17,12 +17,12 @@ import onnx
 import torch
 from torch import Tensor, nn
 
-from host.backbone import RGB, import_torchvision
 from host.bench import ganomaly
 from host.bench.detector import Advance, Given, Images, Maps, MissingError, Pool
 from host.bench.ganomaly import Generator, Trainer, latent_distance
 from host.bench.net import run_net, trace
 from host.bench.patches import Dense, draw_patches
+from host.learning.backbone import RGB, import_torchvision
 from protocol.errors import InputError
 
 VGG16_LAYERS, VGG16_CHANNELS = 17, 256  # up to the third pooling: 4 × 4 of a patch of 32 × 32

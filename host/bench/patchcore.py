@@ -1,4 +1,4 @@
-"""PatchCore (Roth et al. 2022, arXiv 2106.08265), as host/patchcore.py has it, on any of the backbones.
+"""PatchCore (Roth et al. 2022, arXiv 2106.08265), as host/large/patchcore.py has it, on any of the backbones.
 
 A picture's score is its highest patch; the paper's reweighting by the neighbourhood (equation 7) is left out.
 """
@@ -13,11 +13,11 @@ import onnx
 import torch
 from torch import Tensor, nn
 
-from host.backbone import Backbone
 from host.bench.detector import Advance, Given, Images, Maps, Pool
 from host.bench.features import NetworkName, load_features
 from host.bench.net import run_net, trace
-from host.patchcore import PatchCore, choose_coreset, sample_patches
+from host.large.patchcore import PatchCore, choose_coreset, sample_patches
+from host.learning.backbone import Backbone
 
 SEEN_AT_ONCE = 4
 
@@ -44,7 +44,7 @@ class BankOfPatches:
 
     def __init__(self, settings: Settings, given: Given) -> None:
         self.settings, self.given = settings, given
-        # host/patchcore.py asks for any module that gives two levels
+        # host/large/patchcore.py asks for any module that gives two levels
         self.backbone = cast(Backbone, load_features(settings.network, given.weights, levels=2))
 
     @torch.no_grad()

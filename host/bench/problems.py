@@ -19,11 +19,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from host.bench.detector import Images, Labelled
-from host.dataset import load_dataset
-from host.order import hash_values
-from host.pictures import digest, list_pictures
-from host.recipe import Rendered
-from host.rendered import draw_pictures
+from host.export.order import hash_values
+from host.learning.recipe import Rendered
+from host.learning.rendered import draw_pictures
+from host.pictures.dataset import load_dataset
+from host.pictures.reading import digest, list_pictures
 from protocol.errors import InputError
 
 RENDERED = "rendered"

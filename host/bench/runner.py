@@ -37,9 +37,9 @@ from host.bench.problems import Problem, Task, split_labelled
 from host.bench.rows import Row
 from host.bench.table import Entry, Made, make
 from host.bench.weights import Weights
-from host.integers import IMAGE
-from host.order import hash_values
-from host.pictures import digest
+from host.export.order import hash_values
+from host.integers.arithmetic import IMAGE
+from host.pictures.reading import digest
 
 COMPARED = 3  # pictures that the exported graph must judge alike
 PLOTTED = 600  # pictures of a t-SNE plot

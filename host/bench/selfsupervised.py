@@ -20,11 +20,11 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from host.backbone import RGB, import_torchvision
 from host.bench.detector import Advance, Given, Images, Maps, MissingError, Pool
 from host.bench.net import as_levels, count_batches, descend, fast_products, run_net, trace, walk_batches
 from host.bench.patches import PATCH_PX, Dense, draw_patches
 from host.bench.pretext import INTACT, draw_triplet
+from host.learning.backbone import RGB, import_torchvision
 from protocol.errors import InputError
 
 NEAREST = 3

@@ -3,7 +3,17 @@
 from __future__ import annotations
 
 from host.compiler.operations import UnsupportedError
-from host.integers import Add, Concat, Conv, DepthwiseConv, IntegerNet, Layer, MaxPool, MeanPool, layer_sources
+from host.integers.arithmetic import (
+    Add,
+    Concat,
+    Conv,
+    DepthwiseConv,
+    IntegerNet,
+    Layer,
+    MaxPool,
+    MeanPool,
+    layer_sources,
+)
 
 KERNELS_PX = (1, 3, 5, 7)
 POOLS_PX = (1, 2, 3, 4, 5, 6, 7, 8)

@@ -13,7 +13,7 @@ from host.compiler.lowering import lower
 from host.compiler.memory import plan_memory
 from host.compiler.operations import Operation
 from host.compiler.tokens import add_tokens
-from host.integers import MAP, IntegerNet
+from host.integers.arithmetic import MAP, IntegerNet
 
 
 @dataclass(frozen=True)

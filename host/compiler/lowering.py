@@ -23,7 +23,7 @@ from host.compiler.spread import (
     words_of,
 )
 from host.compiler.tiles import Tile, bare_tile, uniform_tile
-from host.integers import (
+from host.integers.arithmetic import (
     IMAGE,
     IMAGE_EXPONENT,
     MAP,

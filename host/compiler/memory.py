@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from board.overlay import isa
 from host.compiler.operations import Operation, Tensor, UnsupportedError, View, find_window
-from host.integers import IMAGE
+from host.integers.arithmetic import IMAGE
 
 STRIPS = 8  # of a tensor that is loaded or stored: fewer hide less, more cost more instructions and halo rows
 

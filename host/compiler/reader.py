@@ -1,4 +1,4 @@
-"""The integer network from model.onnx: what `host.qdq` writes, recognised node by node.
+"""The integer network from model.onnx: what `host.integers.qdq` writes, recognised node by node.
 
 Accepted: every sum between DequantizeLinear and QuantizeLinear with power-of-two scales and zero points 0, a Clip to
 127 behind a uint8 QuantizeLinear, and Resize on integers.
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from onnx import NodeProto, helper, numpy_helper
 
 from host.compiler.operations import UnsupportedError
-from host.integers import (
+from host.integers.arithmetic import (
     IMAGE,
     IMAGE_EXPONENT,
     MAP,
@@ -199,7 +199,7 @@ class _Reader:
         return integers, _exponents(maker, scale)
 
     def _window(self, node: NodeProto, kernel_px: int) -> int:
-        """Stride of a window that is padded as `host.integers` pads it."""
+        """Stride of a window that is padded as `host.integers.arithmetic` pads it."""
         strides, pads = _attribute(node, "strides", [1, 1]), _attribute(node, "pads", [0] * 4)
         padding = [(kernel_px - 1) // 2] * 2 + [kernel_px // 2] * 2
         square = _attribute(node, "kernel_shape", []) == [kernel_px] * 2 and strides[0] == strides[1]

@@ -18,8 +18,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from board.recording import RECORDING_SUFFIX, read_recording
-from host.pictures import encode_png
+from board.records.recording import RECORDING_SUFFIX, read_recording
+from host.pictures.reading import encode_png
 from protocol.errors import InputError
 
 REVIEWED = "reviewed"

@@ -10,7 +10,7 @@ from itertools import islice
 import numpy as np
 from numpy.typing import NDArray
 
-from board.drift_sheet import LATEST, draw_sheet
+from board.drift.sheet import LATEST, draw_sheet
 from board.pictures import read_picture
 from board.preprocess import preprocess
 from host.dashboard.desk import Desk

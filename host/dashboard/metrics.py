@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from board.health import resident_mb
+from board.records.health import resident_mb
 from host.dashboard.desk import Desk
 
 PREFIX = "beltsight_page_"

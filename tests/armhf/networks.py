@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from host.integers import (
+from host.integers.arithmetic import (
     IMAGE,
     IMAGE_EXPONENT,
     MAP,

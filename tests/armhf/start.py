@@ -18,7 +18,7 @@ from pathlib import Path
 
 import cv2
 
-from host.sign import sign_package
+from host.deploy.sign import sign_package
 from protocol.manifest import load_package
 from protocol.messages import Verdict, decode_verdict
 from protocol.signing import write_signing_pair

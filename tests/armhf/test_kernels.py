@@ -20,8 +20,8 @@ from board.engines.kernels import engine
 from board.engines.kernels.engine import KernelEngine
 from board.engines.settings import EngineSettings
 from board.preprocess import as_input
-from host.integers import IntegerNet, run
-from host.qdq import write_qdq
+from host.integers.arithmetic import IntegerNet, run
+from host.integers.qdq import write_qdq
 from protocol.errors import EngineError
 from protocol.manifest import MANIFEST, MODEL_ONNX, load_package
 from tests.armhf.networks import random_net

@@ -19,8 +19,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from board.commands import Commands, Received
-from board.recording import read_recording
-from host.trivial import write_trivial_package
+from board.records.recording import read_recording
+from host.export.trivial import write_trivial_package
 from protocol.broker import BrokerSettings, close_broker, connect_broker
 from protocol.commands import (
     MAX_AHEAD_S,

@@ -12,10 +12,10 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from board.outbox import Item, Outbox, part_of
 from board.overlay import isa
 from board.overlay.errors import ProgramError
 from board.pictures import decode_pixels, read_picture
+from board.records.outbox import Item, Outbox, part_of
 from board.seams import LastPart
 from board.sinks.delivery import mark_late
 from protocol.errors import InputError, MessageError, SinkError

@@ -17,20 +17,20 @@ import cv2
 import numpy as np
 
 from board.config import decode_config
-from board.outbox import part_of
 from board.overlay import isa
 from board.overlay.errors import ProgramError
 from board.overlay.program import DIGEST_BYTES, decode_file, encode_file
 from board.pictures import decode_pixels, read_picture
-from board.recording import MAGIC, encode_record, read_recording
+from board.records.outbox import part_of
+from board.records.recording import MAGIC, encode_record, read_recording
 from board.sinks.delivery import mark_late
 from host.compiler.compilation import compile_net
+from host.export.trivial import brightness_net
 from host.plant.inbox import Arrival
 from host.plant.payload import DataType, Metric, encode_birth, encode_data
 from host.plant.payload import decode_command as decode_sparkplug
 from host.plant.readings import count_values, decode_verdict_of, time_ms
 from host.plant.tags import LINE_TAGS, Tags, verdict_values
-from host.trivial import brightness_net
 from protocol.commands import ORDERS, decode_command
 from protocol.detection import Answer, Ping, Request, decode_to_board, decode_to_server, encode
 from protocol.drift import DriftReport, Moved, decode_drift, encode_drift

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from board.timer import LineTimer
+from board.gate.timer import LineTimer
 from tests.hardware.conftest import Person
 
 FOR_S = 10.0

@@ -5,8 +5,8 @@ from __future__ import annotations
 import contextlib
 import time
 
-from board.panel import LEDS, Panel
-from board.timer import LineTimer
+from board.gate.timer import LineTimer
+from board.loop.panel import LEDS, Panel
 from tests.hardware.conftest import Person
 
 WITHIN_S = 20.0

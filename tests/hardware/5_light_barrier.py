@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 
 from board.config import LineConfig
+from board.gate.timer import LineTimer
 from board.sources.barrier import TimerBarrier
-from board.timer import LineTimer
 from tests.hardware.conftest import Person
 
 PARTS = 5

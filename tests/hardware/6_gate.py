@@ -9,8 +9,8 @@ import time
 from multiprocessing.synchronize import Event
 
 from board.engines.fpga import Logic
-from board.gate import GateSettings, TimerGate
-from board.timer import LineTimer
+from board.gate.gate import GateSettings, TimerGate
+from board.gate.timer import LineTimer
 from protocol.messages import Trigger
 from tests.hardware.conftest import Person
 

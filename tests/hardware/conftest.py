@@ -10,7 +10,7 @@ import pytest
 from board.config import LineConfig, load_config
 from board.engines.fpga import Logic
 from board.engines.fpga_pynq import find_logic
-from board.timer import LineTimer
+from board.gate.timer import LineTimer
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -11,12 +11,12 @@ import torch
 from numpy.typing import NDArray
 
 from board.preprocess import preprocess
-from host.checkpoint import Checkpoint
-from host.integers import IntegerNet
-from host.network import Widths
-from host.quantization import LayerNet, extract
-from host.recipe import Recipe
-from host.training import Trainer
+from host.integers.arithmetic import IntegerNet
+from host.learning.checkpoint import Checkpoint
+from host.learning.network import Widths
+from host.learning.quantization import LayerNet, extract
+from host.learning.recipe import Recipe
+from host.learning.training import Trainer
 from protocol.manifest import Preprocess
 from sim.camera import Camera, CameraSettings
 from sim.parts import RenderedParts

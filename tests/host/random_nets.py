@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from host.integers import IMAGE, IMAGE_EXPONENT, MAP, Add, Conv, IntegerNet, Upsample
+from host.integers.arithmetic import IMAGE, IMAGE_EXPONENT, MAP, Add, Conv, IntegerNet, Upsample
 
 
 def random_net(seed: int, input_px: tuple[int, int] = (32, 32)) -> IntegerNet:

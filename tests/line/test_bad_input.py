@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 import pytest
 
-from host.trivial import write_trivial_package
+from host.export.trivial import write_trivial_package
 from protocol.manifest import MANIFEST
 from sim.station import free_port
 

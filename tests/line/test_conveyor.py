@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 import pytest
 
-from host.trivial import write_trivial_package
+from host.export.trivial import write_trivial_package
 
 ROOT = Path(__file__).resolve().parents[2]
 SHARED = ROOT.parent / "shared" / "data"

@@ -15,13 +15,13 @@ import onnxruntime
 import pytest
 from numpy.typing import NDArray
 
-from board.control_chart import ControlChart
-from board.drift import DriftSettings, draw_charts
-from board.picture_statistics import SCORE, measure_picture
+from board.drift.control_chart import ControlChart
+from board.drift.picture_statistics import SCORE, measure_picture
+from board.drift.watch import DriftSettings, draw_charts
 from board.preprocess import as_input, preprocess
 from board.score import score_map
-from host.calibration import calibrate
-from host.trivial import write_trivial_package
+from host.export.calibration import calibrate
+from host.export.trivial import write_trivial_package
 from protocol.drift import decode_drift
 from protocol.manifest import (
     MANIFEST,

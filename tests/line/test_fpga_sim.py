@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from host.trivial import write_trivial_package
+from host.export.trivial import write_trivial_package
 
 ROOT = Path(__file__).resolve().parents[2]
 PARTS = 4

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from host.trivial import write_trivial_package
+from host.export.trivial import write_trivial_package
 from protocol.broker import BrokerSettings
 from protocol.messages import Trigger, clock_id
 from protocol.sockets import Socket, open_socket

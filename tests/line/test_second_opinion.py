@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 
 from board.config import decode_config
-from board.recording import read_recording
-from board.second_opinion import READING
-from host.trivial import write_trivial_package
+from board.records.recording import read_recording
+from board.sinks.second_opinion import READING
+from host.export.trivial import write_trivial_package
 from protocol.broker import BrokerSettings
 from protocol.errors import ConfigError
 from protocol.messages import Opinion, Trigger, Verdict, clock_id, decode_opinion
@@ -25,7 +25,7 @@ from protocol.wire import encode_raw_frame
 from sim.station import LOOPBACK, ROOT, Process, board_config, free_port
 from sim.verdicts import Verdicts
 from tests.examples import trivial_station
-from tests.server.running import Board, run_server, until
+from tests.host.server.running import Board, run_server, until
 from tests.survival.broker import Subscriber
 
 LINE, STRICT = 0.25, 0.1  # thresholds of the board's model and the server's

@@ -17,14 +17,14 @@ import pytest
 
 from host.dashboard.captures import Captures
 from host.deploy.lines import Lines
-from host.sign import sign_package
-from host.trivial import write_trivial_package
+from host.deploy.sign import sign_package
+from host.export.trivial import write_trivial_package
 from protocol.broker import BrokerSettings
 from protocol.manifest import load_package
 from protocol.signing import write_signing_pair
 from sim.station import LINE, LOOPBACK, ROOT, SITE, Process, StationSettings, board_config, free_port, start_broker
 from tests.examples import trivial_station
-from tests.host.test_export import TINY
+from tests.host.export.test_export import TINY
 from tests.survival.broker import MOSQUITTO, wait_until
 
 NAME = f"{SITE}/{LINE}"
@@ -94,7 +94,7 @@ def test_from_the_line_to_a_new_model_and_back(line: StationSettings, tmp_path: 
 
     picture = tmp_path / "changes.png"
     table = run(
-        "host.compare", tmp_path / "models" / "first", out / "second", "--recordings", tmp_path / "recordings",
+        "host.judging.compare", tmp_path / "models" / "first", out / "second", "--recordings", tmp_path / "recordings",
         "--picture", picture,
     )  # fmt: skip
     assert "rejected by first (old)" in table

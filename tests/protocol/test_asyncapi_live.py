@@ -13,12 +13,12 @@ import pytest
 from jsonschema import Draft7Validator, FormatChecker
 from paho.mqtt import publish
 
-from host.trivial import write_trivial_package
+from host.export.trivial import write_trivial_package
 from protocol.asyncapi import make_document
 from protocol.broker import BrokerSettings
 from protocol.commands import ORDERS
+from tests.host.server.running import Board, run_server
 from tests.line.test_second_opinion import ABOVE, BELOW, DISPUTED, run_board
-from tests.server.running import Board, run_server
 from tests.survival.broker import MOSQUITTO, Subscriber, wait_until
 
 DOCUMENT = make_document()

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from host.sign import sign_package
+from host.deploy.sign import sign_package
 from protocol.errors import InputError, ManifestError
 from protocol.keys import write_key_pair
 from protocol.manifest import MANIFEST, MODEL_ONNX, Package, file_sha256, load_package

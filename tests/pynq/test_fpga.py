@@ -27,7 +27,7 @@ from board.overlay.program import Program
 from board.overlay.registers import CONTROL_START
 from board.overlay.simulation.pynq_device import SimulatedDevice
 from host.compiler.compilation import compile_net
-from host.integers import IMAGE, IMAGE_EXPONENT, MAP, Conv, IntegerNet, run
+from host.integers.arithmetic import IMAGE, IMAGE_EXPONENT, MAP, Conv, IntegerNet, run
 from protocol.errors import EngineError
 from protocol.manifest import load_package
 

@@ -11,8 +11,8 @@ from pathlib import Path
 import pynq
 import pytest
 
-from board.gate import NOBODY, Gate, GateSettings, GpioPin
-from board.gpio import open_gpio
+from board.gate.gate import NOBODY, Gate, GateSettings, GpioPin
+from board.gate.gpio import open_gpio
 from board.sources.barrier import LightBarrier
 from protocol.errors import InputError
 from protocol.messages import Trigger, clock_id
@@ -67,7 +67,7 @@ def test_without_a_chip_the_error_is_one_line() -> None:
 
 def test_without_pynq_the_error_is_one_line() -> None:
     """In a Python that sees this repository but no installed packages."""
-    asked = "from board.gpio import open_gpio\nopen_gpio(3, 'out', 'gate.gpio_pin')"
+    asked = "from board.gate.gpio import open_gpio\nopen_gpio(3, 'out', 'gate.gpio_pin')"
     answer = subprocess.run(
         [sys.executable, "-S", "-c", asked], capture_output=True, text=True, check=False, cwd=Path(__file__).parents[2]
     )

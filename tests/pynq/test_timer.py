@@ -13,11 +13,11 @@ import pynq
 import pytest
 
 from board.engines.fpga_pynq import FpgaSettings, find_logic
-from board.gate import GateSettings, TimerGate
+from board.gate.gate import GateSettings, TimerGate
+from board.gate.timer import LineTimer
 from board.overlay.simulation.pynq_device import NAMES, PLL_CONTROLS, PLL_TIMES_20, SLCR
 from board.overlay.simulation.timer import SimulatedTimer, build_timer
 from board.sources.barrier import TimerBarrier
-from board.timer import LineTimer
 from protocol.messages import Trigger
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -23,7 +23,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from host.trivial import write_trivial_package
+from host.export.trivial import write_trivial_package
 from protocol.errors import InputError, run_main
 from protocol.messages import Verdict, decode_verdict
 from sim.relay import Link, Relay

@@ -9,7 +9,7 @@ from pathlib import Path
 import zmq
 
 from sim.station import LOOPBACK, free_port
-from tests.server.running import Server, run_server
+from tests.host.server.running import Server, run_server
 
 TURN_MS = 50
 

@@ -24,7 +24,7 @@ from paho.mqtt.enums import CallbackAPIVersion
 from rich.console import Console
 from rich.table import Table
 
-from host.trivial import write_trivial_package
+from host.export.trivial import write_trivial_package
 from protocol.errors import InputError, run_main
 from protocol.messages import decode_verdict, new_run
 from sim.station import LOOPBACK

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from host.trivial import FRAME_PX
+from host.export.trivial import FRAME_PX
 from protocol.messages import Trigger, clock_id
 from protocol.sockets import Socket, open_socket
 from protocol.wire import EndOfRun, encode_message, encode_raw_frame

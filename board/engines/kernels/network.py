@@ -20,7 +20,7 @@ IMAGE_EXPONENT = -7  # an image's integer stands for -1..1
 INT8_MAX = 127
 MAX_SHIFT = 31
 MAX_LEFT_SHIFT = 16  # of a sum's finer tensor: 128 · 2^16 · 2 stays within 2^24
-EXACT = 1 << 24  # every sum is below it in magnitude: `host.integers.check_exact`
+EXACT = 1 << 24  # every sum is below it in magnitude: `host.integers.arithmetic.check_exact`
 
 
 @dataclass(frozen=True)

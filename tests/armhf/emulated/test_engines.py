@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from board.preprocess import as_input
-from host.integers import run
-from host.qdq import write_qdq
+from host.integers.arithmetic import run
+from host.integers.qdq import write_qdq
 from protocol.manifest import MANIFEST
 from sim.station import ROOT
 from tests.armhf import userland

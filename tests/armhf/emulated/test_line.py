@@ -123,7 +123,7 @@ def test_thirty_parts_have_the_scores_and_decisions_of_this_machine(
 @pytest.mark.parametrize("parts", [300])
 def test_the_station_does_not_grow(parts: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """300 parts through a small model: what a part leaves behind does not depend on the model's size."""
-    from host.trivial import write_trivial_package
+    from host.export.trivial import write_trivial_package
 
     one = settings(tmp_path, "trivial", tmp_path / "models")
     write_trivial_package(one.models_dir / one.model)

@@ -8,12 +8,12 @@ from sim.station import ROOT
 from tests.armhf import userland
 
 SUITES = [
-    "tests/board/test_control_chart.py",
+    "tests/board/drift/test_control_chart.py",
     "tests/board/test_foreign_bytes.py",
-    "tests/board/test_gate.py",
-    "tests/board/test_outbox.py",
+    "tests/board/gate/test_gate.py",
+    "tests/board/records/test_outbox.py",
     "tests/board/test_preprocess.py",
-    "tests/board/test_recording.py",
+    "tests/board/records/test_recording.py",
     "tests/protocol/test_detection.py",
     "tests/protocol/test_keys.py",
     "tests/protocol/test_messages.py",

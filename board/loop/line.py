@@ -1,0 +1,215 @@
+"""The line's loop: each part gets exactly one verdict, and trouble of any kind makes it UNKNOWN."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from board.commands import Commands
+from board.config import LineConfig
+from board.log import say
+from board.loop.panel import Panel
+from board.loop.watchdog import Watchdog
+from board.models.change import Models
+from board.models.inspector import NS_PER_MS, Finding
+from board.records.health import Health
+from board.seams import Actuator, EndOfStream, FrameSource, ResultSink
+from board.sinks.capture import CaptureSink
+from board.sinks.mqtt import MqttSink
+from protocol.commands import Answer, Capture, Order, Pause, Resume, Rollback, SetThreshold, SwitchModel
+from protocol.errors import SinkError
+from protocol.messages import Decision, Frame, Trigger, Verdict, rfc3339_now
+from protocol.reports import LineCondition
+
+READ_TIMEOUT_S = 0.2
+RETRY_SINK_S = 0.1
+
+
+class Line:
+    def __init__(
+        self,
+        *,
+        config: LineConfig,
+        models: Models,
+        source: FrameSource,
+        gate: Actuator,
+        mqtt: MqttSink,
+        capture: CaptureSink,
+        others: Sequence[ResultSink],
+        counters: Callable[[], dict[str, int]] = dict,
+        watchdog: Watchdog | None = None,
+        panel: Panel | None = None,
+    ) -> None:
+        """`counters` of source and sinks go into the health report."""
+        self._config, self._models = config, models
+        self._source, self._gate = source, gate
+        self._mqtt, self._capture = mqtt, capture
+        self._sinks: tuple[ResultSink, ...] = (mqtt, capture, *others)
+        self._counters = counters
+        self._watchdog = watchdog or Watchdog({})
+        self._panel = panel
+        self._announced: tuple[LineCondition, str] = ("stopped", "")
+        self._health = Health()
+        self._commands = Commands(self._act)
+        self._paused_by = ""  # the command or button; empty while the line works
+        self._stopping: Callable[[], bool] = lambda: False
+
+    def run(self, stopping: Callable[[], bool]) -> None:
+        """Judge parts until `stopping()` or the end of a finite source. Raises: SourceError."""
+        self._stopping = stopping
+        self._watchdog.ready()
+        try:
+            while not stopping():
+                self._turn()
+        except EndOfStream:
+            pass
+        self._watchdog.stopping()
+        self._report()
+
+    def _turn(self) -> None:
+        self._beat()
+        for received in self._mqtt.take_commands():
+            self._answer(self._commands.obey(received))
+        for press in self._panel.take_presses() if self._panel else ():
+            self._paused_by = "button" if press == "pause" else ""
+        self._answer(self._models.step())
+        self._announce(*self._condition())
+        frame = self._source.read(READ_TIMEOUT_S)
+        if frame is not None:
+            self._judge(frame)
+        self._report_when_due()
+
+    def _beat(self) -> None:
+        """A line whose verdicts no longer go anywhere is as good as hung."""
+        if self._mqtt.is_alive:
+            self._watchdog.beat()
+
+    def _act(self, order: Order) -> bool:
+        """What a command asks for; False while it is only begun. Raises: MessageError."""
+        if isinstance(order, Pause):
+            self._paused_by = f"command {order.id}"
+        elif isinstance(order, Resume):
+            self._paused_by = ""
+        elif isinstance(order, SetThreshold):
+            self._models.threshold = order.value
+        elif isinstance(order, Capture):
+            self._capture.begin(order)
+        elif isinstance(order, (SwitchModel, Rollback)):
+            return self._models.begin(order)
+        return True
+
+    def _answer(self, answer: Answer | None) -> None:
+        """To whoever commanded, and in the log; after a change of model the state names the new one."""
+        if answer is None:
+            return
+        self._mqtt.publish_answer(answer)
+        self._mqtt.set_model(self._models.current.package)
+        text = f"{answer.command} {answer.id}: {answer.reason or 'done'}"
+        say(text, level="WARNING" if answer.reason else "INFO", command=answer.command, id=answer.id)
+
+    def _judge(self, frame: Frame) -> None:
+        finding = self._inspect(frame)
+        started_ns = time.monotonic_ns()
+        decision, reason, missed = self._decide(frame.trigger, finding)
+        self._gate.apply(frame.trigger, decision)
+        decided_ns = time.monotonic_ns()
+        finding.stages_ms["decide"] = (decided_ns - started_ns) / NS_PER_MS
+        verdict = Verdict(
+            event_id=str(uuid.uuid4()),
+            site=self._config.site,
+            line=self._config.line,
+            run=frame.trigger.run,
+            part_id=frame.trigger.part_id,
+            decision=decision,
+            score=finding.score,
+            threshold=self._models.threshold,
+            reason=reason,
+            engine=finding.engine,
+            model_id=self._models.current.manifest.id,
+            degraded=self._models.current.engines.degraded,
+            missed_deadline=missed,
+            time=rfc3339_now(),
+            latency_ms=round((decided_ns - frame.trigger.t_ns) / NS_PER_MS, 3),
+            stages_ms={stage: round(value, 3) for stage, value in finding.stages_ms.items()},
+            readings=frame.readings,
+            location=frame.location,
+        )
+        self._publish(frame, verdict, finding.anomaly)
+        self._health.note(verdict, (time.monotonic_ns() - decided_ns) / NS_PER_MS)
+        if frame.image is not None and not self._paused_by:
+            self._answer(self._models.note(failed=finding.score is None, rejected=decision == "REJECT"))
+
+    def _inspect(self, frame: Frame) -> Finding:
+        finding = Finding(reason=frame.fault)
+        started_ns = time.monotonic_ns()
+        waited_ms = (started_ns - frame.trigger.t_ns) / NS_PER_MS - frame.decode_ms
+        finding.stages_ms = {"wait": waited_ms, "decode": frame.decode_ms}
+        if frame.image is None:
+            return finding
+        if self._paused_by:
+            finding.reason = self._pause()
+        else:
+            self._models.current.inspect(frame.image, finding)
+        return finding
+
+    def _decide(self, trigger: Trigger, finding: Finding) -> tuple[Decision, str, bool]:
+        """Decision, the reason of an UNKNOWN, and whether the gate's deadline was missed."""
+        late_ms = (time.monotonic_ns() - self._gate.deadline_ns(trigger)) / NS_PER_MS
+        if late_ms > 0:
+            return "UNKNOWN", finding.reason or f"{late_ms:.0f} ms too late for the gate", True
+        if finding.score is None:
+            return "UNKNOWN", finding.reason, False
+        return ("REJECT" if finding.score >= self._models.threshold else "OK"), "", False
+
+    def _publish(self, frame: Frame, verdict: Verdict, anomaly: NDArray[np.int8] | None) -> None:
+        for sink in self._sinks:
+            while not self._hand_over(sink, frame, verdict, anomaly) and not self._stopping():
+                time.sleep(RETRY_SINK_S)
+                self._health.note_held(RETRY_SINK_S)
+                self._beat()
+                self._report_when_due()
+
+    def _hand_over(self, sink: ResultSink, frame: Frame, verdict: Verdict, anomaly: NDArray[np.int8] | None) -> bool:
+        """False while the sink takes nothing. The line then stands still, and the closed gate rejects what passes."""
+        try:
+            sink.publish(frame, verdict, anomaly)
+        except SinkError as error:
+            self._announce("stopped", str(error))
+            return False
+        return True
+
+    def _report_when_due(self) -> None:
+        if self._health.is_due():
+            self._report()
+
+    def _report(self) -> None:
+        counters = {**self._mqtt.counters(), **self._counters(), "capture_parts_left": self._capture.parts_left}
+        self._mqtt.publish_health(self._health.report(counters))
+
+    def _condition(self) -> tuple[LineCondition, str]:
+        engines = self._models.current.engines
+        if self._paused_by:
+            return "stopped", self._pause()
+        if engines.speaker is None:
+            return "degraded", f"no engine: every part is rejected ({engines.trouble})"
+        trouble = engines.trouble if engines.degraded else self._mqtt.complaint
+        return ("degraded", trouble) if trouble else ("running", "")
+
+    def _pause(self) -> str:
+        return f"paused by {self._paused_by}"
+
+    def _announce(self, state: LineCondition, reason: str) -> None:
+        """On the state topic, in the log and to systemd, when it is news."""
+        if (state, reason) == self._announced:
+            return
+        self._announced = (state, reason)
+        text = f"{state}: {reason}" if reason else state
+        say(text, level="INFO" if state == "running" else "WARNING", state=state, reason=reason)
+        self._watchdog.show(text)
+        self._mqtt.set_state(state, reason)
+        if self._panel:
+            self._panel.show(state)

@@ -1,0 +1,235 @@
+"""From pictures of good parts to a model package.
+
+    python -m host.export --product orange --data rendered
+    python -m host.export --product bottle --data mvtec-bottle --recipe wide.toml --out models --seeds 0,1,2
+
+Interrupted, the same command goes on where it stopped. The package appears by one rename or not at all.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import onnx
+import torch
+from rich.progress import Progress
+
+from host.compiler.compilation import compile_net
+from host.compiler.cost import check_cost, summarise_cost, write_cost_table
+from host.export.calibration import draw_calibration
+from host.export.card import CARD_MD, HEATMAPS_PNG, draw_heatmaps, write_card
+from host.export.measurement import Measurement, measure
+from host.export.order import (
+    RECIPE_TOML,
+    RENDERED,
+    Order,
+    check_order,
+    describe_provenance,
+    fingerprint,
+    hash_values,
+    parse_order,
+)
+from host.export.package import Graphs, make_golden, publish, write_graphs, write_package
+from host.export.seeds import combine_figures
+from host.export.untrained import make_untrained
+from host.integers.arithmetic import MAP, IntegerNet, costs
+from host.integers.parity import check_parity, run_numpy, run_onnxruntime, run_opencv, run_qonnx
+from host.integers.qdq import write_qdq
+from host.judging.thresholds import check_rule
+from host.learning.checkpoint import Checkpoint
+from host.learning.quantization import extract
+from host.learning.recipe import Recipe, encode_recipe
+from host.learning.rendered import draw_pictures
+from host.learning.synthetic import Sources, add_defects
+from host.learning.teacher import Teacher, load_teacher
+from host.learning.textures import make_bank
+from host.learning.training import Trainer, infer
+from host.pictures.dataset import Dataset, load_dataset
+from host.pictures.outliers import name_outliers
+from host.pictures.reading import Images, digest, load_frame
+from host.pictures.recorded import list_recordings, unpack_good
+from host.progress import open_progress
+from protocol.errors import InputError, run_resumable
+from protocol.manifest import CALIBRATION_JPG, FORMAT, AnomalyMap, Manifest
+
+PARITY_PICTURES = 32
+GOLDEN_FRAMES = 3
+HEATMAPS = 8
+
+
+@dataclass(frozen=True)
+class Trained:
+    """One seed's network as integers, and how it measures."""
+
+    integers: IntegerNet
+    meaning: AnomalyMap
+    measured: Measurement
+
+
+def main() -> int:
+    try:
+        with open_progress() as progress:
+            target = export(parse_order(sys.argv[1:]), progress)
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        raise InputError(
+            f"{where}{error.strerror or error}: put that right (free space, permissions); the same command goes on "
+            "where it stopped"
+        ) from None
+    print((target / CARD_MD).read_text().split("\n![", maxsplit=1)[0])
+    print(f"\nmodel package: {target}")
+    return 0
+
+
+def export(order: Order, progress: Progress) -> Path:
+    """The finished package's folder. Raises: InputError for pictures or settings that cannot be used."""
+    torch.set_num_threads(1)
+    cv2.setNumThreads(1)
+    check_order(order)
+    progress.console.print(check_shape(order.recipe), markup=False, highlight=False, soft_wrap=True)
+    teacher = load_teacher(order.backbone_weights) if order.backbone_weights is not None else None
+    dataset = load_dataset(_find_folder(order, progress), order.recipe.held_out_share, order.recipe.input_px)
+    check_rule(order.recipe.threshold, len(dataset.validation))
+    remarks = find_remarks(dataset) if order.data != RENDERED else []  # the belt draws nothing that is strange
+    for remark in remarks:
+        progress.console.print(f"warning: {remark}", markup=False, highlight=False, soft_wrap=True)
+    trained = [train(order, seed, dataset, teacher, progress) for seed in order.seeds]
+    graphs = write_graphs(trained[0].integers)
+    _check_engines(trained[0].integers, graphs, dataset.held_out[:PARITY_PICTURES])
+    manifest = describe(order, dataset, trained)
+    golden = make_golden(draw_golden_frames(dataset, order.seed), dataset.how, trained[0].integers)
+    table = write_cost_table(trained[0].integers)
+    extra = {
+        CARD_MD: write_card(manifest, order.recipe.description, table, remarks).encode(),
+        HEATMAPS_PNG: draw_examples(dataset, graphs.model, manifest.map.scale),
+        RECIPE_TOML: encode_recipe(order.recipe).encode(),
+        CALIBRATION_JPG: draw_calibration(dataset.held_out),
+    }
+    package = order.unfinished / "package"
+    shutil.rmtree(package, ignore_errors=True)
+    write_package(package, manifest, graphs, golden, extra)
+    publish(package, order.target)
+    shutil.rmtree(order.unfinished)
+    return order.target
+
+
+def train(order: Order, seed: int, dataset: Dataset, teacher: Teacher | None, progress: Progress) -> Trained:
+    """Float training, then finetuning as if quantized; goes on from the last checkpoint of the same order."""
+    recipe = order.recipe
+    checkpoint = Checkpoint(order.unfinished / f"seed-{seed}", fingerprint(order, seed, dataset.pictures))
+    trainer = Trainer(dataset.train, recipe, seed, checkpoint, teacher=teacher)
+    task = progress.add_task(_name_task("train", order, seed), total=recipe.float_steps)
+    net = trainer.train_float(lambda step: progress.update(task, completed=step))
+    task = progress.add_task(_name_task("quantize", order, seed), total=recipe.quantized_steps)
+    quantized = trainer.train_quantized(net, lambda step: progress.update(task, completed=step))
+    integers = extract(quantized, dataset.how.input_px)
+    _, *shape = integers.shapes()[MAP]
+    top_pixels = min(recipe.top_pixels, shape[0] * shape[1])
+    meaning = AnomalyMap((shape[0], shape[1]), 2.0 ** integers.exponents()[MAP], top_pixels)
+    measured = measure(write_qdq(integers), infer(net, dataset.test), dataset, meaning, recipe)
+    return Trained(integers, meaning, measured)
+
+
+def describe(order: Order, dataset: Dataset, trained: Sequence[Trained]) -> Manifest:
+    """The manifest of the first seed's network, but for its files."""
+    shipped = trained[0]
+    return Manifest(
+        format=FORMAT,
+        id=order.id,
+        product=order.product,
+        preprocess=dataset.how,
+        map=shipped.meaning,
+        threshold=shipped.measured.threshold,
+        files={},
+        cost=summarise_cost(shipped.integers),
+        figures=combine_figures([one.measured.figures for one in trained]),
+        provenance=describe_provenance(order, dataset.pictures),
+        calibration=shipped.measured.calibration,
+    )
+
+
+def check_shape(recipe: Recipe) -> str:
+    """The cost table. Raises: UnsupportedError or InputError for a network that is too large: also better now."""
+    untrained = make_untrained(recipe.widths, (recipe.input_px, recipe.input_px))
+    compile_net(untrained)
+    check_cost(costs(untrained), untrained.input_px)
+    return write_cost_table(untrained)
+
+
+def find_remarks(dataset: Dataset) -> list[str]:
+    """What a person should look at before trusting the model; nothing of it stops the export."""
+    pictures = dataset.pictures
+    good = [*pictures.train, *pictures.held_out]
+    remarks = [name_outliers(good, np.concatenate([dataset.train, dataset.held_out]))]
+    if len(dataset.test) and not dataset.has_test:
+        missing = "good" if dataset.defective.all() else "defective"
+        remarks.append(f"among the test pictures are no {missing} ones: nothing can be measured on them")
+    return [remark for remark in remarks if remark]
+
+
+def _check_engines(net: IntegerNet, graphs: Graphs, images: Images) -> None:
+    answers = {
+        "ONNX Runtime": run_onnxruntime(graphs.model, images),
+        "OpenCV": run_opencv(graphs.carried, images),
+        "qonnx": run_qonnx(graphs.qonnx, net, images),
+    }
+    check_parity(run_numpy(net, images), answers)
+
+
+def draw_golden_frames(dataset: Dataset, seed: int) -> Images:
+    """One good frame, then the same with painted defects, so that the maps have something to say."""
+    frame = load_frame(dataset.pictures.held_out[0], dataset.how)
+    sources = Sources(make_bank(np.random.default_rng(seed)), dataset.train)
+    top, left, side, _ = dataset.how.crop_px
+    frames = [frame]
+    for number in range(1, GOLDEN_FRAMES):
+        crop = np.asarray(frame[top : top + side, left : left + side] / 255, np.float32)
+        middle = np.zeros((side, side), np.uint8)
+        middle[side // 3 : -side // 3, side // 3 : -side // 3] = 1
+        changed, _ = add_defects(crop, middle, sources, np.random.default_rng([seed, number]))
+        frames.append(frame.copy())
+        frames[-1][top : top + side, left : left + side] = np.round(changed * 255).astype(np.uint8)
+    return np.stack(frames)
+
+
+def draw_examples(dataset: Dataset, model: onnx.ModelProto, scale: float) -> bytes:
+    """Of labelled test pictures evenly, else of held-out good ones."""
+    labelled = dataset.has_test
+    images = dataset.test if labelled else dataset.held_out
+    chosen = np.linspace(0, len(images) - 1, HEATMAPS).astype(int)
+    masks = [dataset.masks[index] if labelled else np.zeros(images.shape[1:3], np.bool_) for index in chosen]
+    maps = run_onnxruntime(model, images[chosen]).astype(np.float32) * np.float32(scale)
+    return draw_heatmaps(images[chosen], maps, masks)
+
+
+def _find_folder(order: Order, progress: Progress) -> Path:
+    """Of pictures; those of recordings and rendered parts are written first."""
+    if order.data != RENDERED:
+        recordings = list_recordings(Path(order.data))
+        if not recordings:
+            return Path(order.data)
+        folder = order.unfinished / f"pictures-{digest(recordings)[:16]}"
+        order.unfinished.mkdir(parents=True, exist_ok=True)
+        unpack_good(Path(order.data), folder)
+        return folder
+    how = order.recipe.rendered
+    task = progress.add_task("draw parts", total=how.train_parts + how.test_parts)
+    folder = order.unfinished / f"pictures-{hash_values(order.product, order.seed, asdict(how))[:16]}"
+    order.unfinished.mkdir(parents=True, exist_ok=True)
+    draw_pictures(order.product, how, order.seed, folder, lambda drawn: progress.update(task, completed=drawn))
+    progress.update(task, completed=how.train_parts + how.test_parts)
+    return folder
+
+
+def _name_task(phase: str, order: Order, seed: int) -> str:
+    return f"{phase} {seed}" if len(order.seeds) > 1 else phase
+
+
+if __name__ == "__main__":
+    sys.exit(run_resumable(main))

@@ -1,0 +1,72 @@
+"""The smallest model package: its anomaly map is the local brightness. For tests and for timing the line itself.
+
+    python -m host.export.trivial FOLDER [FRAME_PX]
+
+Each map pixel is the mean of 16 × 16 image pixels minus 128, so a test chooses a score by choosing grey levels.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from host.export.package import make_golden, write_graphs, write_package
+from host.integers.arithmetic import IMAGE, MAP, Conv, IntegerNet
+from protocol.errors import run_main
+from protocol.manifest import FORMAT, AnomalyMap, Manifest, Preprocess, Threshold
+
+INPUT_PX = 128
+FRAME_PX = 256
+
+
+def brightness_net() -> IntegerNet:
+    """Mean over the three channels, then three means of 2 × 2 with the middle weight exact: stride 16 in all."""
+    layers = (
+        mean_layer("half", IMAGE, channels=3, relu=False),
+        mean_layer("quarter", "half", channels=1, relu=False),
+        mean_layer("eighth", "quarter", channels=1, relu=False),
+        mean_layer(MAP, "eighth", channels=1, relu=False),
+    )
+    return IntegerNet((INPUT_PX, INPUT_PX), layers)
+
+
+def mean_layer(name: str, source: str, *, channels: int, relu: bool) -> Conv:
+    """3 × 3 convolution, stride 2, of which only the lower right 2 × 2 weights are set; they sum to 1."""
+    weights = np.zeros((1, channels, 3, 3), np.int8)
+    per_channel = {1: (32,), 3: (10, 12, 10)}[channels]  # of 128, times four taps
+    for channel, weight in enumerate(per_channel):
+        weights[0, channel, 1:, 1:] = weight
+    exponents = np.array([-7], np.int32)
+    return Conv(name, source, weights, exponents, np.zeros(1, np.int32), exponent=-7, stride=2, relu=relu)
+
+
+def write_trivial_package(folder: Path, frame_px: int = FRAME_PX, threshold: float = 0.25) -> Path:
+    """A complete package; its id is the folder's name. `threshold` 0.25 is grey level 160."""
+    net = brightness_net()
+    how = Preprocess((frame_px, frame_px), (0, 0, frame_px, frame_px), (INPUT_PX, INPUT_PX))
+    ramp = np.linspace(0, 255, frame_px).astype(np.uint8)
+    frame = np.stack([np.broadcast_to(ramp, (frame_px, frame_px)), *[np.add.outer(ramp // 2, ramp // 2)] * 2], axis=2)
+    side = INPUT_PX // 16
+    manifest = Manifest(
+        format=FORMAT,
+        id=folder.name,
+        product="brightness",
+        preprocess=how,
+        map=AnomalyMap((side, side), scale=2.0**-7, top_pixels=4),
+        threshold=Threshold(threshold, "chosen: this model knows nothing of defects"),
+        files={},
+    )
+    write_package(folder, manifest, write_graphs(net), make_golden(frame[np.newaxis], how, net), {})
+    return folder
+
+
+def main() -> int:
+    folder, *frame_px = sys.argv[1:]
+    write_trivial_package(Path(folder), *map(int, frame_px))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(run_main(main))

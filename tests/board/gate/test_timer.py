@@ -1,0 +1,333 @@
+"""Light barrier, gate and panel on the overlay's timer: its own Verilog, simulated in step with the monotonic clock."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from board.config import decode_config
+from board.engines.fpga import Logic
+from board.engines.fpga_pynq import FpgaSettings, find_logic
+from board.gate.gate import GateSettings, TimerGate
+from board.gate.timer import LineTimer
+from board.loop.panel import Panel
+from board.overlay.simulation.timer import SimulatedTimer
+from board.sources.barrier import TimerBarrier
+from protocol.errors import EngineError, SourceError
+from protocol.messages import Decision, Trigger
+
+SPEED_MM_S = 1000.0
+# at 1 m/s: the part's window begins 200 − 40 / 2 − 5 = 175 ms after its trigger and lasts 40 ms
+SETTINGS = GateSettings(kind="timer", distance_mm=200, window_mm=40, lead_ms=5)
+START_MS, WINDOW_MS = 175.0, 40.0
+TOLERANCE_MS = 1.0  # of the two clocks; the timer itself is exact
+WITHIN_S = 10.0
+
+
+@pytest.fixture
+def fabric(timer_library: Path) -> SimulatedTimer:
+    return SimulatedTimer(timer_library)
+
+
+@pytest.fixture
+def logic(fabric: SimulatedTimer) -> Logic:
+    return Logic(lambda: fabric)
+
+
+@pytest.fixture
+def timer(logic: Logic) -> Iterator[LineTimer]:
+    timer = LineTimer(logic)
+    yield timer
+    timer.close()
+
+
+def wait_until(is_so: Callable[[], bool]) -> None:
+    deadline_s = time.monotonic() + WITHIN_S
+    while not is_so():
+        assert time.monotonic() < deadline_s
+        time.sleep(0.005)
+
+
+class Belt:
+    """A gate, and parts whose triggers lie at given times after the start."""
+
+    def __init__(self, timer: LineTimer, fabric: SimulatedTimer, settings: GateSettings = SETTINGS) -> None:
+        self.gate, self.fabric = TimerGate(settings, SPEED_MM_S, timer), fabric
+        self.start_ns = time.monotonic_ns()
+
+    def apply(self, decision: Decision, part_id: int = 0, at_ms: float = 0) -> None:
+        self.gate.apply(Trigger("run", part_id, self.start_ns + int(at_ms * 1e6), "clock"), decision)
+
+    def opened_ms(self, until_ms: float) -> list[tuple[float, float]]:
+        """When the gate was open, from the start on; waits until `until_ms`."""
+        time.sleep(max(0.0, until_ms / 1e3 - (time.monotonic_ns() - self.start_ns) / 1e9))
+        times = [(t_ns - self.start_ns) / 1e6 for t_ns, _ in self.fabric.moves()]
+        assert [is_open for _, is_open in self.fabric.moves()] == [True, False] * (len(times) // 2)
+        return list(zip(times[::2], times[1::2], strict=True))
+
+
+def check(opened: list[tuple[float, float]], expected: list[tuple[float, float]]) -> None:
+    assert len(opened) == len(expected)
+    for window, planned in zip(opened, expected, strict=True):
+        assert window == pytest.approx(planned, abs=TOLERANCE_MS)
+
+
+@pytest.fixture
+def belt(timer: LineTimer, fabric: SimulatedTimer) -> Belt:
+    return Belt(timer, fabric)
+
+
+def test_both_clocks_agree(timer: LineTimer) -> None:
+    for _ in range(5):
+        now_ns = time.monotonic_ns()
+        assert abs(timer.ns_at(timer.cycles_at(now_ns)) - now_ns) < TOLERANCE_MS * 1e6
+        time.sleep(0.02)
+
+
+def test_a_good_part_finds_the_gate_open_for_its_window_and_others_do_not(belt: Belt) -> None:
+    belt.apply("OK", 0)
+    belt.apply("REJECT", 1, at_ms=100)
+    belt.apply("UNKNOWN", 2, at_ms=200)
+    belt.apply("OK", 3, at_ms=300)
+    window = (START_MS, START_MS + WINDOW_MS)
+    check(belt.opened_ms(550), [window, (300 + window[0], 300 + window[1])])
+    assert belt.gate.counters() == {"gate_refused": 0}
+
+
+def test_the_gate_closes_though_the_program_is_gone(belt: Belt) -> None:
+    """Nobody looks between the order and long after the end."""
+    belt.apply("OK")
+    check(belt.opened_ms(400), [(START_MS, START_MS + WINDOW_MS)])
+
+
+def test_a_rejected_neighbour_of_a_good_part_finds_the_gate_closed(belt: Belt) -> None:
+    belt.apply("OK", 0)
+    belt.apply("REJECT", 1, at_ms=25)
+    check(belt.opened_ms(300), [(START_MS, START_MS + 25)])
+
+
+def test_two_good_neighbours_pass_together(belt: Belt) -> None:
+    belt.apply("OK", 0)
+    belt.apply("OK", 1, at_ms=25)
+    belt.apply("OK", 2, at_ms=10)  # out of order, inside what is open
+    opened = belt.opened_ms(300)
+    assert opened[0][0] == pytest.approx(START_MS, abs=TOLERANCE_MS)
+    assert opened[-1][1] == pytest.approx(25 + START_MS + WINDOW_MS, abs=TOLERANCE_MS)
+    assert opened[1][0] - opened[0][1] < TOLERANCE_MS
+
+
+@pytest.mark.parametrize("decision", ["OK", "REJECT", "UNKNOWN"])
+def test_a_verdict_that_comes_too_late_does_not_move_the_gate(belt: Belt, decision: Decision) -> None:
+    belt.apply(decision, 0, at_ms=-START_MS - 1)
+    belt.apply("OK", 1)
+    check(belt.opened_ms(300), [(START_MS, START_MS + WINDOW_MS)])
+
+
+def test_what_the_timer_refuses_is_counted_and_said(belt: Belt, capsys: pytest.CaptureFixture[str]) -> None:
+    belt.apply("OK", 0, at_ms=100)
+    belt.apply("REJECT", 1, at_ms=0)  # out of order: closed, and what waits is dropped
+    assert belt.gate.counters() == {"gate_refused": 1}
+    assert "the gate stays closed for part 1: it reaches into the window of the part before" in capsys.readouterr().err
+    assert belt.opened_ms(400) == []
+
+
+def test_close_leaves_the_gate_closed_and_drops_what_was_programmed(timer: LineTimer, fabric: SimulatedTimer) -> None:
+    belt = Belt(timer, fabric, replace(SETTINGS, distance_mm=1200, window_mm=2000))  # from 195 ms on, for two seconds
+    belt.apply("OK", 0)
+    belt.apply("OK", 1, at_ms=2100)
+    time.sleep(0.3)
+    belt.gate.close()
+    (window,) = belt.opened_ms(2500)
+    assert window[0] == pytest.approx(195, abs=TOLERANCE_MS)
+    assert 300 <= window[1] < 2000
+
+
+def test_an_overlay_that_is_loaded_anew_is_closed_and_then_used_again(belt: Belt, logic: Logic) -> None:
+    belt.apply("OK", 0)
+    logic.reload()
+    belt.apply("OK", 1, at_ms=200)
+    check(belt.opened_ms(500), [(200 + START_MS, 200 + START_MS + WINDOW_MS)])
+
+
+def pulse(fabric: SimulatedTimer, high_s: float = 0.01) -> int:
+    t_ns = fabric.set_pins(barrier=True)
+    time.sleep(high_s)
+    fabric.set_pins(barrier=False)
+    time.sleep(0.005)
+    return t_ns
+
+
+@pytest.fixture
+def barrier(timer: LineTimer) -> TimerBarrier:
+    return TimerBarrier(timer, filter_us=500, inverted=False)
+
+
+def read(barrier: TimerBarrier) -> Trigger:
+    trigger = barrier.next(WITHIN_S)
+    assert trigger is not None
+    return trigger
+
+
+def test_parts_are_stamped_when_they_came_however_late_they_are_read(
+    barrier: TimerBarrier, fabric: SimulatedTimer
+) -> None:
+    edges = [pulse(fabric) for _ in range(5)]
+    time.sleep(0.1)
+    triggers = [read(barrier) for _ in edges]
+    assert [trigger.part_id for trigger in triggers] == [0, 1, 2, 3, 4]
+    for trigger, edge_ns in zip(triggers, edges, strict=True):
+        assert trigger.t_ns == pytest.approx(edge_ns, abs=TOLERANCE_MS * 1e6)
+    assert barrier.next(0.01) is None
+
+
+def test_what_bounces_is_one_part(barrier: TimerBarrier, fabric: SimulatedTimer) -> None:
+    for level in (True, False, True, False, True):
+        fabric.set_pins(barrier=level)
+    time.sleep(0.01)
+    assert read(barrier).part_id == 0
+    assert barrier.next(0.02) is None
+
+
+def test_lost_parts_are_a_gap_in_the_ids(barrier: TimerBarrier, fabric: SimulatedTimer) -> None:
+    for _ in range(20):
+        pulse(fabric, 0.002)
+    assert [read(barrier).part_id for _ in range(16)] == list(range(16))
+    assert barrier.next(0.01) is None
+    pulse(fabric)
+    assert read(barrier).part_id == 20
+
+
+def test_an_inverted_beam_and_one_that_is_broken_at_the_start(timer: LineTimer, fabric: SimulatedTimer) -> None:
+    fabric.set_pins(barrier=True)  # clear, where the output is inverted
+    barrier = TimerBarrier(timer, filter_us=500, inverted=True)
+    assert barrier.next(0.02) is None
+    fabric.set_pins(barrier=False)
+    assert read(barrier).part_id == 0
+    fabric.set_pins(barrier=False)
+    again = TimerBarrier(timer, filter_us=500, inverted=True)
+    assert again.next(0.02) is None
+
+
+def test_after_the_overlay_was_loaded_anew_a_part_is_missing_and_the_line_goes_on(
+    barrier: TimerBarrier, fabric: SimulatedTimer, logic: Logic
+) -> None:
+    pulse(fabric)
+    assert read(barrier).part_id == 0
+    pulse(fabric)
+    logic.reload()
+    assert barrier.next(0.01) is None
+    edge_ns = pulse(fabric)
+    trigger = read(barrier)
+    assert trigger.part_id == 2
+    assert trigger.t_ns == pytest.approx(edge_ns, abs=TOLERANCE_MS * 1e6)
+
+
+class Interrupted(SimulatedTimer):
+    """Somebody wants to load the overlay anew just when both clocks are read."""
+
+    reload_by: Logic | None = None
+
+    def read(self, register: str) -> int:
+        if register == "TIME_LOW" and self.reload_by:
+            logic, self.reload_by = self.reload_by, None
+            thread = threading.Thread(target=logic.reload)
+            thread.start()
+            thread.join(0.2)
+        return super().read(register)
+
+
+def test_a_stamp_is_not_mixed_with_the_time_of_an_overlay_loaded_after_it(timer_library: Path) -> None:
+    fabric = Interrupted(timer_library)
+    logic = Logic(lambda: fabric)
+    barrier = TimerBarrier(LineTimer(logic), filter_us=500, inverted=False)
+    time.sleep(0.5)
+    edge_ns = pulse(fabric)
+    fabric.reload_by = logic
+    assert read(barrier).t_ns == pytest.approx(edge_ns, abs=TOLERANCE_MS * 1e6)
+
+
+def test_leds_show_the_state_and_buttons_are_seen_once(timer: LineTimer, fabric: SimulatedTimer, logic: Logic) -> None:
+    panel = Panel(timer)
+    for state, leds in (("running", 1), ("degraded", 2), ("stopped", 4), ("running", 1)):
+        panel.show(state)  # type: ignore[arg-type]
+        wait_until(lambda leds=leds: fabric.leds() == leds)  # type: ignore[misc]
+    for buttons in (1, 0, 2, 3, 0):
+        fabric.set_pins(buttons=buttons)
+        time.sleep(0.1)
+    assert panel.take_presses() == ["pause", "resume", "pause"]
+    assert panel.take_presses() == []
+    logic.reload()
+    wait_until(lambda: fabric.leds() == 1)
+    panel.close()
+    assert fabric.leds() == 4
+
+
+class OtherTimer(SimulatedTimer):
+    """Answers differently in one register."""
+
+    def __init__(self, library: Path, answers: dict[str, int]) -> None:
+        super().__init__(library)
+        self.answers = answers
+        self.is_closed = False
+
+    def read(self, register: str) -> int:
+        value = super().read(register)
+        return self.answers.get(register, value)
+
+    def close(self) -> None:
+        self.is_closed = True
+        super().close()
+
+
+@pytest.mark.parametrize(
+    ("answers", "message"),
+    [
+        ({"ID": 5}, r"no overlay of Beltsight answers, but 00000005: rebuild"),
+        ({"TIMER_VERSION": 5}, r"the overlay's timer is 00000005, not [0-9a-f]{8}: rebuild the overlay"),
+        ({"TIME_LOW": 5}, r"the logic's clock has 0\.00 MHz, not 0\.1: correct \[engines\.fpga\] clock_mhz"),
+    ],
+)
+def test_another_overlay_is_refused_and_let_go(timer_library: Path, answers: dict[str, int], message: str) -> None:
+    other = OtherTimer(timer_library, answers)
+    with pytest.raises(EngineError, match=message):
+        LineTimer(Logic(lambda: other))
+    assert other.is_closed
+
+
+def test_a_barrier_that_cannot_be_read_stops_the_line(barrier: TimerBarrier, fabric: SimulatedTimer) -> None:
+    fabric.clock_hz = 1e12  # it can never catch up with this
+    with pytest.raises(SourceError, match=r"light barrier: the simulated timer is \d+ cycles behind"):
+        barrier.next(1.0)
+
+
+def test_the_timer_alone_is_no_engine(fabric: SimulatedTimer) -> None:
+    with pytest.raises(EngineError, match="no memory for 5 bytes: take the engine fpga-sim"):
+        fabric.allocate(5)
+
+
+def test_without_the_board_one_line_says_what_to_do() -> None:
+    with pytest.raises(EngineError, match="needs the board's pynq package"):
+        LineTimer(find_logic(FpgaSettings()))
+
+
+CAMERA = "[camera]\nbarrier = 'timer'\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "is_needed"),
+    [
+        ("", False),
+        ("panel = true", True),
+        ("[gate]\nkind = 'timer'", True),
+        (f"source = 'camera'\n{CAMERA}", True),
+        (f"source = 'camera'\nmode = 'free-running'\n{CAMERA}", False),
+        (CAMERA, False),
+    ],
+)
+def test_the_overlay_is_loaded_for_what_is_configured(text: str, is_needed: bool) -> None:
+    assert decode_config(f"model = 'one'\n{text}".encode(), "line.toml").needs_timer is is_needed

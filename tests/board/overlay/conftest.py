@@ -1,0 +1,26 @@
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from board.overlay.hardware.overlay import emit_verilog
+from board.overlay.simulation.simulator import Simulator, build_library
+
+ROOT = Path(__file__).resolve().parents[3]
+
+
+@pytest.fixture(scope="session")
+def library() -> Path:
+    """The whole overlay, compiled; kept between runs while the design does not change."""
+    if not shutil.which("g++"):
+        pytest.skip("the simulated overlay is compiled with g++, which is not installed")
+    return build_library(emit_verilog(), ROOT / "build" / "overlay")
+
+
+@pytest.fixture
+def simulator(library: Path) -> Iterator[Simulator]:
+    with Simulator(library) as opened:
+        yield opened

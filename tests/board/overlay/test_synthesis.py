@@ -1,0 +1,114 @@
+"""The overlay, synthesised by Yosys: what it takes of the chip, its longest paths, its registers."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from board.overlay.hardware.overlay import NAME, emit_verilog
+from board.overlay.synthesis import delays
+from board.overlay.synthesis.netlist import Cell, Netlist, Pin
+from board.overlay.synthesis.pipeline import ARRAY, missing_registers
+from board.overlay.synthesis.report import PERIOD_NS, examine
+from board.overlay.synthesis.resources import BUDGET, count_resources, exceeded
+from board.overlay.synthesis.timing import Timing
+from board.overlay.synthesis.yosys import synthesise
+
+ROOT = Path(__file__).resolve().parents[3]
+ARRAY_DSPS = 192
+
+
+def flip_flop(name: str, d: int, q: int) -> Cell:
+    return Cell(name, "FDRE", {}, {Pin("C", 0): 1, Pin("D", 0): d}, {Pin("Q", 0): q})
+
+
+def lut(name: str, inputs: list[int], output: int) -> Cell:
+    pins = {Pin(f"I{place}", 0): net for place, net in enumerate(inputs)}
+    return Cell(name, f"LUT{len(inputs)}", {}, pins, {Pin("O", 0): output})
+
+
+def netlist(*cells: Cell) -> Netlist:
+    return Netlist(cells, {}, {}, {net: f"n{net}" for cell in cells for net in cell.outputs.values()})
+
+
+def test_a_path_is_the_sum_of_its_cells_and_nets() -> None:
+    one = netlist(flip_flop("a", 9, 2), lut("x", [2], 3), lut("y", [3, 2], 4), flip_flop("b", 4, 5))
+    (path, *_) = Timing(one).worst_paths(1)
+    nets = delays.net(2) + delays.net(1)  # and none from the last table into its own flip-flop
+    assert path.delay_ns == pytest.approx(delays.FF_CLOCK_TO_Q + nets + 2 * delays.LUT + delays.FF_SETUP["D"])
+    assert (path.end, path.levels, path.hops[0].net) == ("n5.D", 2, "n2")
+
+
+def test_a_carry_chain_is_fast_inside_and_counts_once() -> None:
+    chain = [
+        Cell(f"c{i}", "CARRY4", {}, {Pin("S", 0): 2, Pin("CI", 0): 10 + i}, {Pin("CO", 3): 11 + i, Pin("O", 0): 30 + i})
+        for i in range(3)
+    ]
+    (path, *_) = Timing(netlist(flip_flop("a", 9, 2), *chain, flip_flop("b", 32, 5))).worst_paths(1)
+    inside = delays.CARRY["S", 0, "CO", 3] + delays.CARRY["CI", 0, "CO", 3] + delays.CARRY["CI", 0, "O", 0]
+    want = delays.FF_CLOCK_TO_Q + delays.net(3) + inside + delays.FF_SETUP["D"]
+    assert path.delay_ns == pytest.approx(want)
+    assert path.levels == 1
+
+
+def test_a_combinational_loop_is_refused() -> None:
+    with pytest.raises(Exception, match="combinational loop"):
+        Timing(netlist(lut("x", [3], 2), lut("y", [2], 3)))
+
+
+MULTIPLY = "module top(input clk, input signed [7:0] a, b, input signed [19:0] c, output reg signed [19:0] p);\n"
+
+
+@pytest.mark.parametrize(
+    ("body", "problems"),
+    [
+        ("reg signed [7:0] x, y; reg signed [15:0] m; always @(posedge clk) begin x<=a; y<=b; m<=x*y; p<=m+c; end", 0),
+        ("reg signed [7:0] x, y; always @(posedge clk) begin x<=a; y<=b; p<=x*y+c; end", 1),
+    ],
+)
+def test_a_product_is_registered_before_it_is_added(tmp_path: Path, body: str, problems: int) -> None:
+    pytest.importorskip("pyosys")
+    found = missing_registers(synthesise(f"{MULTIPLY}{body}\nendmodule\n", "top", tmp_path))
+    assert len(found) == problems
+
+
+@pytest.fixture(scope="module")
+def whole() -> Netlist:
+    """Kept in build/overlay while the design does not change."""
+    pytest.importorskip("pyosys")
+    return synthesise(emit_verilog(), NAME, ROOT / "build" / "overlay")
+
+
+def test_the_overlay_fits_its_budget_and_its_clock(whole: Netlist) -> None:
+    report = examine(whole)
+    assert report.problems == ()
+    assert 0 < report.paths[0].delay_ns <= PERIOD_NS
+    assert ARRAY_DSPS <= report.used["DSP48E1"] <= ARRAY_DSPS + 3  # the rest are the address products
+    assert "| LUT |" in report.as_markdown()
+
+
+@pytest.mark.parametrize("register", ["AREG", "BREG", "MREG", "PREG"])
+def test_a_multiplier_without_one_of_its_registers_is_named(whole: Netlist, register: str) -> None:
+    array = [cell for cell in whole.of_kind("DSP48E1") if ARRAY in cell.name]
+    assert len(array) == ARRAY_DSPS
+    worse = replace(array[5], parameters={**array[5].parameters, register: 0})
+    problems = missing_registers(replace(whole, cells=(*(cell for cell in whole.cells if cell is not array[5]), worse)))
+    assert len(problems) == 1
+    assert register in problems[0]
+
+
+def test_logic_behind_a_memory_is_named(whole: Netlist) -> None:
+    memory = next(cell for cell in whole.of_kind("RAMB36E1") if "activations" in cell.name)
+    net = next(net for pin, net in memory.outputs.items() if pin.port == "DOADO")
+    problems = missing_registers(replace(whole, cells=(*whole.cells, lut("x", [net], -1))))
+    assert any(memory.name in problem for problem in problems)
+
+
+@pytest.mark.parametrize("resource", list(BUDGET))
+def test_what_exceeds_its_budget_is_named(whole: Netlist, resource: str) -> None:
+    used = count_resources(whole)
+    assert exceeded(used) == []
+    (problem,) = exceeded({**used, resource: BUDGET[resource].limit + 1})
+    assert problem.startswith(resource)

@@ -1,0 +1,77 @@
+"""What the page says of the station: never that it runs when nothing says so."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from host.dashboard.figures import Figures
+from host.dashboard.station import SILENT_AFTER_S, Condition, Station
+from protocol.errors import MessageError
+from protocol.reports import LineCondition
+from tests.host.dashboard.conftest import Clock
+
+
+def announce(station: Station, state: str, reason: str = "") -> None:
+    station.take_state(json.dumps({"state": state, "reason": reason, "model_id": "m", "time": ""}).encode())
+
+
+@pytest.mark.parametrize("state", ["running", "degraded"])
+def test_a_station_that_falls_silent_is_lost(clock: Clock, state: LineCondition) -> None:
+    station = Station(clock)
+    announce(station, state, "why")
+    assert station.condition() == Condition(state, "why")
+    clock.now_s += SILENT_AFTER_S
+    station.take_health(b'{"parts": 3}')
+    clock.now_s += SILENT_AFTER_S
+    assert station.condition().state == state
+    clock.now_s += 1
+    assert station.condition().state == "lost"
+    assert "7 s" in station.condition().reason
+
+
+def test_before_anything_was_said_it_is_lost(clock: Clock) -> None:
+    assert Station(clock).condition().state == "lost"
+
+
+def test_without_a_broker_nothing_is_known(clock: Clock) -> None:
+    station = Station(clock)
+    announce(station, "running")
+    station.broker_trouble = "no broker"
+    assert station.condition() == Condition("lost", "no broker")
+
+
+def test_a_station_that_was_switched_off_stays_so(clock: Clock) -> None:
+    station = Station(clock)
+    announce(station, "stopped", "switched off")
+    clock.now_s += 3600
+    assert station.condition() == Condition("stopped", "switched off")
+
+
+@pytest.mark.parametrize(
+    "payload", [b"", b"[]", b'{"state": "fine"}', b'{"state": 1}', b'{"state": "running", "reason": 3}', b"[" * 5000]
+)
+def test_what_is_no_state_changes_nothing(clock: Clock, payload: bytes) -> None:
+    station = Station(clock)
+    announce(station, "running")
+    with pytest.raises(MessageError):
+        station.take_state(payload)
+    assert station.condition().state == "running"
+
+
+def test_the_lines_figures(clock: Clock) -> None:
+    figures = Figures(clock)
+    part = {"engine": "arm", "model_id": "m", "threshold": 0.5, "late": False}
+    assert figures.summary()["latency_p50_ms"] is None
+    for number in range(20):
+        clock.now_s += 0.5
+        decision = "REJECT" if number % 4 == 0 else "OK"
+        figures.note([{**part, "latency_ms": float(number), "decision": decision}])
+    summary = figures.summary()
+    assert summary["parts_per_s"] == 2.0
+    assert summary["reject_rate"] == 0.25
+    assert summary["latency_p50_ms"] == 9.5
+    assert summary["latency_p99_ms"] == pytest.approx(18.81)
+    clock.now_s += 11
+    assert figures.summary()["parts_per_s"] == 0

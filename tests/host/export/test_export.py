@@ -1,0 +1,179 @@
+"""The command itself, as a process: a package appears whole, or not at all."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import onnx
+import pytest
+from numpy.typing import NDArray
+
+from board.overlay.golden import run_program
+from board.overlay.program import PROGRAM_BIN, decode_file
+from board.preprocess import preprocess
+from host.integers.parity import run_onnxruntime, run_opencv
+from host.learning.recipe import load_recipe
+from protocol.manifest import CALIBRATION_JPG, CARRIED_ONNX, MODEL_ONNX, load_package
+from tests.host.pictures.test_pictures import write_pictures
+
+REPOSITORY = Path(__file__).resolve().parents[3]
+TINY = """
+description = "tiny test network"
+float_steps = 4
+quantized_steps = 2
+pairs = 2
+[widths]
+encoder = [16, 16, 16, 16, 16]
+decoder = 16
+head = 16
+[rendered]
+train_parts = 48
+test_parts = 12
+belts = 2
+"""
+
+
+def run_export(*words: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "host.export", *words]
+    return subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=300, check=False)
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("models")
+    (folder / "tiny.toml").write_text(TINY)
+    recipe = str(folder / "tiny.toml")
+    order = ["--product", "bottle", "--data", "rendered", "--recipe", recipe, "--out", str(folder), "--seeds", "3,1"]
+    done = run_export(*order)
+    assert done.returncode == 0, done.stderr
+    assert "image AUROC" in done.stdout
+    assert "| stem | 64 × 64 | 3→16 | 5 | 4.9 |" in done.stderr  # the cost table, before the training
+    return folder
+
+
+def test_package_is_whole(models: Path) -> None:
+    package = load_package(models / "bottle-128")
+    manifest = package.manifest
+    assert not (models / ".bottle-128.unfinished").exists()
+    assert manifest.product == "bottle"
+    assert manifest.preprocess.frame_px == (256, 256)
+    assert manifest.map.shape == (32, 32)
+    assert manifest.figures["test_good"] + manifest.figures["test_defective"] == 12
+    assert 0 <= manifest.figures["aupro"] <= 1
+    assert "integer_loss" in manifest.figures
+    assert manifest.provenance["seed"] == "3"
+    assert manifest.cost["overlay_cycles"] > 10_000
+    assert manifest.calibration is not None
+    assert manifest.calibration.pictures <= manifest.figures["held_out_pictures"]
+    assert package.path(CALIBRATION_JPG).stat().st_size > 5_000
+    total_bytes = sum(path.stat().st_size for path in package.folder.iterdir())
+    assert total_bytes < 2_500_000
+
+
+def test_several_seeds_give_mean_and_worst(models: Path) -> None:
+    figures = load_package(models / "bottle-128").manifest.figures
+    assert figures["seeds"] == 2
+    assert figures["image_auroc.worst"] <= figures["image_auroc.mean"]
+    other = 2 * figures["image_auroc.mean"] - figures["image_auroc"]
+    assert figures["image_auroc.worst"] == pytest.approx(min(other, figures["image_auroc"]))
+
+
+def test_card_says_what_was_measured_and_how_to_make_it_again(models: Path) -> None:
+    package = load_package(models / "bottle-128")
+    card, manifest = package.path("card.md").read_text(), package.manifest
+    assert "tiny test network" in card
+    assert "| bottle-128 | mean of 2 seeds | worst |" in card
+    milliseconds = package.manifest.cost["macs"] / 0.67e6
+    assert f"about {milliseconds:.0f} ms a frame" in card
+    kinds = [name.split(":")[1] for name in manifest.figures if name.startswith("test_defective:")]
+    assert kinds
+    for kind in kinds:
+        assert f"| {kind} | {manifest.figures[f'test_defective:{kind}']:.0f} | " in card
+    command = "--product bottle --data rendered --recipe recipe.toml --id bottle-128 --seeds 3,1"
+    assert f"scripts/export.sh {command}\n" in card
+    assert load_recipe(package.path("recipe.toml")) == load_recipe(models / "tiny.toml")
+
+
+def test_golden_vectors_are_what_the_graphs_answer(models: Path) -> None:
+    package = load_package(models / "bottle-128")
+    golden = package.load_golden()
+    images = np.stack([preprocess(frame, package.manifest.preprocess) for frame in golden.frames])
+    assert np.array_equal(images, golden.images)
+    assert not np.array_equal(golden.images[0], golden.images[1])
+    assert np.array_equal(run_onnxruntime(onnx.load(str(package.path(MODEL_ONNX))), images), golden.maps)
+    assert np.array_equal(run_opencv(onnx.load(str(package.path(CARRIED_ONNX))), images), golden.maps)
+
+
+def test_the_overlays_program_gives_the_golden_maps(models: Path) -> None:
+    package = load_package(models / "bottle-128")
+    program, golden = decode_file(package.path(PROGRAM_BIN).read_bytes()), package.load_golden()
+    for image, expected in zip(golden.images, golden.maps, strict=True):
+        assert np.array_equal(run_program(program, image)[0], expected)
+
+
+def test_a_shape_that_the_overlay_cannot_run_is_refused_before_anything_is_drawn(tmp_path: Path) -> None:
+    (tmp_path / "wide.toml").write_text("input_px = 1024\n[widths]\nencoder = [144, 16, 16, 16, 16]\ndecoder = 16\n")
+    recipe, out = str(tmp_path / "wide.toml"), tmp_path / "models"
+    done = run_export("--product", "bottle", "--data", "rendered", "--recipe", recipe, "--out", str(out))
+    assert done.returncode == 2
+    (line,) = [line for line in done.stderr.splitlines() if line.startswith("beltsight:")]
+    assert "layer stem: 144 channels of 512 columns; the overlay takes" in line
+    assert not out.exists()
+
+
+def test_graphs_are_readable_by_older_runtimes(models: Path) -> None:
+    for name in (MODEL_ONNX, CARRIED_ONNX):
+        model = onnx.load(str(models / "bottle-128" / name))
+        assert model.ir_version <= 11
+        assert model.opset_import[0].version <= 21
+
+
+def test_folder_without_labels(models: Path, rendered: NDArray[np.uint8]) -> None:
+    """A capture of good parts from the line: a package, but no claim about defects."""
+    for number, image in enumerate(rendered[:20]):
+        (models / "flat").mkdir(exist_ok=True)
+        cv2.imwrite(str(models / "flat" / f"{number}.png"), image)
+    recipe, data = str(models / "tiny.toml"), str(models / "flat")
+    done = run_export("--product", "mix", "--data", data, "--recipe", recipe, "--out", str(models / "other"))
+    assert done.returncode == 0, done.stderr
+    assert "has not been measured" in done.stdout
+    manifest = load_package(models / "other" / "mix-128").manifest
+    assert set(manifest.figures) == {"train_pictures", "held_out_pictures", "test_good", "test_defective"}
+    command = "scripts/export.sh --product mix --data flat --recipe recipe.toml --id mix-128 --seed 0"
+    assert manifest.provenance["command"] == command
+    assert "warning:" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--product", "car", "--data", "rendered"], "parts of product 'car' cannot be drawn"),
+        (["--product", "orange", "--data", "nowhere"], "no folder nowhere"),
+        (["--product", "orange", "--data", "rendered", "--recipe", "none.toml"], "none.toml cannot be read"),
+        (["--product", "orange", "--data", "rendered", "--seed", "-1"], "seed -1 is outside 0..999"),
+        (["--product", "orange", "--data", "rendered", "--seeds", "1,2,1"], "at most 10 different numbers"),
+        (["--product", "orange", "--data", "tests", "--out", "LICENSE"], "LICENSE is no folder"),
+        (["--product", "../orange", "--data", "rendered"], "must be letters, digits"),
+    ],
+)
+def test_bad_input_is_one_line(tmp_path: Path, words: list[str], message: str) -> None:
+    done = run_export("--out", str(tmp_path / "models"), *words)
+    assert done.returncode == 2
+    lines = [line for line in done.stderr.splitlines() if line.startswith("beltsight:")]
+    assert len(lines) == 1
+    assert message in lines[0]
+    assert "Traceback" not in done.stderr
+    assert not list(tmp_path.glob("models/[!.]*"))
+
+
+def test_unreadable_picture_is_named(tmp_path: Path) -> None:
+    write_pictures(tmp_path / "data", 20)
+    (tmp_path / "data" / "000.png").write_bytes(b"no picture")
+    done = run_export("--product", "orange", "--data", str(tmp_path / "data"), "--out", str(tmp_path / "models"))
+    assert done.returncode == 2
+    assert "000.png cannot be read as a picture" in done.stderr
+    assert not (tmp_path / "models").exists()

@@ -1,0 +1,142 @@
+"""Folders of pictures: which train, which hold out, which only measure, and what is refused."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from host.pictures.reading import choose_preprocess, digest, list_pictures, load_images, load_masks
+from protocol.errors import InputError
+
+
+def test_mvtec_layout(tmp_path: Path) -> None:
+    write_pictures(tmp_path / "train" / "good", 20)
+    write_pictures(tmp_path / "test" / "good", 3)
+    write_pictures(tmp_path / "test" / "crack", 2)
+    mask = np.zeros((160, 200), np.uint8)
+    mask[:, :100] = 255
+    (tmp_path / "ground_truth" / "crack").mkdir(parents=True)
+    cv2.imwrite(str(tmp_path / "ground_truth" / "crack" / "000_mask.png"), mask)
+    pictures = list_pictures(tmp_path, 0.25)
+    assert (len(pictures.train), len(pictures.held_out)) == (15, 5)
+    assert not set(pictures.train) & set(pictures.held_out)
+    assert [picture.kind for picture in pictures.test] == ["crack", "crack", "", "", ""]
+    how = choose_preprocess(pictures.train[0], 128)
+    assert how.crop_px == (0, 20, 160, 160)
+    masks = load_masks(pictures.test, how)
+    assert [mask.shape for mask in masks] == [(160, 160)] * 5  # the pictures' own resolution
+    assert masks[0][:, :80].all()
+    assert not masks[0][:, 80:].any()
+    assert not any(mask.any() for mask in masks[1:])
+
+
+def test_validation_pictures_are_held_out(tmp_path: Path) -> None:
+    write_pictures(tmp_path / "fresh", 30, side=16)
+    write_pictures(tmp_path / "rotten", 3, side=16)
+    write_pictures(tmp_path / "validation" / "good", 5, side=16)
+    write_pictures(tmp_path / "validation" / "mould", 2, side=16)
+    pictures = list_pictures(tmp_path, 0.2)
+    assert len(pictures.train) == 21  # 71 % of 30: nothing of them is held out any more
+    assert {path.parent.name for path in pictures.held_out} == {"good"}
+    assert [path.parent.name for path in pictures.validation] == ["mould", "mould"]
+    assert {picture.kind for picture in pictures.test} == {"", "rotten"}
+
+
+def test_defective_validation_pictures_alone(tmp_path: Path) -> None:
+    write_pictures(tmp_path / "train" / "good", 20, side=16)
+    write_pictures(tmp_path / "validation" / "crack", 2, side=16)
+    pictures = list_pictures(tmp_path, 0.25)
+    assert (len(pictures.train), len(pictures.held_out), len(pictures.validation)) == (15, 5, 2)
+    assert pictures.test == ()
+
+
+def test_good_and_bad_folders_split_by_the_digest_of_the_name(tmp_path: Path) -> None:
+    write_pictures(tmp_path / "fresh", 206, side=16)
+    write_pictures(tmp_path / "rotten", 3, side=16)
+    pictures = list_pictures(tmp_path, 0.2)
+    names = sorted((tmp_path / "fresh").iterdir(), key=lambda path: hashlib.sha1(path.name.encode()).hexdigest())
+    assert [*pictures.train, *pictures.held_out] == names[:146]
+    assert {picture.path for picture in pictures.test if not picture.kind} == set(names[146:])
+    assert sum(picture.kind == "rotten" for picture in pictures.test) == 3
+
+
+def test_flat_folder_has_no_test_pictures(tmp_path: Path) -> None:
+    write_pictures(tmp_path, 20)
+    (tmp_path / "notes.txt").write_text("not a picture")
+    pictures = list_pictures(tmp_path, 0.2)
+    assert len(pictures.train) + len(pictures.held_out) == 20
+    assert pictures.test == ()
+
+
+def test_missing_folder(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"no folder .*: give --data a folder of pictures, or 'rendered'"):
+        list_pictures(tmp_path / "none", 0.2)
+
+
+def test_too_few_pictures(tmp_path: Path) -> None:
+    write_pictures(tmp_path / "good", 9)
+    with pytest.raises(InputError, match="has 6 good pictures to train on: at least 16 are needed"):
+        list_pictures(tmp_path, 0.2)
+
+
+def test_too_few_validation_pictures(tmp_path: Path) -> None:
+    write_pictures(tmp_path / "good", 40, side=16)
+    write_pictures(tmp_path / "validation" / "good", 3, side=16)
+    with pytest.raises(InputError, match="validation has 3 good pictures for the threshold: at least 4 are needed"):
+        list_pictures(tmp_path, 0.2)
+
+
+@pytest.mark.parametrize("where", ["train/bottles", "bottles"])
+def test_no_folder_says_that_its_pictures_are_good(tmp_path: Path, where: str) -> None:
+    write_pictures(tmp_path / where, 20, side=16)
+    with pytest.raises(InputError, match="has no folder of good pictures: name it good, ok, fresh or normal"):
+        list_pictures(tmp_path, 0.2)
+
+
+def test_mask_of_another_size(tmp_path: Path) -> None:
+    write_pictures(tmp_path / "train" / "good", 16)
+    write_pictures(tmp_path / "test" / "crack", 1)
+    (tmp_path / "ground_truth" / "crack").mkdir(parents=True)
+    cv2.imwrite(str(tmp_path / "ground_truth" / "crack" / "000_mask.png"), np.zeros((80, 100), np.uint8))
+    pictures = list_pictures(tmp_path, 0.25)
+    with pytest.raises(InputError, match=r"000_mask\.png is 100x80 pixels, others are 200x160: use one size"):
+        load_masks(pictures.test, choose_preprocess(pictures.train[0], 128))
+
+
+def test_mixed_sizes(tmp_path: Path) -> None:
+    write_pictures(tmp_path, 16)
+    cv2.imwrite(str(tmp_path / "wide.png"), np.zeros((160, 320, 3), np.uint8))
+    how = choose_preprocess(tmp_path / "000.png", 128)
+    with pytest.raises(InputError, match=r"wide\.png is 320x160 pixels, others are 200x160: use one size"):
+        load_images(sorted(tmp_path.iterdir()), how)
+
+
+def test_unreadable_picture(tmp_path: Path) -> None:
+    (tmp_path / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\nnothing")
+    with pytest.raises(InputError, match=r"broken\.png cannot be read as a picture: replace or remove it"):
+        choose_preprocess(tmp_path / "broken.png", 128)
+
+
+def test_small_pictures(tmp_path: Path) -> None:
+    write_pictures(tmp_path, 1, side=64)
+    with pytest.raises(InputError, match="at least 128x128 are needed"):
+        choose_preprocess(tmp_path / "000.png", 128)
+
+
+def test_digest_sees_one_changed_byte(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"123")
+    before = digest([tmp_path / "a"])
+    (tmp_path / "a").write_bytes(b"124")
+    assert digest([tmp_path / "a"]) != before
+
+
+def write_pictures(folder: Path, count: int, side: int = 0) -> None:
+    """PNGs of 200×160 pixels, or square."""
+    folder.mkdir(parents=True, exist_ok=True)
+    picture = np.full((side or 160, side or 200, 3), 90, np.uint8)
+    for number in range(count):
+        cv2.imwrite(str(folder / f"{number:03d}.png"), picture)
