@@ -30,6 +30,43 @@ class LastPart:
     part_id: int
 
 
+class Ahead(Protocol):
+    """What a source tells the gate the moment it knows it, from its own thread; never blocks, never raises.
+
+    All times are of our monotonic clock. Sources take it as the keyword `ahead`.
+    """
+
+    def expect(self, trigger: Trigger) -> None:
+        """A part broke the light barrier: the gate is closed over its window until the part is judged OK.
+
+        Told of every part, also of one that is lost, and again for the same part without harm.
+        """
+
+    def seen_until(self, t_ns: int) -> None:
+        """Every trigger before this time has been told. To be called many times a second, also while no part comes."""
+
+    def at_gate(self, t_ns: int) -> None:
+        """The second barrier, at the beginning of the gate's window, was broken."""
+
+    def moved(self, position_um: int, t_ns: int) -> None:
+        """The belt's position at a time: of an encoder, or summed up from view to view while parts are seen.
+
+        It grows with the belt's way; where it begins does not matter. An encoder tells it also while the belt stands.
+        """
+
+
+class Deaf:
+    """An `Ahead` where no gate listens."""
+
+    def expect(self, trigger: Trigger) -> None: ...
+
+    def seen_until(self, t_ns: int) -> None: ...
+
+    def at_gate(self, t_ns: int) -> None: ...
+
+    def moved(self, position_um: int, t_ns: int) -> None: ...
+
+
 class EndOfStream(Exception):  # noqa: N818 - an end is no error
     """A folder or a recording is finished."""
 
