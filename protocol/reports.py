@@ -3,9 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, get_args
 
-LineCondition = Literal["running", "degraded", "stopped", "lost"]
+# subtle: from the mildest to the worst; where a line has several things to say, the worst is its state.
+#   idle      no part comes, and by now one should have
+#   degraded  parts are judged, but something of the station is wrong
+#   alarm     parts are judged, and what comes out is not to be believed
+#   stopped   every part is rejected
+#   lost      nothing is heard of the station
+LineCondition = Literal["running", "idle", "degraded", "alarm", "stopped", "lost"]
+CONDITIONS: tuple[LineCondition, ...] = get_args(LineCondition)
+JUDGING: tuple[LineCondition, ...] = ("running", "idle", "degraded", "alarm")  # parts get their verdicts
 SWITCHED_OFF = "switched off"  # reason of the last state of a station that was ended on purpose
 
 

@@ -14,6 +14,7 @@ import paho.mqtt.client as mqtt
 from protocol.broker import BrokerSettings, close_broker, connect_broker
 from protocol.errors import InputError, MessageError
 from protocol.messages import Verdict, decode_verdict, new_run
+from protocol.reports import JUDGING
 
 
 class Verdicts:
@@ -40,7 +41,7 @@ class Verdicts:
     def wait_until_running(self, check: Callable[[], None], timeout_s: float) -> None:
         """Until a board announces itself. `check` raises what is wrong with it. Raises: InputError."""
         deadline_s = time.monotonic() + timeout_s
-        while not self.wait(lambda: self.state in ("running", "degraded"), 0.1):
+        while not self.wait(lambda: self.state in JUDGING, 0.1):
             check()
             if time.monotonic() > deadline_s:
                 raise InputError(f"no board announced itself within {timeout_s:.0f} s: is board/run.py on this broker?")

@@ -112,10 +112,7 @@ def _judge_station(listener: Listener) -> list[Finding]:
     shown = f"{says}: {reason}" if reason else says
     if says == "lost":
         return [fail("station", shown, "look whether it runs: systemctl status beltsight")]
-    if says in ("degraded", "stopped"):
-        findings = [warn("station", shown, "see what it says")]
-    else:
-        findings = [ok("station", shown)]
+    findings = [ok("station", shown) if says == "running" else warn("station", shown, "see what it says")]
     refusals = health.get("refused_by_broker", 0) if health else 0
     if refusals:
         advice = "allow the station's user to publish, as in board/mosquitto/acl"

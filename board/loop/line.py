@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from board.commands import Commands
 from board.config import LineConfig
 from board.log import say
+from board.loop.condition import Complains, Complaint, judge
 from board.loop.panel import Panel
 from board.loop.watchdog import Watchdog
 from board.models.change import Models
@@ -41,15 +42,17 @@ class Line:
         capture: CaptureSink,
         others: Sequence[ResultSink],
         counters: Callable[[], dict[str, int]] = dict,
+        complaints: Sequence[Complains] = (),
         watchdog: Watchdog | None = None,
         panel: Panel | None = None,
     ) -> None:
-        """`counters` of source and sinks go into the health report."""
+        """`counters` of source and sinks go into the health report, `complaints` of anything into the state."""
         self._config, self._models = config, models
         self._source, self._gate = source, gate
         self._mqtt, self._capture = mqtt, capture
         self._sinks: tuple[ResultSink, ...] = (mqtt, capture, *others)
         self._counters = counters
+        self._complaints: tuple[Complains, ...] = (self._pause, self._engines, self._broker, *complaints)
         self._watchdog = watchdog or Watchdog({})
         self._panel = panel
         self._announced: tuple[LineCondition, str] = ("stopped", "")
@@ -77,7 +80,7 @@ class Line:
         for press in self._panel.take_presses() if self._panel else ():
             self._paused_by = "button" if press == "pause" else ""
         self._answer(self._models.step())
-        self._announce(*self._condition())
+        self._announce(*judge(said for complain in self._complaints if (said := complain())))
         frame = self._source.read(READ_TIMEOUT_S)
         if frame is not None:
             self._judge(frame)
@@ -151,7 +154,7 @@ class Line:
         if frame.image is None:
             return finding
         if self._paused_by:
-            finding.reason = self._pause()
+            finding.reason = f"paused by {self._paused_by}"
         else:
             self._models.current.inspect(frame.image, finding)
         return finding
@@ -190,17 +193,17 @@ class Line:
         counters = {**self._mqtt.counters(), **self._counters(), "capture_parts_left": self._capture.parts_left}
         self._mqtt.publish_health(self._health.report(counters))
 
-    def _condition(self) -> tuple[LineCondition, str]:
-        engines = self._models.current.engines
-        if self._paused_by:
-            return "stopped", self._pause()
-        if engines.speaker is None:
-            return "degraded", f"no engine: every part is rejected ({engines.trouble})"
-        trouble = engines.trouble if engines.degraded else self._mqtt.complaint
-        return ("degraded", trouble) if trouble else ("running", "")
+    def _pause(self) -> Complaint | None:
+        return Complaint("stopped", f"paused by {self._paused_by}") if self._paused_by else None
 
-    def _pause(self) -> str:
-        return f"paused by {self._paused_by}"
+    def _engines(self) -> Complaint | None:
+        engines = self._models.current.engines
+        if engines.speaker is None:
+            return Complaint("degraded", f"no engine: every part is rejected ({engines.trouble})")
+        return Complaint("degraded", engines.trouble) if engines.degraded else None
+
+    def _broker(self) -> Complaint | None:
+        return Complaint("degraded", self._mqtt.complaint) if self._mqtt.complaint else None
 
     def _announce(self, state: LineCondition, reason: str) -> None:
         """On the state topic, in the log and to systemd, when it is news."""

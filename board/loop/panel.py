@@ -1,4 +1,7 @@
-"""The board's own LEDs and buttons: LED 0 running, 1 degraded, 2 stopped; button 0 pauses the line, 1 resumes it."""
+"""The board's own LEDs and buttons.
+
+LED 0 running, 1 degraded, 2 stopped, 3 alarm; 0 and 1 together: idle. Button 0 pauses the line, 1 resumes it.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ from protocol.reports import LineCondition
 
 POLL_S = 0.02  # shorter than anybody presses, longer than a button bounces
 MAX_WAITING = 8
-LEDS: dict[LineCondition, int] = {"running": 1, "degraded": 2, "stopped": 4, "lost": 4}
+LEDS: dict[LineCondition, int] = {"running": 1, "idle": 3, "degraded": 2, "alarm": 8, "stopped": 4, "lost": 4}
 Press = Literal["pause", "resume"]
 BUTTONS: dict[int, Press] = {1: "pause", 2: "resume"}
 

@@ -23,12 +23,12 @@ from protocol.address import parse_address
 from protocol.errors import InputError
 from protocol.keys import is_loopback
 from protocol.messages import Decision, Frame, Verdict
-from protocol.reports import LineState
+from protocol.reports import CONDITIONS, LineState
 from protocol.strict import require
 
 SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
 CALLER_S = 2.0  # for a caller that says nothing: one is answered at a time
-STATES = ("running", "degraded", "stopped")
+STATES = tuple(state for state in CONDITIONS if state != "lost")  # whoever answers is not lost
 IIO = Path("/sys/bus/iio/devices")
 # Numbers of the health report by their metric; what is not listed is no number, or is counted here anyway.
 COUNTED: dict[str, tuple[str, Literal["counter", "gauge"], str]] = {

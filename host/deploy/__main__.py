@@ -24,7 +24,7 @@ from host.deploy.ssh import Remote, copy_package, install_config, restore_config
 from protocol.address import parse_address
 from protocol.errors import InputError, run_main
 from protocol.manifest import Package, load_package
-from protocol.reports import LineState
+from protocol.reports import JUDGING, LineState
 from protocol.signing import SIGNATURE
 from protocol.streams import is_topic_level
 
@@ -144,7 +144,7 @@ def runs_again(lines: Lines, line: str, within_s: float) -> bool:
     for name, report in lines.reports(within_s):
         if name == line and isinstance(report, LineState):
             was_gone = was_gone or report.state in ("lost", "stopped")
-            if was_gone and report.state in ("running", "degraded"):
+            if was_gone and report.state in JUDGING:
                 return True
     return False
 

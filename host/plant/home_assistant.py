@@ -12,7 +12,7 @@ import re
 from typing import Any
 
 from host.plant.inbox import Arrival, Inbox
-from protocol.reports import SWITCHED_OFF
+from protocol.reports import CONDITIONS, SWITCHED_OFF
 from protocol.streams import COMMAND, HEALTH, STATE, VERDICT, Stream, is_topic_level, topic
 
 DEFAULT_PREFIX = "homeassistant"
@@ -110,7 +110,7 @@ def _sensors(state: str, verdict: str, health: str) -> dict[str, Config]:
             "value_template": "{{ value_json.state }}",
             "json_attributes_topic": state,
             "device_class": "enum",
-            "options": ["running", "degraded", "stopped", "lost"],
+            "options": [*CONDITIONS],
         },
         "problem": {
             "platform": "binary_sensor",

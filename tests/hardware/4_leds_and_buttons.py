@@ -14,7 +14,7 @@ WITHIN_S = 20.0
 
 def test_each_state_has_its_led(timer: LineTimer, person: Person) -> None:
     with contextlib.closing(Panel(timer)) as panel:
-        for state, name in (("running", "LD0"), ("degraded", "LD1"), ("stopped", "LD2")):
+        for state, name in (("running", "LD0"), ("degraded", "LD1"), ("stopped", "LD2"), ("alarm", "LD3")):
             panel.show(next(known for known in LEDS if known == state))
             person.confirm(f"Is {name} on, and no other of the four green LEDs?")
 
