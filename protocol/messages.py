@@ -21,10 +21,19 @@ Decision = Literal["OK", "REJECT", "UNKNOWN"]
 MAX_JSON_BYTES = 64 << 10
 MAX_PART_ID = 2**53  # beyond it a JSON reader that keeps numbers as doubles would round
 MAX_T_NS = 2**62  # 146 years after boot; sums of it stay within what a wait can be given
+MAX_POSITION_UM = 2**53  # nine million kilometres of belt
 
 
 def require_run(run: str) -> None:
     require(0 < len(run) <= 64 and run.isprintable(), "run", "must be 1..64 printable characters")
+
+
+def require_t_ns(t_ns: int) -> None:
+    require(0 <= t_ns <= MAX_T_NS, "t_ns", f"must be 0..{MAX_T_NS}")
+
+
+def require_position_um(position_um: int) -> None:
+    require(abs(position_um) <= MAX_POSITION_UM, "position_um", f"must be -{MAX_POSITION_UM}..{MAX_POSITION_UM}")
 
 
 @dataclass(frozen=True)
@@ -35,11 +44,14 @@ class Trigger:
     part_id: int
     t_ns: int  # monotonic, on the clock named `clock`
     clock: str  # see `clock_id`: times of another clock are never subtracted from ours
+    position_um: int | None = None  # what the belt's encoder read then; None without one
 
     def __post_init__(self) -> None:
         require_run(self.run)
         require(0 <= self.part_id <= MAX_PART_ID, "part_id", f"must be 0..{MAX_PART_ID}")
-        require(0 <= self.t_ns <= MAX_T_NS, "t_ns", f"must be 0..{MAX_T_NS}")
+        require_t_ns(self.t_ns)
+        if self.position_um is not None:
+            require_position_um(self.position_um)
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ class Stream:
     retain: bool = False
 
 
-BELT = Stream("belt", "zmq", "triggers and frames, belt → board (PUSH/PULL, back-pressure)", may_lose=False)
+BELT = Stream("belt", "zmq", "triggers, frames and motion, belt → board (PUSH/PULL, back-pressure)", may_lose=False)
 TAP = Stream("tap", "zmq", "verdict, frame and anomaly map of each part, board → anybody (PUB, lossy)", may_lose=True)
 VERDICT = Stream("verdict", "mqtt", "one JSON verdict a part, from the outbox", may_lose=False, qos=1)
 STATE = Stream("state", "mqtt", "running, degraded, stopped or lost (last will), with the reason", False, 1, True)

@@ -15,7 +15,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from protocol.errors import MessageError
-from protocol.messages import MAX_PART_ID, Trigger, decode_json, encode_json, require_run
+from protocol.messages import (
+    MAX_PART_ID,
+    Trigger,
+    decode_json,
+    encode_json,
+    require_position_um,
+    require_run,
+    require_t_ns,
+)
 from protocol.strict import require
 
 MAGIC = b"BS"
@@ -58,9 +66,38 @@ class EndOfRun:
         require(0 <= self.parts <= MAX_PART_ID, "parts", f"must be 0..{MAX_PART_ID}")
 
 
-Message = Trigger | FrameMessage | EndOfRun
+@dataclass(frozen=True)
+class Motion:
+    """How far the belt had moved at a time, by its encoder: said every few millimetres, and while it stands still."""
+
+    run: str
+    position_um: int  # falls where the belt backs up
+    t_ns: int  # monotonic, on the clock named `clock`, as of triggers
+    clock: str
+
+    def __post_init__(self) -> None:
+        require_run(self.run)
+        require_position_um(self.position_um)
+        require_t_ns(self.t_ns)
+
+
+@dataclass(frozen=True)
+class Passage:
+    """A part broke the second light barrier, which stands where a part's window at the gate begins."""
+
+    run: str
+    t_ns: int  # monotonic, on the clock named `clock`, as of triggers
+    clock: str
+
+    def __post_init__(self) -> None:
+        require_run(self.run)
+        require_t_ns(self.t_ns)
+
+
+Header = Trigger | FrameHeader | EndOfRun | Motion | Passage
+Message = Trigger | FrameMessage | EndOfRun | Motion | Passage
 # One numbering for all messages: protocol/detection.py has 16 and up
-_KINDS: dict[int, type[Trigger] | type[FrameHeader] | type[EndOfRun]] = {1: Trigger, 2: FrameHeader, 3: EndOfRun}
+_KINDS: dict[int, type[Header]] = {1: Trigger, 2: FrameHeader, 3: EndOfRun, 4: Motion, 5: Passage}
 _CODES = {cls: code for code, cls in _KINDS.items()}
 
 

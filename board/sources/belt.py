@@ -15,7 +15,7 @@ from protocol.errors import MessageError
 from protocol.messages import Frame, Trigger, clock_id
 from protocol.sockets import open_socket
 from protocol.strict import require
-from protocol.wire import EndOfRun, FrameMessage, decode_message
+from protocol.wire import EndOfRun, FrameMessage, Message, Motion, Passage, decode_message
 
 KEPT_RUNS = 64  # whose late messages are still known as such
 MAX_GAP = 10_000  # parts; a larger jump of the part ids is a new count, not a loss
@@ -82,7 +82,7 @@ class BeltSource:
             self._take_frame(message)
         elif isinstance(message, EndOfRun):
             self._take_end(message)
-        else:
+        elif not isinstance(message, (Motion, Passage)):
             self._expect(message)
 
     def _expect(self, trigger: Trigger) -> None:
@@ -150,5 +150,5 @@ class BeltSource:
         self._ready.append(Frame(self._waiting.popleft(), None, why))
 
 
-def run_of(message: Trigger | FrameMessage | EndOfRun) -> str:
+def run_of(message: Message) -> str:
     return message.header.trigger.run if isinstance(message, FrameMessage) else message.run

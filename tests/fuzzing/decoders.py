@@ -48,7 +48,7 @@ from protocol.manifest import (
 )
 from protocol.messages import Frame, Trigger, decode_verdict, encode_verdict
 from protocol.tap import TapPart, decode_tap, encode_tap
-from protocol.wire import EndOfRun, FrameHeader, FrameMessage, decode_message, encode_message
+from protocol.wire import EndOfRun, FrameHeader, FrameMessage, Motion, Passage, decode_message, encode_message
 from tests.examples import VERDICT
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -58,6 +58,13 @@ SHAPE = (24, 32)
 PIXELS = np.random.default_rng(1).integers(0, 256, (*SHAPE, 3), np.uint8)
 JPEG, PNG, BMP = (cv2.imencode(form, PIXELS)[1].tobytes() for form in (".jpg", ".png", ".bmp"))
 TRIGGER = Trigger("run", 7, 12345, "clock")
+BELT_MESSAGES = (
+    TRIGGER,
+    Trigger("run", 8, 23456, "clock", position_um=-1000),
+    EndOfRun("run", 9),
+    Motion("run", 5000, 12345, "clock"),
+    Passage("run", 34567, "clock"),
+)
 MANIFEST = Manifest(
     format=FORMAT,
     id="orange-256",
@@ -161,7 +168,7 @@ def open_decoders() -> dict[str, Decoder]:
         "wire": Decoder(
             in_parts(decode_message),
             MessageError,
-            [join(frame), join(encode_message(TRIGGER)), join(encode_message(EndOfRun("run", 9)))],
+            [join(frame), *(join(encode_message(message)) for message in BELT_MESSAGES)],
         ),
         "server-request": Decoder(
             in_parts(decode_to_server), MessageError, [join([encode(request), b"pixels"]), encode(Ping(1, "m"))]

@@ -13,13 +13,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from protocol.errors import MessageError
-from protocol.messages import MAX_PART_ID, Trigger
+from protocol.messages import MAX_PART_ID, MAX_POSITION_UM, MAX_T_NS, Trigger
 from protocol.wire import (
     MAX_HEADER_BYTES,
     MAX_SIDE_PX,
     EndOfRun,
     FrameHeader,
     FrameMessage,
+    Message,
+    Motion,
+    Passage,
     decode_message,
     encode_message,
     encode_raw_frame,
@@ -27,6 +30,7 @@ from protocol.wire import (
 )
 
 TRIGGER = Trigger("run", 5, 123456789, "clock")
+MOTION = Motion("run", 5_000, 123456789, "clock")
 HEADER = FrameHeader(TRIGGER, (2, 3), "raw", {"die_c": 50.5})
 IMAGE = np.arange(18, dtype=np.uint8).reshape(2, 3, 3)
 
@@ -39,9 +43,26 @@ def frame_content(**changes: Any) -> dict[str, Any]:
     return {**asdict(HEADER), **changes}
 
 
-@pytest.mark.parametrize("message", [TRIGGER, EndOfRun("run", 60), FrameMessage(HEADER, b"x" * 18)])
-def test_message_and_back(message: Trigger | EndOfRun | FrameMessage) -> None:
+@pytest.mark.parametrize(
+    "message",
+    [
+        TRIGGER,
+        replace(TRIGGER, position_um=-3),
+        EndOfRun("run", 60),
+        FrameMessage(HEADER, b"x" * 18),
+        FrameMessage(replace(HEADER, trigger=replace(TRIGGER, position_um=MAX_POSITION_UM)), b"x" * 18),
+        Motion("run", -12_500, 123456789, "clock"),
+        Motion("run", MAX_POSITION_UM, MAX_T_NS, ""),
+        Passage("run", 123456789, "clock"),
+    ],
+)
+def test_message_and_back(message: Message) -> None:
     assert decode_message(encode_message(message)) == message
+
+
+def test_a_trigger_of_a_belt_without_an_encoder_is_read() -> None:
+    content = {"run": "run", "part_id": 5, "t_ns": 123456789, "clock": "clock"}
+    assert decode_message([header_bytes(1, content)]) == TRIGGER
 
 
 def test_a_raw_frame_keeps_its_pixels() -> None:
@@ -77,7 +98,7 @@ def test_a_version_of_tomorrow_says_what_to_do() -> None:
         ([b"BS\1"], "not a Beltsight message"),
         ([b"XX\1\1{}"], "not a Beltsight message"),
         ([b"BS\1\0{}"], "unknown kind of message 0"),
-        ([b"BS\1\4{}"], "unknown kind of message 4"),
+        ([b"BS\1\6{}"], "unknown kind of message 6"),
         ([header_bytes(1, {})], "Trigger: run: missing"),
         ([header_bytes(1, asdict(TRIGGER)), b""], "pixels after a message that has none"),
         ([header_bytes(2, frame_content())], "frame without pixels"),
@@ -90,6 +111,16 @@ def test_a_version_of_tomorrow_says_what_to_do() -> None:
         ([header_bytes(3, {"run": "", "parts": 1})], "run: must be 1..64 printable characters"),
         ([header_bytes(3, {"run": "run", "parts": -1})], "parts: must be 0.."),
         ([header_bytes(3, {"run": "run", "parts": MAX_PART_ID + 2})], "parts: must be 0.."),
+        ([header_bytes(1, {**asdict(TRIGGER), "position_um": 0.5})], "position_um: must be a whole number"),
+        ([header_bytes(1, {**asdict(TRIGGER), "position_um": -MAX_POSITION_UM - 1})], "position_um: must be -"),
+        ([header_bytes(4, asdict(MOTION) | {"position_um": MAX_POSITION_UM + 1})], "position_um: must be -"),
+        ([header_bytes(4, asdict(MOTION) | {"position_um": None})], "position_um: must be a whole number"),
+        ([header_bytes(4, asdict(MOTION) | {"t_ns": -1})], "t_ns: must be 0.."),
+        ([header_bytes(4, asdict(MOTION) | {"run": ""})], "run: must be 1..64"),
+        ([header_bytes(4, asdict(MOTION)), b"pixels"], "pixels after a message that has none"),
+        ([header_bytes(5, {"run": "run", "clock": ""})], "Passage: t_ns: missing"),
+        ([header_bytes(5, {"run": "run", "t_ns": MAX_T_NS + 1, "clock": ""})], "t_ns: must be 0.."),
+        ([header_bytes(5, {"run": "a\nb", "t_ns": 1, "clock": ""})], "run: must be 1..64"),
         ([b"BS\1\1" + b" " * MAX_HEADER_BYTES], "header of 4100 bytes"),
     ],
 )
@@ -111,7 +142,10 @@ def test_any_bytes_are_refused_as_no_message(parts: list[bytes]) -> None:
 VALUES = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=70) | st.lists(st.integers())
 
 
-@given(st.integers(1, 3), st.dictionaries(st.sampled_from(["run", "part_id", "t_ns", "clock", "parts"]), VALUES))
+KEYS = st.sampled_from(["run", "part_id", "t_ns", "clock", "parts", "position_um"])
+
+
+@given(st.integers(1, 5), st.dictionaries(KEYS, VALUES))
 def test_any_header_is_a_message_or_refused(kind: int, content: dict[str, object]) -> None:
     try:
         message = decode_message([header_bytes(kind, content)])
