@@ -10,7 +10,15 @@ import time
 from dataclasses import dataclass
 
 from board.engines.fpga import REBUILD, Logic
-from board.overlay.registers import ID_VALUE, REFUSED_FULL, REFUSED_LONG, REFUSED_OVERLAP, REFUSED_PAST, timer_version
+from board.overlay.registers import (
+    ID_VALUE,
+    REFUSED_FULL,
+    REFUSED_LONG,
+    REFUSED_MOTION,
+    REFUSED_OVERLAP,
+    REFUSED_PAST,
+    timer_version,
+)
 from protocol.errors import EngineError
 
 MARK = 0x4C49_4E45  # "LINE": still there as long as the overlay is the one that we know
@@ -24,6 +32,7 @@ REASONS = {
     REFUSED_OVERLAP: "it reaches into the window of the part before",
     REFUSED_LONG: "longer than its limit",
     REFUSED_FULL: "too many parts on the way",
+    REFUSED_MOTION: "the encoder's count is not to be believed",
 }
 
 
@@ -98,7 +107,7 @@ class LineTimer:
         Raises: EngineError.
         """
         with self.lock:
-            self.write(GATE_REFUSED=0xF, GATE_LOW=start & 0xFFFF_FFFF, GATE_HIGH=start >> 32, GATE_CYCLES=cycles)
+            self.write(GATE_REFUSED=0x1F, GATE_LOW=start & 0xFFFF_FFFF, GATE_HIGH=start >> 32, GATE_CYCLES=cycles)
             (refused,) = self.read("GATE_REFUSED")
         return ", ".join(text for bit, text in REASONS.items() if refused & bit)
 

@@ -9,7 +9,9 @@ ID_VALUE = 0x42454C54  # "BELT"
 
 CONTROL_START, CONTROL_RESET, CONTROL_IRQ_ENABLE = 1, 2, 4
 STATUS_BUSY, STATUS_DONE, STATUS_ERROR = 1, 2, 4
-REFUSED_PAST, REFUSED_OVERLAP, REFUSED_LONG, REFUSED_FULL = 1, 2, 4, 8
+REFUSED_PAST, REFUSED_OVERLAP, REFUSED_LONG, REFUSED_FULL, REFUSED_MOTION = 1, 2, 4, 8, 16
+ENCODER_QUADRATURE, ENCODER_DIRECTED, ENCODER_TURNED, BY_POSITION = 1, 2, 4, 8  # bits of ENCODER_MODE
+MOTION_SILENT, MOTION_BACK, MOTION_SKIPPED, MOTION_OVERRAN = 1, 2, 4, 8  # bits of ENCODER_FAULT
 LINE_BASE = 0x100  # from here on: LEDs, buttons, light barrier, gate
 COUNTERS = ("CYCLES", "CYCLES_MAC", "CYCLES_PORT", "CYCLES_TOKEN", "BEATS_READ", "BEATS_WRITTEN")
 
@@ -78,14 +80,53 @@ def _timer_table() -> tuple[Register, ...]:
         ("TIMER_MARK", "rw", "0 after a reset: who has written here sees by it that the overlay was loaded anew"),
         ("BARRIER_SEQUENCE", "ro", "number of the oldest unread interruption; the lost ones are counted too"),
         ("BARRIER_LOST", "rw", "bit 0: one was lost since this was cleared; writing 1 clears it"),
-        ("GATE_LIMIT", "rw", "most cycles of a window; 0 after a reset: nothing opens the gate"),
+        (
+            "GATE_LIMIT",
+            "rw",
+            "most cycles of a window, also of one of positions; 0 after a reset: nothing opens the gate; "
+            "a write shuts it",
+        ),
         (
             "GATE_REFUSED",
             "rw",
             "why windows were refused: bit 0 not ahead, 1 not behind the one before, 2 longer than GATE_LIMIT, "
-            "3 8 wait; writing 1 clears",
+            "3 8 wait, 4 ENCODER_FAULT is not 0; writing 1 clears",
         ),
         ("GATE_SHUT", "wo", "a write closes the gate at once and drops what is queued"),
+        (
+            "ENCODER_MODE",
+            "rw",
+            "bit 0: every edge of A and B counts (quadrature), else rising edges of A; bit 1: without quadrature, B "
+            "high is backwards; bit 2 turns the direction; bit 3: GATE_LOW, GATE_HIGH, GATE_CYCLES are counts of the "
+            "belt, not cycles; a write shuts the gate",
+        ),
+        ("ENCODER_FILTER", "rw", "cycles that A and B must be steady, 16 bits"),
+        ("ENCODER_SILENCE", "rw", "cycles without a count forward, from which on positions are not believed"),
+        ("ENCODER_BACK", "rw", "counts that the belt may go back before positions are not believed, 16 bits"),
+        (
+            "ENCODER_FAULT",
+            "rw",
+            "bit 0 silent for ENCODER_SILENCE, 1 went back further than ENCODER_BACK, 2 A and B changed at once, 3 the "
+            "gate was open for GATE_LIMIT; while one is set, windows of positions are refused and the gate is shut; "
+            "writing 1 clears",
+        ),
+        ("POSITION_LOW", "ro", "the belt's position in counts, signed, at the last read of TIME_LOW, lower half"),
+        ("POSITION_HIGH", "ro", "its upper half"),
+        ("BARRIER_POSITION_LOW", "ro", "the belt's position at the oldest unread interruption"),
+        ("BARRIER_POSITION_HIGH", "ro", "its upper half"),
+        (
+            "PASSAGE_FILTER",
+            "rw",
+            "as BARRIER_FILTER, of the second light barrier, where the gate's window begins; bit 5 of BUTTONS is its "
+            "level",
+        ),
+        ("PASSAGE_NEXT", "rw", "as BARRIER_NEXT"),
+        ("PASSAGE_LOST", "rw", "as BARRIER_LOST"),
+        ("PASSAGE_SEQUENCE", "ro", "as BARRIER_SEQUENCE"),
+        ("PASSAGE_LOW", "ro", "as BARRIER_LOW"),
+        ("PASSAGE_HIGH", "ro", "as BARRIER_HIGH"),
+        ("PASSAGE_POSITION_LOW", "ro", "as BARRIER_POSITION_LOW"),
+        ("PASSAGE_POSITION_HIGH", "ro", "as BARRIER_POSITION_HIGH"),
     ]
     return tuple(Register(name, 0x200 + 4 * i, access, text) for i, (name, access, text) in enumerate(rows))
 

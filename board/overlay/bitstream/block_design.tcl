@@ -30,8 +30,10 @@ proc beltsight_block_design {name clock_mhz register_address} {
     create_bd_port -dir O -from 3 -to 0 leds
     create_bd_port -dir I -from 3 -to 0 buttons
     create_bd_port -dir I barrier
+    create_bd_port -dir I passage
+    create_bd_port -dir I -from 1 -to 0 encoder
     create_bd_port -dir O gate
-    foreach pin {leds buttons barrier gate} {
+    foreach pin {leds buttons barrier passage encoder gate} {
         connect_bd_net [get_bd_ports $pin] [get_bd_pins overlay/$pin]
     }
 

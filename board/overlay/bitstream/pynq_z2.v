@@ -5,6 +5,8 @@ module pynq_z2 (
     output [3:0] leds,
     input  [3:0] buttons,
     input        barrier,
+    input        passage,
+    input  [1:0] encoder,
     output       gate
 );
   wire [3:0] fclk, fclk_reset_n;
@@ -38,7 +40,8 @@ module pynq_z2 (
   wire hp_wvalid, hp_wready, hp_wlast, hp_bvalid, hp_bready, irq;
 
   beltsight_overlay overlay (
-      .clk(clk), .rst(rst[2]), .irq(irq), .leds(leds), .buttons(buttons), .barrier(barrier), .gate(gate),
+      .clk(clk), .rst(rst[2]), .irq(irq), .leds(leds), .buttons(buttons), .barrier(barrier), .passage(passage),
+      .encoder(encoder), .gate(gate),
       .s_axi_awaddr(gp_awaddr[11:0]), .s_axi_awvalid(gp_awvalid & ~gp_bvalid), .s_axi_awready(slave_awready),
       .s_axi_wdata(gp_wdata), .s_axi_wstrb(gp_wstrb), .s_axi_wvalid(gp_wvalid), .s_axi_wready(gp_wready),
       .s_axi_bresp(gp_bresp), .s_axi_bvalid(gp_bvalid), .s_axi_bready(gp_bready),

@@ -10,11 +10,15 @@ set_property -dict {PACKAGE_PIN D20 IOSTANDARD LVCMOS33} [get_ports {buttons[1]}
 set_property -dict {PACKAGE_PIN L20 IOSTANDARD LVCMOS33} [get_ports {buttons[2]}]
 set_property -dict {PACKAGE_PIN L19 IOSTANDARD LVCMOS33} [get_ports {buttons[3]}]
 
-# PMOD A: pin 1 the light barrier (open collector: pulled up), pin 2 the gate
+# PMOD A: pin 1 the light barrier, pin 2 the gate, pins 3 and 4 the encoder's A and B, pin 7 the second light barrier.
+# What comes in is an open collector: pulled up.
 set_property -dict {PACKAGE_PIN Y18 IOSTANDARD LVCMOS33 PULLTYPE PULLUP} [get_ports barrier]
 set_property -dict {PACKAGE_PIN Y19 IOSTANDARD LVCMOS33 DRIVE 8 SLEW SLOW} [get_ports gate]
+set_property -dict {PACKAGE_PIN Y16 IOSTANDARD LVCMOS33 PULLTYPE PULLUP} [get_ports {encoder[0]}]
+set_property -dict {PACKAGE_PIN Y17 IOSTANDARD LVCMOS33 PULLTYPE PULLUP} [get_ports {encoder[1]}]
+set_property -dict {PACKAGE_PIN U18 IOSTANDARD LVCMOS33 PULLTYPE PULLUP} [get_ports passage]
 
 # The clock of the logic comes with the processing system. The pins know no clock: inputs go through two registers first.
-set_false_path -from [get_ports {buttons[*] barrier}]
+set_false_path -from [get_ports {buttons[*] barrier passage encoder[*]}]
 set_false_path -to [get_ports {leds[*] gate}]
-set_property ASYNC_REG TRUE [get_cells -hierarchical -regexp {.*/sync_(buttons|barrier)/stage[01]_reg.*}]
+set_property ASYNC_REG TRUE [get_cells -hierarchical -regexp {.*/sync_(buttons|barrier|passage|encoder)/stage[01]_reg.*}]

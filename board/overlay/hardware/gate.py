@@ -6,91 +6,113 @@ from __future__ import annotations
 
 from typing import Any
 
-from amaranth.hdl import Cat, Module, Mux, ResetInserter, Signal
+from amaranth.hdl import Cat, Module, Mux, ResetInserter, Signal, signed
 from amaranth.lib.fifo import SyncFIFOBuffered
 
 from board.overlay.hardware.component import Elaboratable
 
-TIME_BITS = 64
+PLACE_BITS = 64  # of a time in cycles, or of a position in counts, with its sign
 CYCLE_BITS = 32
 WINDOWS = 8
 AHEAD_CYCLES = 8  # a window takes a few through the queue
+NOWHERE = -(1 << PLACE_BITS - 1)
 
 
 class Gate(Elaboratable):
     """`add` queues (start, cycles): open from `start` on for so many cycles, or, with 0 cycles, closed from `start` on.
+    With `by_position` the same in counts of the belt: open where start ≤ position < start + cycles.
 
     A window is refused when it is not ahead, does not begin behind the end of the one queued before it (it might be
-    another part that passes between them), is longer than `limit`, or finds the queue full. Where a closing is
-    refused, the gate closes at once and the queue is dropped: a part that must not pass may be there.
+    another part that passes between them), is longer than `limit`, finds the queue full, or the position not to be
+    believed. Where a closing is refused, the gate closes at once and the queue is dropped: a part that must not pass
+    may be there. `limit` is in cycles, and ends a window of positions as well: the belt may stand.
     """
 
     def __init__(self) -> None:
-        self.time = Signal(TIME_BITS)
-        self.start, self.cycles, self.add = Signal(TIME_BITS), Signal(CYCLE_BITS), Signal()
-        self.limit, self.shut = Signal(CYCLE_BITS), Signal()
+        self.time, self.position = Signal(PLACE_BITS), Signal(signed(PLACE_BITS))
+        self.by_position, self.distrusted = Signal(), Signal()
+        self.start, self.cycles, self.add = Signal(PLACE_BITS), Signal(CYCLE_BITS), Signal()
+        self.limit, self.shut = Signal(CYCLE_BITS), Signal()  # whoever changes limit or by_position shuts too
         self.pin = Signal()
         self.queued, self.missed = Signal(range(WINDOWS + 2)), Signal(16)
-        self.refused = Signal(4)  # for a cycle each: the bits of GATE_REFUSED
+        self.refused = Signal(5)  # for a cycle each: the bits of GATE_REFUSED
+        self.overran = Signal()  # a window of positions has been open for `limit`
+        # of the window that is open, or was the last: for whoever proves that the gate is nowhere else
+        self.begins, self.ends = Signal(signed(PLACE_BITS)), Signal(signed(PLACE_BITS))
+        self.here = Signal(signed(PLACE_BITS))  # where the pin will be two cycles from now
+        self.windows: Any = SyncFIFOBuffered(width=2 * PLACE_BITS + 1, depth=WINDOWS)
 
     def elaborate(self, _platform: object) -> Module:
         m = Module()
         shutting = Signal()
-        windows = SyncFIFOBuffered(width=TIME_BITS + CYCLE_BITS, depth=WINDOWS)
-        m.submodules.windows = ResetInserter(shutting)(windows)
-        m.d.comb += [self.queued.eq(windows.level), shutting.eq(self.shut)]
-        late, reasons = self._move(m, windows, shutting), self._judge(m, windows, shutting)
+        m.submodules.windows = ResetInserter(shutting)(self.windows)
+        m.d.comb += [self.queued.eq(self.windows.level), shutting.eq(self.shut | self.distrusted | self.overran)]
+        late, reasons = self._move(m, shutting), self._judge(m, shutting)
         m.d.comb += self.refused.eq(reasons | late)
         m.d.sync += self.missed.eq(self.missed + self.refused.any())
         return m
 
-    def _judge(self, m: Module, windows: Any, shutting: Signal) -> Any:
+    def _judge(self, m: Module, shutting: Signal) -> Any:
         """Why what was added a cycle ago is refused."""
-        soon, begun, end = Signal(TIME_BITS), Signal(TIME_BITS), Signal(TIME_BITS)  # begun, end: of the last one queued
-        judged, closes, reasons = Signal(), Signal(), Signal(4)
+        windows = self.windows
+        soon = Signal(signed(PLACE_BITS))
+        begun, end = (Signal(signed(PLACE_BITS), init=NOWHERE) for _ in range(2))  # of the last one queued
+        judged, closes, reasons = Signal(), Signal(), Signal(5)
         past, behind_begun, behind_end, long = Signal(), Signal(), Signal(), Signal()
-        held, new_end = Signal(TIME_BITS + CYCLE_BITS), Signal(TIME_BITS)
-        m.d.comb += windows.w_data.eq(held)
+        start, new_end = Signal(signed(PLACE_BITS)), Signal(signed(PLACE_BITS))
+        added = self.start.as_signed()
+        m.d.comb += windows.w_data.eq(Cat(start, new_end, ~closes))
         m.d.sync += [
-            soon.eq(self.time + AHEAD_CYCLES),
-            judged.eq(self.add & ~shutting),
-            held.eq(Cat(self.start, self.cycles)),
-            new_end.eq(self.start + self.cycles),
+            soon.eq(Mux(self.by_position, self.position, (self.time + AHEAD_CYCLES)[:PLACE_BITS].as_signed())),
+            judged.eq(self.add & ~self.shut),
+            start.eq(added),
+            new_end.eq(added + self.cycles),
             closes.eq(self.cycles == 0),
-            past.eq(self.start <= soon),
-            behind_begun.eq(self.start > begun),
-            behind_end.eq(self.start > end),
-            long.eq(self.cycles > self.limit),
+            past.eq(added <= soon),
+            behind_begun.eq(added > begun),
+            behind_end.eq(added > end),
+            # counts are no cycles; but without a limit there is no window of either kind
+            long.eq(Mux(self.by_position, self.limit == 0, self.cycles > self.limit)),
         ]
         with m.If(judged):
-            m.d.comb += reasons.eq(Cat(past, ~Mux(closes, behind_begun, behind_end), long, ~windows.w_rdy))
+            overlaps = ~Mux(closes, behind_begun, behind_end)
+            m.d.comb += reasons.eq(Cat(past, overlaps, long & ~closes, ~windows.w_rdy, self.distrusted))
             with m.If(~reasons.any()):
                 m.d.comb += windows.w_en.eq(1)
-                m.d.sync += [begun.eq(held[:TIME_BITS]), end.eq(new_end)]
+                m.d.sync += [begun.eq(start), end.eq(new_end)]
             with m.Elif(closes):
                 m.d.comb += shutting.eq(1)
         with m.If(shutting):
-            m.d.sync += [begun.eq(0), end.eq(0)]
+            m.d.sync += [begun.eq(NOWHERE), end.eq(NOWHERE)]
         return reasons
 
-    def _move(self, m: Module, windows: Any, shutting: Signal) -> Any:
+    def _move(self, m: Module, shutting: Signal) -> Any:
         """Whether a window comes to the head of the queue too late: the next part would meet it."""
-        left, late = Signal(CYCLE_BITS), Signal()
+        windows, here = self.windows, self.here
+        start, end = windows.r_data[:PLACE_BITS].as_signed(), windows.r_data[PLACE_BITS:-1].as_signed()
         # compared a cycle before they are needed: 64 bits are long
-        following, due, in_time, opens = Signal(TIME_BITS), Signal(), Signal(), Signal()
-        start, cycles = windows.r_data[:TIME_BITS], windows.r_data[TIME_BITS:]
-        m.d.comb += [windows.r_en.eq(due), late.eq(due & ~in_time & opens)]
-        m.d.sync += [
-            following.eq(self.time + 2),
-            due.eq(windows.r_rdy & ~due & ~shutting & (following >= start)),
-            in_time.eq(following == start),
-            opens.eq(cycles != 0),
-            left.eq(left - 1),
+        due, in_time, has_length = Signal(), Signal(), Signal()
+        before, behind = Signal(), Signal()  # of the open window: before its start (the belt went back), behind its end
+        is_open, opens, goes_on, left = Signal(), Signal(), Signal(), Signal(CYCLE_BITS)
+        late = Signal()
+        m.d.comb += [
+            windows.r_en.eq(due),
+            late.eq(due & ~in_time & windows.r_data[-1]),
+            opens.eq(due & in_time & has_length),
+            goes_on.eq(is_open & ~due & ~behind & (left != 1)),
+            self.overran.eq(is_open & self.by_position & ~behind & (left == 1)),
         ]
-        with m.If(left == 1):
-            m.d.sync += self.pin.eq(0)
-        with m.If(due & ~late):
-            m.d.sync += [self.pin.eq(opens), left.eq(cycles)]
-        with m.If(shutting):
-            m.d.sync += self.pin.eq(0)
+        m.d.sync += [
+            here.eq(Mux(self.by_position, self.position, (self.time + 2)[:PLACE_BITS].as_signed())),
+            due.eq(windows.r_rdy & ~due & ~shutting & (here >= start)),
+            in_time.eq(here == start),
+            has_length.eq(here < end),
+            before.eq(here < Mux(due, start, self.begins)),
+            behind.eq(here >= Mux(due, end, self.ends)),
+            left.eq(Mux(due, self.limit, left - 1)),
+            is_open.eq((opens | goes_on) & ~shutting),
+            self.pin.eq((opens | goes_on & ~before) & ~shutting),
+        ]
+        with m.If(due):
+            m.d.sync += [self.begins.eq(start), self.ends.eq(end)]
         return late

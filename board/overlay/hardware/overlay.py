@@ -115,6 +115,8 @@ class Overlay(Elaboratable):
             "leds": self.line.leds,
             "buttons": self.line.buttons_pin,
             "barrier": self.line.barrier_pin,
+            "passage": self.line.passage_pin,
+            "encoder": self.line.encoder_pins,
             "gate": self.line.gate_pin,
         }
         return {name: (signal, None) for name, signal in signals.items()}

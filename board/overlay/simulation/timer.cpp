@@ -27,7 +27,7 @@ VerilatedContext* set_up(VerilatedContext& context, int garbage) {
 
 struct Timer {
     explicit Timer(int garbage) : top{set_up(context, garbage)} {
-        top.clk = top.barrier = top.buttons = 0;
+        top.clk = top.barrier = top.passage = top.encoder = top.buttons = 0;
         top.s_axi_awvalid = top.s_axi_wvalid = top.s_axi_bready = top.s_axi_arvalid = top.s_axi_rready = 0;
         reset(1);
     }
@@ -35,6 +35,7 @@ struct Timer {
     VerilatedContext context;
     Vbeltsight_timer top;
     uint64_t cycle = 0;  // since the last reset
+    unsigned turn = 0;   // of the encoder, in counts
     std::vector<Move> moves;
     axi::RegisterRules rules;
     axi::Report report;
@@ -56,6 +57,15 @@ struct Timer {
         top.clk = 0;
         cycle++;
         if (was_open != static_cast<bool>(top.gate)) moves.push_back({cycle, top.gate});
+    }
+
+    void move_belt(int counts, int cycles_each) {
+        constexpr uint8_t kLevels[] = {0, 1, 3, 2};  // bit 0 is A, bit 1 is B: A leads
+        for (; counts != 0; counts -= counts > 0 ? 1 : -1) {
+            turn += counts > 0 ? 1 : 3;
+            top.encoder = kLevels[turn % 4];
+            for (int i = 0; i < cycles_each; i++) tick();
+        }
     }
 
     void write(uint32_t offset, uint32_t value) {
@@ -111,8 +121,10 @@ uint32_t timer_read(Timer* timer, uint32_t offset) { return timer->read(offset);
 void timer_run(Timer* timer, uint64_t cycles) {
     for (uint64_t i = 0; i < cycles; i++) timer->tick();
 }
-void timer_set_pins(Timer* timer, int barrier, int buttons) {
+void timer_move_belt(Timer* timer, int counts, int cycles_each) { timer->move_belt(counts, cycles_each); }
+void timer_set_pins(Timer* timer, int barrier, int passage, int buttons) {
     timer->top.barrier = barrier;
+    timer->top.passage = passage;
     timer->top.buttons = buttons;
 }
 int timer_get_pins(Timer* timer) { return timer->top.gate << 4 | timer->top.leds; }

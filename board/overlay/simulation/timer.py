@@ -45,7 +45,8 @@ def emit_timer() -> str:
     alone = TimerAlone()
     signals = {f"s_axi_{name}": getattr(alone.axi_lite, name) for name in AXI_LITE}
     signals |= {"leds": alone.line.leds, "buttons": alone.line.buttons_pin}
-    signals |= {"barrier": alone.line.barrier_pin, "gate": alone.line.gate_pin}
+    signals |= {"barrier": alone.line.barrier_pin, "passage": alone.line.passage_pin, "gate": alone.line.gate_pin}
+    signals |= {"encoder": alone.line.encoder_pins}
     ports = {name: (signal, None) for name, signal in signals.items()}
     text: str = verilog.convert(alone, name=NAME, ports=ports, strip_internal_attrs=True)
     return text
@@ -86,8 +87,12 @@ class TimerSimulator:
     def run(self, cycles: int) -> None:
         self._library.timer_run(self._handle, cycles)
 
-    def set_pins(self, *, barrier: bool = False, buttons: int = 0) -> None:
-        self._library.timer_set_pins(self._handle, int(barrier), buttons)
+    def set_pins(self, *, barrier: bool = False, passage: bool = False, buttons: int = 0) -> None:
+        self._library.timer_set_pins(self._handle, int(barrier), int(passage), buttons)
+
+    def move_belt(self, counts: int, cycles_each: int) -> None:
+        """Edges of the encoder, A before B while the belt goes forward, so many cycles apart."""
+        self._library.timer_move_belt(self._handle, counts, cycles_each)
 
     def pins(self) -> tuple[bool, int]:
         """(gate, LEDs)"""
@@ -129,12 +134,18 @@ class SimulatedTimer:
             self._catch_up()
             self.simulator.write(register, value)
 
-    def set_pins(self, *, barrier: bool = False, buttons: int = 0) -> int:
+    def set_pins(self, *, barrier: bool = False, passage: bool = False, buttons: int = 0) -> int:
         """The time at which they changed, on the monotonic clock."""
         with self._lock:
             self._catch_up()
-            self.simulator.set_pins(barrier=barrier, buttons=buttons)
+            self.simulator.set_pins(barrier=barrier, passage=passage, buttons=buttons)
             return self._t_ns(self.simulator.cycle())
+
+    def move_belt(self, counts: int, cycles_each: int = 4) -> None:
+        """The belt has moved by so many counts; they come one after the other, back where negative."""
+        with self._lock:
+            self._catch_up()
+            self.simulator.move_belt(counts, cycles_each)
 
     def leds(self) -> int:
         with self._lock:
@@ -195,7 +206,8 @@ def _open_library(path: Path) -> ctypes.CDLL:
         "write": ((handle, u32, u32), None),
         "read": ((handle, u32), u32),
         "run": ((handle, u64), None),
-        "set_pins": ((handle, number, number), None),
+        "set_pins": ((handle, number, number, number), None),
+        "move_belt": ((handle, number, number), None),
         "get_pins": ((handle,), number),
         "cycle": ((handle,), u64),
         "moves": ((handle,), u64),

@@ -58,6 +58,16 @@ LOST = "test_barrier.py::test_sixteen_stamps_wait_and_what_is_lost_is_a_gap_in_t
 WINDOWS = "test_gate.py::test_the_gate_opens_at_its_time_for_its_cycles"
 ORDERS = "test_gate.py::test_random_orders_move_the_gate_as_the_model_says"
 TOO_LATE = "test_gate.py::test_a_closing_that_cannot_be_kept_closes_at_once"
+POSITIONS = "test_gate.py::test_random_belts_move_the_gate_as_the_positions_say"
+STANDS = "test_gate.py::test_a_belt_that_stands_in_a_window_meets_a_gate_that_closes"
+DISTRUSTED = "test_gate.py::test_positions_that_are_not_believed_open_nothing"
+PLACE = "test_barrier.py::test_an_interruption_has_the_position_of_its_edge"
+PULSES = "test_encoder.py::test_every_edge_is_counted_forward_and_back"
+SILENT = "test_encoder.py::test_a_belt_that_stands_or_trembles_is_silent"
+BACK = "test_encoder.py::test_a_belt_that_goes_back_further_than_it_may_is_told"
+SKIPPED = "test_encoder.py::test_both_levels_at_once_are_a_count_that_is_missing"
+MOMENT = "test_line.py::test_time_and_position_are_of_one_moment"
+LOWERED = "test_line.py::test_a_new_limit_or_mode_shuts_the_gate"
 SHUT = "test_gate.py::test_shut_closes_at_once_and_drops_what_waits"
 TIME = "test_line.py::test_time_counts_every_cycle_and_is_read_in_two_halves"
 LOST_FLAG = "test_line.py::test_a_lost_interruption_raises_a_flag_that_stays_until_it_is_cleared"
@@ -148,28 +158,49 @@ MUTATIONS = (
     Mutation("a register is read again before its value was taken", "axi_lite.py",
              "self.arready.eq(~asked & ~self.rvalid)", "self.arready.eq(~asked)", ACCESSES),
     Mutation("a stamp is the time of the filter's end", "barrier.py",
-             "Cat(since, self.count)", "Cat(self.time, self.count)", STAMP),
+             "Cat(since, self.count, place)", "Cat(self.time, self.count, place)", STAMP),
     Mutation("an edge right behind another has that one's stamp", "barrier.py",
-             "steady.eq(0), since.eq(self.time)]\n                m.d.comb",
+             "steady.eq(0), since.eq(self.time), place.eq(self.position)]\n                m.d.comb",
              "steady.eq(0)]\n                m.d.comb", EDGES),
     Mutation("the filter takes a cycle longer", "barrier.py",
              "steady >= self.filter_cycles", "steady > self.filter_cycles", EDGES),
     Mutation("a lost interruption has no number", "barrier.py",
              "self.count + comes", "self.count + (comes & ~self.loses)", LOST),
-    Mutation("a window that has begun is queued", "gate.py", "self.start <= soon", "self.start + 9 <= soon", ORDERS),
+    Mutation("a window that has begun is queued", "gate.py", "added <= soon", "added + 9 <= soon", ORDERS),
     Mutation("a window reaches into the one before", "gate.py",
              "Mux(closes, behind_begun, behind_end)", "behind_begun", ORDERS),
     Mutation("a window may be a cycle longer than the limit", "gate.py",
              "self.cycles > self.limit", "self.cycles > self.limit + 1", ORDERS),
     Mutation("the gate opens a cycle late", "gate.py", "self.time + 2", "self.time + 1", WINDOWS),
-    Mutation("the gate closes a cycle late", "gate.py", "with m.If(left == 1):", "with m.If(left == 0):", WINDOWS),
+    Mutation("the gate closes a cycle late", "gate.py", "self.ends))", "self.ends + 1))", WINDOWS),
     Mutation("a part that must not pass meets its neighbour's window", "gate.py",
-             "self.pin.eq(opens)", "self.pin.eq(self.pin | opens)", ORDERS),
+             "is_open & ~due & ~behind", "is_open & ~behind", ORDERS),
     Mutation("a closing that comes too late is only counted", "gate.py",
              "m.d.comb += shutting.eq(1)", "m.d.comb += shutting.eq(0)", TOO_LATE),
-    Mutation("windows outlive a shut", "gate.py", "ResetInserter(shutting)(windows)", "windows", SHUT),
+    Mutation("windows outlive a shut", "gate.py", "ResetInserter(shutting)(self.windows)", "self.windows", SHUT),
+    Mutation("a window of positions is one of times", "gate.py",
+             "here.eq(Mux(self.by_position, self.position,", "here.eq(Mux(0, self.position,", POSITIONS),
+    Mutation("a belt that goes back leaves the gate open before the window", "gate.py",
+             "goes_on & ~before", "goes_on", POSITIONS),
+    Mutation("a belt that stands in a window leaves the gate open", "gate.py",
+             "behind & (left != 1)", "behind & ~(left[0] & 0)", STANDS),
+    Mutation("a window opens though the position is not believed", "gate.py",
+             "self.shut | self.distrusted", "self.shut", DISTRUSTED),
+    Mutation("a part has the position of the filter's end", "barrier.py",
+             "Cat(since, self.count, place)", "Cat(since, self.count, self.position)", PLACE),
+    Mutation("the encoder counts every second edge", "encoder.py", "changed.xor()", "changed[0]", PULSES),
+    Mutation("the belt goes the other way", "encoder.py", "a_before ^ b ^", "a_before ^ ~b ^", PULSES),
+    Mutation("a belt that trembles is not silent", "encoder.py", "with m.If(advances):", "with m.If(counts):", SILENT),
+    Mutation("a belt that comes back is not forgiven", "encoder.py",
+             "behind.eq(behind - 1)", "behind.eq(behind)", BACK),
+    Mutation("a count that is missing is not told", "encoder.py",
+             "skipped.eq(changed.all())", "skipped.eq(0)", SKIPPED),
+    Mutation("a position is that of another moment than the time", "line.py",
+             '"POSITION_LOW": position[:32]', '"POSITION_LOW": self.encoder.position[:32]', MOMENT),
+    Mutation("a limit that is lowered leaves a longer window open", "line.py",
+             '("GATE_SHUT", "GATE_LIMIT", "ENCODER_MODE")', '("GATE_SHUT", "ENCODER_MODE")', LOWERED),
     Mutation("the time's upper half is read from a later moment", "line.py",
-             '"TIME_HIGH": held', '"TIME_HIGH": self.time[32:]', TIME),
+             '"TIME_HIGH": high', '"TIME_HIGH": self.time[32:]', TIME),
     Mutation("a flag is cleared by whatever is written", "line.py", "flags & ~cleared | raised", "raised", LOST_FLAG),
     Mutation("bursts of the whole overlay cross 128 bytes", "reader.py",
              "BURST_BEATS - self.address[:4]", "BURST_BEATS", LAYERS, "a burst crosses a multiple of 128 bytes"),

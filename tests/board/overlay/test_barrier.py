@@ -55,6 +55,26 @@ def test_an_interruption_is_stamped_with_the_time_of_its_edge() -> None:
     simulate(part, bench)
 
 
+def test_an_interruption_has_the_position_of_its_edge() -> None:
+    part = Barrier()
+
+    async def bench(ctx: Any) -> None:
+        ctx.set(part.filter_cycles, FILTER_CYCLES)
+        for position in (7, -3, 1 << 40):
+            ctx.set(part.position, position)
+            await tick(ctx, part)
+            ctx.set(part.level, 1)
+            await tick(ctx, part)
+            ctx.set(part.position, position + 1)
+            await tick(ctx, part, 2 * FILTER_CYCLES)
+            ctx.set(part.level, 0)
+            await tick(ctx, part, 2 * FILTER_CYCLES)
+            assert ctx.get(part.place) == position
+            await take(ctx, part)
+
+    simulate(part, bench)
+
+
 def test_the_filter_lets_nothing_pass_that_is_shorter() -> None:
     part = Barrier()
 

@@ -21,7 +21,8 @@ from board.overlay.hardware.overlay import NAME
 from board.overlay.synthesis.yosys import run_yosys
 
 STUBS = Path(__file__).with_name("vivado_stubs.tcl")
-PINS = {"leds": ("O", 4), "buttons": ("I", 4), "barrier": ("I", 1), "gate": ("O", 1)}
+PINS = {"leds": ("O", 4), "buttons": ("I", 4), "barrier": ("I", 1), "gate": ("O", 1), "passage": ("I", 1)}
+PINS |= {"encoder": ("I", 2)}
 Records = list[list[str]]
 
 needs_tclsh = pytest.mark.skipif(not shutil.which("tclsh"), reason="tclsh is not installed: apt-get install tcl")
@@ -233,7 +234,7 @@ def test_every_pin_is_constrained_once(sources: Path) -> None:
     assert (code, errors) == (0, "")
     assert unconstrained(records) == []
     synchronised = [record[1] for record in records if record[2:] == ["ASYNC_REG", "TRUE"]]
-    assert len(synchronised) == 4  # two registers each for the buttons and the barrier
+    assert len(synchronised) == 8  # two registers each for the buttons, both barriers and the encoder
     sites = {record[1]: record[3] for record in records if record[0] == "property" and record[2] == "PACKAGE_PIN"}
     assert (sites["leds[3]"], sites["buttons[0]"], sites["barrier"], sites["gate"]) == ("M14", "D19", "Y18", "Y19")
 
@@ -246,7 +247,7 @@ def test_every_pin_is_constrained_once(sources: Path) -> None:
         ("{leds[2]}", "{leds[4]}"),  # no such port
         ("PACKAGE_PIN Y19 ", ""),
         ("IOSTANDARD LVCMOS33 DRIVE", "IOSTANDARD LVCMOS18 DRIVE"),
-        ("{buttons[*] barrier}", "{buttons[*]}"),
+        ("{buttons[*] barrier ", "{buttons[*] "),
         ("set_false_path -to", "set_false_paths -to"),
         ("stage[01]", "step[01]"),
     ],

@@ -11,8 +11,8 @@ import pytest
 from amaranth.hdl import ResetInserter, Signal
 from amaranth.sim import Simulator
 
-from board.overlay.hardware.gate import AHEAD_CYCLES, WINDOWS, Gate
-from board.overlay.registers import REFUSED_FULL, REFUSED_LONG, REFUSED_OVERLAP, REFUSED_PAST
+from board.overlay.hardware.gate import AHEAD_CYCLES, NOWHERE, WINDOWS, Gate
+from board.overlay.registers import REFUSED_FULL, REFUSED_LONG, REFUSED_MOTION, REFUSED_OVERLAP, REFUSED_PAST
 from tests.board.overlay.clocked import PERIOD_S, simulate
 
 LIMIT = 40
@@ -31,7 +31,7 @@ class Order:
 def model(orders: list[Order], limit: int) -> tuple[set[int], list[int]]:
     """Times at which the gate is open, and why each order was refused."""
     kept: list[Order] = []
-    begun = end = 0
+    begun = end = NOWHERE
     opened: set[int] = set()
     reasons = []
 
@@ -40,7 +40,7 @@ def model(orders: list[Order], limit: int) -> tuple[set[int], list[int]]:
 
     for order in orders:
         if order.start is None:
-            begun, end, kept = 0, 0, []
+            begun, end, kept = NOWHERE, NOWHERE, []
             cut(order.at)
             reasons.append(0)
             continue
@@ -51,7 +51,7 @@ def model(orders: list[Order], limit: int) -> tuple[set[int], list[int]]:
         why |= REFUSED_FULL * (len(waiting) >= WINDOWS)
         reasons.append(why)
         if why and order.cycles == 0:
-            begun, end, kept = 0, 0, []
+            begun, end, kept = NOWHERE, NOWHERE, []
             cut(order.at + 1)
         elif not why:
             kept.append(order)
@@ -223,3 +223,151 @@ def test_random_orders_move_the_gate_as_the_model_says(seed: int) -> None:
     assert 0 in reasons
     for reason in (REFUSED_PAST, REFUSED_OVERLAP, REFUSED_LONG):
         assert any(why & reason for why in reasons)
+
+
+class Belt:
+    """Positions cycle by cycle, windows on them, and where the gate was open."""
+
+    def __init__(self, ctx: Any, part: Gate, limit: int = 10_000) -> None:
+        self.ctx, self.part = ctx, part
+        self.positions = [0]
+        self.opened: list[bool] = []
+        ctx.set(part.by_position, 1)
+        ctx.set(part.limit, limit)
+
+    async def add(self, start: int, counts: int) -> int:
+        """Why the window is refused."""
+        self.ctx.set(self.part.start, start)
+        self.ctx.set(self.part.cycles, counts)
+        self.ctx.set(self.part.add, 1)
+        await self.rest(1)
+        self.ctx.set(self.part.add, 0)
+        why = int(self.ctx.get(self.part.refused))
+        await self.rest(QUEUE_CYCLES)
+        return why
+
+    async def move(self, counts: int, cycles_each: int = 3) -> None:
+        for _ in range(abs(counts)):
+            self.positions[-1] += 1 if counts > 0 else -1
+            self.ctx.set(self.part.position, self.positions[-1])
+            await self.rest(cycles_each)
+
+    async def rest(self, cycles: int) -> None:
+        for _ in range(cycles):
+            self.opened.append(bool(self.ctx.get(self.part.pin)))
+            await self.ctx.tick()
+            self.positions.append(self.positions[-1])
+
+    def open_at(self) -> set[int]:
+        """Positions, as they were when the gate could last look at them."""
+        seen = zip(self.positions, self.opened[PLACE_CYCLES:], strict=False)
+        return {position for position, is_open in seen if is_open}
+
+
+PLACE_CYCLES = 3  # from a position to the pin
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_random_belts_move_the_gate_as_the_positions_say(seed: int) -> None:
+    """A belt that goes on, trembles and stands, over windows of good parts and closings for bad ones."""
+    part, rng = Gate(), np.random.default_rng(seed)
+
+    async def bench(ctx: Any) -> None:
+        belt, end, wanted = Belt(ctx, part), -40, set()
+        await belt.move(-50)  # positions below 0 are positions too
+        for _ in range(12):
+            start, counts = end + int(rng.integers(2, 20)), int(rng.integers(1, 30))
+            assert await belt.add(start, counts) == 0
+            end = start + counts
+            if rng.random() < 0.3:
+                end = int(rng.integers(start + 1, end + 1))
+                assert await belt.add(end, 0) == 0
+            wanted |= set(range(start, end))
+            while belt.positions[-1] < end - 1:
+                await belt.move(int(rng.integers(1, 9)), int(rng.integers(1, 12)))
+                back = min(3, max(0, belt.positions[-1] - start))
+                await belt.move(-back)
+                await belt.move(back)
+            end = max(end, belt.positions[-1])
+        await belt.rest(10)
+        assert belt.open_at() == wanted
+
+    simulate(part, bench)
+
+
+def test_a_belt_that_goes_back_meets_a_closed_gate_before_the_window_and_behind_it() -> None:
+    part = Gate()
+
+    async def bench(ctx: Any) -> None:
+        belt = Belt(ctx, part)
+        assert await belt.add(20, 10) == 0
+        await belt.move(22)
+        await belt.move(-5)
+        assert not ctx.get(part.pin)
+        await belt.move(5)
+        assert ctx.get(part.pin)
+        await belt.move(8)
+        await belt.move(-6)  # the part has gone: what lies in its place is another
+        await belt.rest(5)
+        assert not ctx.get(part.pin)
+        assert belt.open_at() == set(range(20, 30))
+
+    simulate(part, bench)
+
+
+def test_a_belt_that_stands_in_a_window_meets_a_gate_that_closes() -> None:
+    part, overran = Gate(), []
+
+    async def bench(ctx: Any) -> None:
+        belt = Belt(ctx, part, LIMIT)
+        assert await belt.add(20, 10) == 0
+        assert await belt.add(40, 10) == 0
+        await belt.move(25, 1)
+        for _ in range(LIMIT + 10):
+            overran.append(int(ctx.get(part.overran)))
+            await belt.rest(1)
+        assert sum(belt.opened) == LIMIT
+        assert sum(overran) == 1
+        await belt.move(30)
+        assert sum(belt.opened) == LIMIT, "what was queued behind it is gone as well"
+
+    simulate(part, bench)
+
+
+def test_positions_that_are_not_believed_open_nothing() -> None:
+    part = Gate()
+
+    async def bench(ctx: Any) -> None:
+        belt = Belt(ctx, part)
+        assert await belt.add(5, 10) == 0
+        assert await belt.add(20, 10) == 0
+        await belt.move(8)
+        assert ctx.get(part.pin)
+        ctx.set(part.distrusted, 1)
+        await belt.rest(1)
+        assert not ctx.get(part.pin)
+        assert await belt.add(40, 10) == REFUSED_MOTION
+        assert await belt.add(40, 0) == REFUSED_MOTION
+        ctx.set(part.distrusted, 0)
+        await belt.move(50)
+        assert max(belt.open_at()) < 9
+
+    simulate(part, bench)
+
+
+def test_a_position_that_has_been_passed_is_refused() -> None:
+    part = Gate()
+
+    async def bench(ctx: Any) -> None:
+        belt = Belt(ctx, part, 0)
+        await belt.move(30)
+        assert await belt.add(40, 5) == REFUSED_LONG  # no limit, no window
+        ctx.set(part.limit, LIMIT)
+        assert await belt.add(30, 5) == REFUSED_PAST
+        assert await belt.add(31, 5) == 0
+        assert await belt.add(36, 5) == REFUSED_OVERLAP
+        assert await belt.add(37, 5) == 0
+        await belt.move(20)
+        assert belt.open_at() == {*range(31, 36), *range(37, 42)}
+
+    simulate(part, bench)

@@ -7,21 +7,32 @@ from typing import Any
 import pytest
 
 from board.overlay.hardware.line import LineIO
-from board.overlay.registers import OFFSETS, REFUSED_LONG, REFUSED_PAST, timer_table, timer_version
+from board.overlay.registers import (
+    BY_POSITION,
+    ENCODER_QUADRATURE,
+    MOTION_SILENT,
+    OFFSETS,
+    REFUSED_LONG,
+    REFUSED_MOTION,
+    REFUSED_PAST,
+    timer_table,
+    timer_version,
+)
 from tests.board.overlay.clocked import simulate
 from tests.board.overlay.test_isa import DOCUMENT
 
 FILTER_CYCLES = 5
 PIN_CYCLES = 3  # the most that a pin's change takes to be seen
 PLAIN = {"LEDS": 15, "BARRIER_FILTER": 0xFFFF_FFFF, "GATE_LOW": 0xFFFF_FFFF, "GATE_HIGH": 0xFFFF_FFFF}
-PLAIN |= {"TIMER_MARK": 0xFFFF_FFFF, "GATE_LIMIT": 0xFFFF_FFFF}
+PLAIN |= {"TIMER_MARK": 0xFFFF_FFFF, "GATE_LIMIT": 0xFFFF_FFFF, "PASSAGE_FILTER": 0xFFFF_FFFF}
+PLAIN |= {"ENCODER_MODE": 7, "ENCODER_FILTER": 0xFFFF, "ENCODER_SILENCE": 0xFFFF_FFFF, "ENCODER_BACK": 0xFFFF}
 
 
 class Host:
     """What the AXI4-Lite slave does with the bus: a strobe with an address, and data that stay for two cycles."""
 
     def __init__(self, ctx: Any, part: LineIO) -> None:
-        self.ctx, self.part = ctx, part
+        self.ctx, self.part, self.turn = ctx, part, 0
 
     async def tick(self, cycles: int = 1) -> None:
         await self.ctx.tick().repeat(cycles)
@@ -50,6 +61,13 @@ class Host:
         self.ctx.set(self.part.barrier_pin, 1 - level)
         await self.tick(2 * FILTER_CYCLES + PIN_CYCLES)
         return began
+
+    async def move_belt(self, counts: int) -> None:
+        """Forward, four counts a turn of the wheel."""
+        for _ in range(counts):
+            self.turn += 1
+            self.ctx.set(self.part.encoder_pins, (0b00, 0b01, 0b11, 0b10)[self.turn % 4])
+            await self.tick(2 * PIN_CYCLES)
 
     async def window(self, start: int, cycles: int) -> None:
         for name, value in (("GATE_LOW", start & 0xFFFF_FFFF), ("GATE_HIGH", start >> 32), ("GATE_CYCLES", cycles)):
@@ -172,6 +190,100 @@ def test_windows_are_queued_and_refusals_explained() -> None:
         assert await host.read("GATE_STATUS") & 0xFFFF == 1 << 8
         await host.write("GATE_SHUT", 0)
         assert not ctx.get(part.gate_pin)
+
+    simulate(part, bench)
+
+
+async def set_up_positions(host: Host) -> None:
+    await host.write("GATE_LIMIT", 1000)
+    await host.write("ENCODER_SILENCE", 500)
+    await host.write("ENCODER_MODE", ENCODER_QUADRATURE | BY_POSITION)
+    await host.write("ENCODER_FAULT", 15)
+
+
+def test_time_and_position_are_of_one_moment() -> None:
+    part = LineIO()
+
+    async def bench(ctx: Any) -> None:
+        host = Host(ctx, part)
+        await set_up_positions(host)
+        await host.move_belt(12)
+        await host.read("TIME_LOW")
+        await host.move_belt(8)
+        assert await host.read("POSITION_LOW") == 12
+        assert await host.read("POSITION_HIGH") == 0
+        await host.read("TIME_LOW")
+        assert await host.read("POSITION_LOW") == 20
+
+    simulate(part, bench)
+
+
+def test_the_gate_opens_at_positions_of_the_belt_and_shuts_when_it_stands() -> None:
+    part = LineIO()
+
+    async def bench(ctx: Any) -> None:
+        host = Host(ctx, part)
+        await host.window(20, 8)
+        await set_up_positions(host)
+        await host.window(20, 8)
+        await host.move_belt(19)
+        assert not ctx.get(part.gate_pin)
+        await host.move_belt(4)
+        assert ctx.get(part.gate_pin)
+        await host.tick(500)
+        assert not ctx.get(part.gate_pin)
+        assert await host.read("ENCODER_FAULT") == MOTION_SILENT
+        await host.write("ENCODER_FAULT", MOTION_SILENT)
+        assert await host.read("ENCODER_FAULT") == MOTION_SILENT, "it is silent still"
+        await host.write("GATE_REFUSED", 31)
+        await host.window(30, 8)
+        assert await host.read("GATE_REFUSED") & REFUSED_MOTION
+
+    simulate(part, bench)
+
+
+@pytest.mark.parametrize("name", ["GATE_LIMIT", "ENCODER_MODE"])
+def test_a_new_limit_or_mode_shuts_the_gate(name: str) -> None:
+    part = LineIO()
+
+    async def bench(ctx: Any) -> None:
+        host = Host(ctx, part)
+        await host.write("GATE_LIMIT", 100)
+        await host.window(40, 90)
+        await host.tick(40)
+        assert ctx.get(part.gate_pin)
+        await host.write(name, 9)
+        assert not ctx.get(part.gate_pin)
+        await host.tick(100)
+        assert not ctx.get(part.gate_pin)
+
+    simulate(part, bench)
+
+
+def test_both_barriers_are_stamped_with_the_position() -> None:
+    part = LineIO()
+
+    async def bench(ctx: Any) -> None:
+        host = Host(ctx, part)
+        await host.write("PASSAGE_FILTER", FILTER_CYCLES)
+        await host.write("BARRIER_FILTER", FILTER_CYCLES)
+        await set_up_positions(host)
+        await host.move_belt(4)
+        began = await host.interrupt()
+        await host.move_belt(8)
+        for pin, name in ((part.passage_pin, "PASSAGE"), (None, "BARRIER")):
+            if pin is not None:
+                ctx.set(pin, 1)
+                began_second = int(ctx.get(part.time))
+                await host.tick(3 * FILTER_CYCLES)
+                assert await host.read("BUTTONS") == 1 << 5
+            assert await host.read(f"{name}_NEXT") == 1
+            stamp = await host.read(f"{name}_LOW")
+            assert 0 <= stamp - (began_second if pin is not None else began) <= PIN_CYCLES
+            assert await host.read(f"{name}_POSITION_LOW") == (12 if pin is not None else 4)
+            assert await host.read(f"{name}_SEQUENCE") == 0
+            await host.write(f"{name}_NEXT", 0)
+            assert await host.read(f"{name}_NEXT") == 0
 
     simulate(part, bench)
 

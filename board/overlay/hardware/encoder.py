@@ -1,0 +1,84 @@
+"""The belt's encoder: filtered pulses, counted up and down; and when its count is not to be believed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from amaranth.hdl import Cat, Module, Mux, Signal, signed
+
+from board.overlay.hardware.component import Elaboratable
+
+POSITION_BITS = 64
+FILTER_BITS = 16
+BACK_BITS = 16
+
+
+class Encoder(Elaboratable):
+    """`a` and `b` are synchronous. With `quadrature` each of their edges counts, and A leads while the belt goes
+    forward; without, each rising edge of A, and B, where it `directs`, is 1 while the belt goes back.
+    """
+
+    def __init__(self) -> None:
+        self.a, self.b = Signal(), Signal()
+        self.quadrature, self.directs, self.turned = Signal(), Signal(), Signal()
+        self.filter_cycles = Signal(FILTER_BITS)
+        self.silence = Signal(32)  # cycles without a count forward, from which on the encoder may be dead
+        self.most_back = Signal(BACK_BITS)  # counts: a belt at rest trembles
+        self.position = Signal(signed(POSITION_BITS))
+        self.raised = Signal(3)  # the first bits of ENCODER_FAULT
+
+    def elaborate(self, _platform: object) -> Module:
+        m = Module()
+        a, b = self._filtered(m, self.a), self._filtered(m, self.b)
+        counts, back, skipped = self._decode(m, a, b)
+        behind = Signal(32)  # counts below the furthest position so far
+        advances = Signal()
+        with m.If(counts):
+            m.d.sync += self.position.eq(self.position + Mux(back, -1, 1))
+            with m.If(back):
+                m.d.sync += behind.eq(behind + 1)
+            with m.Elif(behind != 0):
+                m.d.sync += behind.eq(behind - 1)
+            with m.Else():
+                m.d.comb += advances.eq(1)
+        went_back = Signal()
+        m.d.sync += went_back.eq(behind > self.most_back)
+        m.d.comb += self.raised.eq(Cat(self._silent(m, advances), went_back, skipped))
+        return m
+
+    def _filtered(self, m: Module, level: Signal) -> Any:
+        """The level once it has been another one for longer than the filter."""
+        steady, held = Signal(FILTER_BITS), Signal()
+        with m.If(level == held):
+            m.d.sync += steady.eq(0)
+        with m.Else():
+            m.d.sync += steady.eq(steady + 1)
+            with m.If(steady >= self.filter_cycles):
+                m.d.sync += [held.eq(level), steady.eq(0)]
+        return held
+
+    def _decode(self, m: Module, a: Any, b: Any) -> tuple[Any, Any, Any]:
+        """Registers: something is counted, backwards, and a count is missing because both levels changed at once."""
+        a_before, b_before = Signal(), Signal()
+        counts, back, skipped = Signal(), Signal(), Signal()
+        m.d.sync += [a_before.eq(a), b_before.eq(b)]
+        with m.If(self.quadrature):
+            changed = Cat(a ^ a_before, b ^ b_before)
+            m.d.sync += [
+                counts.eq(changed.xor()),
+                back.eq(a_before ^ b ^ self.turned),
+                skipped.eq(changed.all()),
+            ]
+        with m.Else():
+            m.d.sync += [counts.eq(a & ~a_before), back.eq((b & self.directs) ^ self.turned), skipped.eq(0)]
+        return counts, back, skipped
+
+    def _silent(self, m: Module, advances: Signal) -> Any:
+        """A belt that only trembles is silent too."""
+        quiet, silent = Signal(32), Signal()
+        m.d.comb += silent.eq(quiet >= self.silence)
+        with m.If(advances):
+            m.d.sync += quiet.eq(0)
+        with m.Elif(~silent):
+            m.d.sync += quiet.eq(quiet + 1)
+        return silent
