@@ -12,7 +12,7 @@ from board.engines.fpga import Logic
 from board.engines.fpga_pynq import find_logic
 from board.engines.settings import EngineName, EngineSettings
 from board.log import say
-from board.models.change import Models, recall_models
+from board.models.change import Models, recall_models, require_threshold
 from board.models.inspector import Inspector
 from board.models.pull import pull_package
 from board.seams import Engine
@@ -24,7 +24,8 @@ from protocol.signing import TrustedKeys
 def choose_package(config: LineConfig, trusted: TrustedKeys | None) -> tuple[LineConfig, Package, str]:
     """The model that was last commanded, where that is remembered and still in order; else the configured one.
 
-    With the configuration that fits it, and the id of the model before. Raises: ManifestError for the configured one.
+    With the configuration that fits it, and the id of the model before. Raises: ManifestError for the configured one;
+    InputError for a threshold that is not for it.
     """
     remembered = config.model_change.remembered
     chosen = recall_models(remembered) if remembered else None
@@ -34,7 +35,10 @@ def choose_package(config: LineConfig, trusted: TrustedKeys | None) -> tuple[Lin
             return replace(config, threshold=None), package, chosen.before
         except ManifestError as error:
             say(f"{error}; going on with {config.model}", level="WARNING")
-    return config, load_package(config.models_dir / config.model, trusted), chosen.before if chosen else ""
+    package = load_package(config.models_dir / config.model, trusted)
+    if config.threshold is not None:
+        require_threshold(package.manifest, config.threshold)
+    return config, package, chosen.before if chosen else ""
 
 
 def find_package(config: LineConfig, model_id: str) -> Path:

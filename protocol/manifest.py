@@ -61,6 +61,23 @@ class AnomalyMap:
         require(2.0**-64 <= self.scale <= 2.0**64, "scale", "must be 2^-64..2^64, so that every score is finite")
         require(1 <= self.top_pixels <= self.shape[0] * self.shape[1], "top_pixels", "must be 1..pixels of the map")
 
+    @property
+    def lowest(self) -> float:
+        """Of all scores that there can be. Exact, as is `highest`: an int8 times a power of two."""
+        return -128 * self.scale
+
+    @property
+    def highest(self) -> float:
+        return 127 * self.scale
+
+    def threshold_fault(self, value: float) -> str:
+        """Why no line may judge by it; empty when it may: a score at the threshold is rejected, one below it is not."""
+        if self.lowest < value <= self.highest:
+            return ""
+        what = "every part" if value <= self.lowest else "no part, however bad,"  # also where it is no number
+        bounds = f"must be above {self.lowest} and at most {self.highest}, the scores that this model can give"
+        return f"{bounds}: at {value} {what} would be rejected"
+
 
 @dataclass(frozen=True)
 class Threshold:
@@ -115,6 +132,8 @@ class Manifest:
         require(plain, "id", "must be letters, digits, '-', '_' and '.'")
         for name in self.files:
             require(name == Path(name).name and name not in ("", "..", MANIFEST), "files", f"{name!r} is no file name")
+        fault = self.map.threshold_fault(self.threshold.value)
+        require(not fault, "threshold.value", fault)
 
 
 @dataclass(frozen=True)

@@ -47,6 +47,8 @@ def check_model(config: LineConfig) -> tuple[list[Finding], Package | None]:
         golden = package.load_golden()
     except (InputError, ManifestError) as error:
         return [refused("model", error)], None
+    if config.threshold is not None and (fault := package.manifest.map.threshold_fault(config.threshold)):
+        return [fail("model", f"threshold {fault}", "correct it in the configuration, or leave it out")], None
     how = package.manifest.preprocess
     images = np.stack([preprocess(frame, how) for frame in golden.frames])
     if not np.array_equal(images, golden.images):

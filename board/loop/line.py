@@ -98,7 +98,7 @@ class Line:
         elif isinstance(order, Resume):
             self._paused_by = ""
         elif isinstance(order, SetThreshold):
-            self._models.threshold = order.value
+            self._models.set_threshold(order.value)
         elif isinstance(order, Capture):
             self._capture.begin(order)
         elif isinstance(order, (SwitchModel, Rollback)):

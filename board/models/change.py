@@ -19,6 +19,7 @@ from board.log import say
 from board.models.inspector import Inspector
 from protocol.commands import Answer, Rollback, SwitchModel
 from protocol.errors import BeltsightError, InputError, MessageError
+from protocol.manifest import Manifest
 from protocol.messages import decode_json, rfc3339_now
 from protocol.strict import require
 
@@ -67,13 +68,27 @@ class Models:
         open_inspector: OpenInspector,
         before: str = "",
     ) -> None:
-        """`threshold` overrides the first model's own; `before` is the model to roll back to. Takes inspectors over."""
+        """`threshold` overrides the first model's own, and `require_threshold` has seen it; `before` is the model to
+        roll back to. Takes inspectors over.
+        """
         self.current, self.before = first, before
-        self.threshold = first.manifest.threshold.value if threshold is None else threshold
+        self._threshold = first.manifest.threshold.value if threshold is None else threshold
         self._settings, self._open = settings, open_inspector
         self._trial: _Trial | None = None
         self._opening: threading.Thread | None = None
         self._opened: queue.SimpleQueue[tuple[SwitchModel | Rollback, Inspector | str]] = queue.SimpleQueue()
+
+    @property
+    def threshold(self) -> float:
+        """Of the model that judges."""
+        return self._threshold
+
+    def set_threshold(self, value: float) -> None:
+        """Raises: MessageError for one that the model's scores cannot reach."""
+        fault = self.current.manifest.map.threshold_fault(value)
+        if fault:
+            raise MessageError(f"value {fault}")
+        self._threshold = value
 
     def begin(self, order: SwitchModel | Rollback) -> bool:
         """Open the model beside the current one, for `step` to take over. True if all is done: a trial was ended.
@@ -103,8 +118,8 @@ class Models:
         self._opening = None
         if isinstance(opened, str):
             return _answer(order, opened)
-        self._trial = _Trial(order, self.current, self.threshold)
-        self.current, self.threshold = opened, opened.manifest.threshold.value
+        self._trial = _Trial(order, self.current, self._threshold)
+        self.current, self._threshold = opened, opened.manifest.threshold.value
         if self._settings.trial_parts == 0:
             self._end_trial()
         return _answer(order, "")
@@ -148,7 +163,7 @@ class Models:
 
     def _return_to(self, trial: _Trial) -> None:
         self.current.close()
-        self.current, self.threshold = trial.previous, trial.previous_threshold
+        self.current, self._threshold = trial.previous, trial.previous_threshold
         self._trial = None
 
     def _end_trial(self) -> None:
@@ -158,6 +173,13 @@ class Models:
             self._trial = None
         if self._settings.remembered:
             remember_models(self._settings.remembered, Chosen(self.current.manifest.id, self.before))
+
+
+def require_threshold(manifest: Manifest, value: float) -> None:
+    """Of a configuration. Raises: InputError."""
+    fault = manifest.map.threshold_fault(value)
+    if fault:
+        raise InputError(f"threshold {fault}: correct it in the line's configuration, or leave it out")
 
 
 def remember_models(path: Path, chosen: Chosen) -> None:

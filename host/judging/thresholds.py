@@ -77,19 +77,21 @@ class Evidence:
 def set_threshold(evidence: Evidence, rule: ThresholdRule, meaning: AnomalyMap) -> Threshold:
     """A score at or above the threshold rejects.
 
-    Raises: InputError if the rule needs bad pictures and there are none, or if no part could ever be rejected.
+    Raises: InputError if the rule needs bad pictures and there are none, or if no part could ever be rejected, or
+    every part would be.
     """
     check_rule(rule, len(evidence.bad))
     good = evidence.good
     threshold = _set(evidence, rule, meaning)
-    ceiling = np.iinfo(np.int8).max * meaning.scale
-    if threshold.value <= ceiling:
+    fault = meaning.threshold_fault(threshold.value)
+    if not fault:
         return threshold
-    if score_maps(good, meaning).max() < ceiling:  # a rule that looks beyond the scores seen: the ceiling is enough
-        return Threshold(ceiling, f"{threshold.method}, lowered to the highest possible score")
+    # a rule that looks beyond the scores seen: the highest that there can be is enough
+    if threshold.value > meaning.highest > score_maps(good, meaning).max():
+        return Threshold(meaning.highest, f"{threshold.method}, lowered to the highest possible score")
     raise InputError(
-        f"the threshold {threshold.value:g} ({threshold.method}) is above every possible score, nothing would be "
-        "rejected: choose another [threshold] in the recipe, or look at the good pictures for defective ones"
+        f"the threshold ({threshold.method}) {fault}; choose another [threshold] in the recipe, or look at the good "
+        "pictures for defective ones"
     )
 
 

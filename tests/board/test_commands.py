@@ -371,6 +371,9 @@ def test_an_engineer_moves_the_threshold_of_a_running_station(plant: Plant) -> N
     assert plant.command("threshold", soon("1", value=-0.8))["obeyed"]
     verdict = plant.judge(40)
     assert (verdict["decision"], verdict["threshold"]) == ("REJECT", -0.8)
+    answer = plant.command("threshold", soon("2", value=1e300))
+    assert (answer["obeyed"], "no part, however bad, would be rejected" in answer["reason"]) == (False, True)
+    assert plant.judge(40)["threshold"] == -0.8
 
 
 @needs_broker

@@ -132,7 +132,7 @@ def test_no_warning_comes_while_nothing_ages(model: Model) -> None:
 
 def test_the_whole_line_says_so(tmp_path: Path) -> None:
     """Broker, board and belt: a retained message with its sheet, counters in the health report, no other verdicts."""
-    calibrate_package(write_trivial_package(tmp_path / "models" / "trivial", threshold=9.0))
+    calibrate_package(write_trivial_package(tmp_path / "models" / "trivial", threshold=127 / 128))
     station = trivial_station(tmp_path, free_port())
     with start_broker(tmp_path, station.mqtt_port), start_board(station) as board:
         health = Subscriber(station.mqtt_port, "beltsight/sim/line1/health", "health", qos=0)

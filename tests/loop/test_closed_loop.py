@@ -46,7 +46,7 @@ def line(tmp_path: Path) -> Iterator[StationSettings]:
     write_signing_pair(tmp_path / "keys", "maker")
     (tmp_path / "trusted").mkdir(mode=0o755)
     shutil.copy(tmp_path / "keys" / "maker.public.pem", tmp_path / "trusted")
-    first = write_trivial_package(tmp_path / "models" / "first", threshold=2)
+    first = write_trivial_package(tmp_path / "models" / "first", threshold=127 / 128)
     sign_package(tmp_path / "keys" / "maker.secret.pem", first)
     settings = trivial_station(tmp_path, free_port(), model="first", record=True, belt_speed_mm_s=600.0)
     change = '[model_change]\ntrial_parts = 2\nmost_rejected = 1\nfetched = "fetched"\n'

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import shutil
 from collections.abc import Callable
 from dataclasses import asdict, replace
@@ -33,6 +34,7 @@ from protocol.manifest import (
     file_sha256,
     load_package,
 )
+from protocol.strict import FieldError
 
 SAMPLE = Manifest(
     format=1,
@@ -111,6 +113,37 @@ def test_a_calibration_needs_pictures() -> None:
     content = {**asdict(SAMPLE), "calibration": {"pictures": 1, "statistics": {}}}
     with pytest.raises(ManifestError, match=r"calibration\.pictures: must be 2 or more"):
         decode_manifest(json.dumps(content).encode())
+
+
+@pytest.mark.parametrize(
+    ("value", "is_taken"),
+    [
+        (127 / 128, True),  # a map that is white throughout
+        (math.nextafter(127 / 128, 1), False),
+        (1000.0, False),
+        (1e300, False),
+        (float("nan"), False),
+        (float("inf"), False),
+        (-1.0, False),  # every map reaches it
+        (math.nextafter(-1, 0), True),
+        (-1e300, False),
+        (float("-inf"), False),
+    ],
+)
+def test_a_threshold_that_no_score_or_every_score_reaches_is_refused(value: float, is_taken: bool) -> None:
+    """int8 maps of scale 1/128 score from -1 to 127/128; a score at the threshold is rejected."""
+    assert (SAMPLE.map.threshold_fault(value) == "") is is_taken
+    content = {**asdict(SAMPLE), "threshold": {"value": value, "method": "chosen"}}
+    with contextlib.nullcontext() if is_taken else pytest.raises(ManifestError, match=r"threshold\.value: must be"):
+        decode_manifest(json.dumps(content).encode())
+    with contextlib.nullcontext() if is_taken else pytest.raises(FieldError, match=r"threshold\.value: must be"):
+        replace(SAMPLE, threshold=Threshold(value, "chosen"))
+
+
+def test_a_refused_threshold_says_which_there_are() -> None:
+    bounds = "must be above -1.0 and at most 0.9921875, the scores that this model can give"
+    assert SAMPLE.map.threshold_fault(7.5) == f"{bounds}: at 7.5 no part, however bad, would be rejected"
+    assert SAMPLE.map.threshold_fault(-1.0) == f"{bounds}: at -1.0 every part would be rejected"
 
 
 @pytest.mark.parametrize("version", [0, 2, "1", None])

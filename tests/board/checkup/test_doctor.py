@@ -94,6 +94,13 @@ def test_lines_for_people(config: Path) -> None:
     assert "     → make one with scripts/export.sh, or correct `model`\n" in done.stdout
 
 
+def test_a_threshold_that_nothing_reaches(config: Path) -> None:
+    config.write_text("threshold = 7.9376\n" + config.read_text())
+    code, report = ask(config)
+    assert (code, report["model"]["level"]) == (1, "FAIL")
+    assert "no part, however bad, would be rejected" in report["model"]["found"]
+
+
 def test_as_a_file_on_a_board(config: Path, tmp_path: Path) -> None:
     """Laid out as on a flashed card: board/, protocol/, and config/line.toml, which is found without being named."""
     card = tmp_path / "card"

@@ -63,7 +63,7 @@ def manifest(calibration: Calibration, good: NDArray[np.uint8], tmp_path: Path) 
         id="grain",
         product="grain",
         preprocess=Preprocess((SIDE_PX, SIDE_PX), (0, 0, SIDE_PX, SIDE_PX), (SIDE_PX, SIDE_PX)),
-        map=AnomalyMap((4, 4), 2.0**-7, 1),
+        map=AnomalyMap((4, 4), 2.0**-6, 1),
         threshold=Threshold(1.0, "chosen"),
         files={CALIBRATION_JPG: "0" * 64},
         calibration=calibration,

@@ -148,7 +148,7 @@ def test_a_model_that_no_engine_runs_makes_way_for_the_one_before(
     open_pair: OpenModels, engines: dict[str, Watched], tmp_path: Path
 ) -> None:
     models = open_pair(ModelChangeSettings(remembered=tmp_path / "model"))
-    models.threshold = 0.3
+    models.set_threshold(0.3)
     change(models)
     engines["second"].close()
     finding = Finding()
@@ -265,6 +265,22 @@ def test_the_configured_model_keeps_its_own_threshold_when_it_was_commanded_too(
     assert (package.manifest.id, own.threshold, before) == ("first", 0.1, "second")
     with contextlib.closing(open_models(own, package, None, before)) as models:
         assert (models.threshold, models.before) == (0.1, "second")
+
+
+@pytest.mark.parametrize("value", [1.0, 1e300, float("nan"), -1.0])
+def test_a_configured_threshold_that_the_model_cannot_reach_is_refused(packages: Path, value: float) -> None:
+    with pytest.raises(InputError, match=r"threshold must be above -1\.0 and at most 0\.9921875"):
+        choose_package(LineConfig("first", models_dir=packages, threshold=value), None)
+
+
+@pytest.mark.parametrize("value", [1.0, 1e300, float("nan"), -1.0, -7.9])
+def test_a_commanded_threshold_that_the_model_cannot_reach_is_refused(open_pair: OpenModels, value: float) -> None:
+    models = open_pair(ModelChangeSettings())
+    with pytest.raises(MessageError, match=r"value must be above -1\.0 and at most 0\.9921875"):
+        models.set_threshold(value)
+    assert models.threshold == 0.25
+    models.set_threshold(127 / 128)
+    assert models.threshold == 127 / 128
 
 
 def test_a_model_that_was_installed_goes_before_one_that_was_fetched(packages: Path, tmp_path: Path) -> None:

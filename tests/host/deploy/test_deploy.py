@@ -44,7 +44,7 @@ def maker(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Keys, and signed models; `strict` rejects every part, `unsigned` is signed by nobody."""
     folder = tmp_path_factory.mktemp("maker")
     write_signing_pair(folder / "keys", "maker")
-    for name, threshold in (("one", 0.25), ("two", 0.5), ("strict", -2.0), ("unsigned", 0.5)):
+    for name, threshold in (("one", 0.25), ("two", 0.5), ("strict", -0.99), ("unsigned", 0.5)):
         package = write_trivial_package(folder / name, threshold=threshold)
         if name != "unsigned":
             sign_package(folder / "keys" / "maker.secret.pem", package)

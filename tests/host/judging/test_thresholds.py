@@ -134,8 +134,13 @@ def test_high_rates_are_quantiles() -> None:
 
 def test_threshold_that_no_part_can_reach_is_refused() -> None:
     saturated = np.full((5, 8, 8), 127, np.int8)
-    with pytest.raises(InputError, match="is above every possible score, nothing would be rejected"):
+    with pytest.raises(InputError, match=r"at 8\.0 no part, however bad, would be rejected; choose another"):
         set_by_maps(saturated, ThresholdRule("max"), COARSE)
+
+
+def test_threshold_that_every_part_reaches_is_refused() -> None:
+    with pytest.raises(InputError, match=r"at -8\.0 every part would be rejected; choose another"):
+        set_by_maps(np.full((5, 8, 8), -128, np.int8), ThresholdRule("max-area", 64), COARSE)
 
 
 def test_extrapolated_threshold_stays_reachable() -> None:
