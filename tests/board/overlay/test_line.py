@@ -230,7 +230,7 @@ def test_the_gate_opens_at_positions_of_the_belt_and_shuts_when_it_stands() -> N
         assert not ctx.get(part.gate_pin)
         await host.move_belt(4)
         assert ctx.get(part.gate_pin)
-        await host.tick(500)
+        await host.tick(520)
         assert not ctx.get(part.gate_pin)
         assert await host.read("ENCODER_FAULT") == MOTION_SILENT
         await host.write("ENCODER_FAULT", MOTION_SILENT)
