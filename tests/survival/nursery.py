@@ -1,0 +1,97 @@
+"""Stations as children of one process that has imported all they need: a run costs no start of Python.
+
+`python -m tests.survival.nursery` reads one order a line, JSON, starts a station for it, says its process id on a line,
+and its exit code on another when it has ended. It has no threads, so that it may fork.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import mmap
+import os
+import signal
+import sys
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from board import run
+from board.engines import onnx_runtime
+from board.sources import belt
+from protocol.errors import run_main
+
+RECORD_BYTES = 4096
+MAPPED: list[mmap.mmap] = []  # for as long as we live
+IMPORTED = (onnx_runtime, belt)  # before the fork: the program imports them only where it uses them
+
+
+@dataclass(frozen=True)
+class Birth:
+    """A station, and the call of it that fails or hangs: see each_call.c."""
+
+    config: str
+    log: str
+    shim: str  # the library of each_call.c; empty: nothing fails
+    record: str = ""  # file of `RECORD_BYTES` that both sides map
+    kind: int = 0
+    at: int = 0
+    manner: int = 0
+    hang_ms: int = 0
+    folder: str = ""  # calls on files are counted below it
+
+
+def main() -> int:
+    for line in sys.stdin:
+        birth = Birth(**json.loads(line))
+        pid = os.fork()
+        if pid == 0:
+            os._exit(live(birth))
+        print(pid, flush=True)
+        _, status = os.waitpid(pid, 0)
+        print(os.waitstatus_to_exitcode(status), flush=True)
+    return 0
+
+
+def live(birth: Birth) -> int:
+    """The station's life, with the exit code of `board/run.py`."""
+    os.setsid()
+    log = os.open(birth.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    os.dup2(log, 1)
+    os.dup2(log, 2)
+    os.close(log)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_DFL)
+    if birth.shim:
+        arm(birth)
+    sys.argv = ["board/run.py", "--config", birth.config]
+    try:
+        return run_main(run.main)
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else 1
+    finally:
+        sys.stderr.flush()
+
+
+def arm(birth: Birth) -> None:
+    with Path(birth.record).open("r+b") as file:
+        shared = mmap.mmap(file.fileno(), RECORD_BYTES)
+    MAPPED.append(shared)
+    address = ctypes.addressof(ctypes.c_char.from_buffer(shared))
+    library = ctypes.CDLL(birth.shim)
+    library.arm(
+        ctypes.c_void_p(address),
+        birth.kind,
+        ctypes.c_long(birth.at),
+        birth.manner,
+        ctypes.c_long(birth.hang_ms),
+        birth.folder.encode(),
+    )
+
+
+def encode_birth(birth: Birth) -> str:
+    return json.dumps(asdict(birth)) + "\n"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
