@@ -35,7 +35,7 @@ def test_each_row_names_a_test_that_is_there_or_a_reason(assertion: str, shown: 
         return
     named = re.findall(r"`(test_\w+)`", shown)
     assert named, assertion
-    assert set(named) <= names_of_tests(ROOT / "tests" / "plant")
+    assert set(named) <= names_of_tests(ROOT / "tests" / "host" / "plant")
 
 
 def test_no_assertion_stands_there_twice_and_the_sums_are_right() -> None:
