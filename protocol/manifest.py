@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import zipfile
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -16,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from protocol.errors import ManifestError
+from protocol.known_bad import CHALLENGE_BIN, MAX_CHALLENGE_FRAMES, decode_known_bad
 from protocol.signing import TrustedKeys
 from protocol.strict import FieldError, build, require
 
@@ -25,6 +28,7 @@ MODEL_ONNX = "model.onnx"  # int8 image in, int8 map out, as QDQ: the integer tr
 CARRIED_ONNX = "carried.onnx"  # the same integers carried in float32, for runtimes without quantized kernels
 GOLDEN_NPZ = "golden.npz"  # frames, images, maps: what every engine must reproduce bit for bit
 CALIBRATION_JPG = "calibration.jpg"  # what good parts looked like, for a person to compare with
+FAIR_SHARE = 0.5  # a model that finds fewer of its own known-bad parts is used with a warning
 MAX_MANIFEST_BYTES = 1 << 20
 MAX_SIDE_PX = 8192
 MAX_STATISTIC = 1e9  # far above any that a picture has, and far below where sums of squares overflow
@@ -114,6 +118,30 @@ class Calibration:
 
 
 @dataclass(frozen=True)
+class Challenge:
+    """Frames of known-bad parts in the package, which must be rejected whenever the line is asked to."""
+
+    frames: int
+    goods: int  # of so many good frames they were made
+    kinds: dict[str, int]  # kind of defect -> frames; the file has them in this order
+    found: int  # of the frames, by the exported integers at the package's own threshold
+    least_share: float  # of the frames that a station must find: the package's own share
+
+    def __post_init__(self) -> None:
+        require(1 <= self.frames <= MAX_CHALLENGE_FRAMES, "frames", f"must be 1..{MAX_CHALLENGE_FRAMES}")
+        require(1 <= self.goods <= self.frames, "goods", "must be 1..frames")
+        each = self.kinds.values()
+        require(min(each, default=0) >= 1 and sum(each) == self.frames, "kinds", "must add up to frames")
+        require(0 <= self.found <= self.frames, "found", "must be 0..frames")
+        require(0 <= self.least_share <= self.found / self.frames, "least_share", "must be 0..found / frames")
+
+    def fewest(self, least_share: float | None = None) -> int:
+        """How many frames must be found. A model that finds none of them proves nothing, whatever its share."""
+        share = self.least_share if least_share is None else least_share
+        return max(1, math.ceil(share * self.frames - 1e-9))
+
+
+@dataclass(frozen=True)
 class Manifest:
     format: int
     id: str
@@ -126,6 +154,7 @@ class Manifest:
     figures: dict[str, float] = field(default_factory=dict)  # measured on the exported integers
     provenance: dict[str, str] = field(default_factory=dict)  # seed, commit, command, data
     calibration: Calibration | None = None  # None: made before there was one, or too few held-out pictures
+    challenge: Challenge | None = None  # None: made before there was one
 
     def __post_init__(self) -> None:
         plain = self.id.replace("-", "").replace("_", "").replace(".", "").isalnum() and self.id[0] != "."
@@ -173,6 +202,21 @@ class Package:
         if count == 0 or [golden.frames.shape, golden.images.shape, golden.maps.shape] != shapes:
             raise ManifestError(f"{path} does not fit the manifest: export the model again")
         return golden
+
+    def load_known_bad(self) -> Iterator[NDArray[np.uint8]]:
+        """The frames of known-bad parts, uint8 (H, W, 3), one at a time; none where the package carries none.
+
+        Raises: ManifestError if they do not fit the manifest.
+        """
+        challenge = self.manifest.challenge
+        if challenge is None:
+            return iter(())
+        path = self.path(CHALLENGE_BIN)
+        try:
+            data = path.read_bytes()
+        except OSError as error:
+            raise ManifestError(f"{path} cannot be read ({error.strerror}): copy the model folder again") from None
+        return decode_known_bad(data, challenge.goods, challenge.frames, self.manifest.preprocess.frame_px)
 
 
 def encode_manifest(manifest: Manifest) -> bytes:

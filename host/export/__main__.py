@@ -11,7 +11,7 @@ from __future__ import annotations
 import shutil
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import cv2
@@ -24,6 +24,7 @@ from host.compiler.compilation import compile_net
 from host.compiler.cost import check_cost, summarise_cost, write_cost_table
 from host.export.calibration import draw_calibration
 from host.export.card import CARD_MD, HEATMAPS_PNG, draw_heatmaps, write_card
+from host.export.challenge import judge_by, make_challenge
 from host.export.measurement import Measurement, measure
 from host.export.order import (
     RECIPE_TOML,
@@ -56,7 +57,8 @@ from host.pictures.reading import Images, digest, load_frame
 from host.pictures.recorded import list_recordings, unpack_good
 from host.progress import open_progress
 from protocol.errors import InputError, run_resumable
-from protocol.manifest import CALIBRATION_JPG, FORMAT, AnomalyMap, Manifest
+from protocol.known_bad import CHALLENGE_BIN
+from protocol.manifest import CALIBRATION_JPG, FAIR_SHARE, FORMAT, AnomalyMap, Challenge, Manifest
 
 PARITY_PICTURES = 32
 GOLDEN_FRAMES = 3
@@ -102,7 +104,11 @@ def export(order: Order, progress: Progress) -> Path:
     trained = [train(order, seed, dataset, teacher, progress) for seed in order.seeds]
     graphs = write_graphs(trained[0].integers)
     _check_engines(trained[0].integers, graphs, dataset.held_out[:PARITY_PICTURES])
-    manifest = describe(order, dataset, trained)
+    judge = judge_by(graphs.model, trained[0].meaning)
+    threshold = trained[0].measured.threshold.value
+    challenge, known_bad = make_challenge(dataset.pictures, dataset.how, judge, threshold, order.seed)
+    manifest = replace(describe(order, dataset, trained), challenge=challenge)
+    remarks += _judge_challenge(challenge)
     golden = make_golden(draw_golden_frames(dataset, order.seed), dataset.how, trained[0].integers)
     table = write_cost_table(trained[0].integers)
     extra = {
@@ -110,6 +116,7 @@ def export(order: Order, progress: Progress) -> Path:
         HEATMAPS_PNG: draw_examples(dataset, graphs.model, manifest.map.scale),
         RECIPE_TOML: encode_recipe(order.recipe).encode(),
         CALIBRATION_JPG: draw_calibration(dataset.held_out),
+        CHALLENGE_BIN: known_bad,
     }
     package = order.unfinished / "package"
     shutil.rmtree(package, ignore_errors=True)
@@ -171,6 +178,12 @@ def find_remarks(dataset: Dataset) -> list[str]:
         missing = "good" if dataset.defective.all() else "defective"
         remarks.append(f"among the test pictures are no {missing} ones: nothing can be measured on them")
     return [remark for remark in remarks if remark]
+
+
+def _judge_challenge(challenge: Challenge) -> list[str]:
+    if challenge.found >= FAIR_SHARE * challenge.frames:
+        return []
+    return [f"it finds only {challenge.found} of the {challenge.frames} known-bad parts that were made to test it"]
 
 
 def _check_engines(net: IntegerNet, graphs: Graphs, images: Images) -> None:

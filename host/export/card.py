@@ -10,10 +10,11 @@ from numpy.typing import NDArray
 
 from host.export.order import RECIPE_TOML
 from host.export.seeds import MEAN, WORST
-from protocol.manifest import Manifest
+from protocol.manifest import Challenge, Manifest
 
 HEATMAPS_PNG = "heatmaps.png"
 CARD_MD = "card.md"
+CHALLENGE_HEAD = "## Known-bad parts"
 TILE_PX = 128
 
 Images = NDArray[np.uint8]
@@ -69,9 +70,13 @@ def join_card(manifest: Manifest, what: str, remarks: Sequence[str], measured_on
         *(f"**To look at:** {remark}." for remark in remarks),
         *_write_figures(manifest, f"on the exported {measured_on}, through ONNX Runtime"),
         *more,
-        "## Provenance\n\n" + "\n".join(f"- {key}: `{value}`" for key, value in manifest.provenance.items()),
+        write_provenance(manifest),
     ]
     return "\n\n".join(sections) + "\n"
+
+
+def write_provenance(manifest: Manifest) -> str:
+    return "## Provenance\n\n" + "\n".join(f"- {key}: `{value}`" for key, value in manifest.provenance.items())
 
 
 def _write_figures(manifest: Manifest, measured_on: str) -> list[str]:
@@ -82,7 +87,30 @@ def _write_figures(manifest: Manifest, measured_on: str) -> list[str]:
         f"![pictures, heat-maps and true masks]({HEATMAPS_PNG})",
         f"## Threshold\n\nA part is rejected at a score of {manifest.threshold.value:g} or above: "
         f"{manifest.threshold.method}. No test picture took part in setting it or any other setting.",
+        *([write_challenge(manifest.challenge)] if manifest.challenge else []),
     ]
+
+
+def write_challenge(challenge: Challenge) -> str:
+    """The section on the frames of known-bad parts."""
+    kinds = ", ".join(f"{count} {kind}" for kind, count in challenge.kinds.items())
+    return (
+        f"{CHALLENGE_HEAD}\n\nFinds {challenge.found} of the {challenge.frames} known-bad parts that it carries "
+        f"({kinds}). They were made from held-out good pictures"
+        + (", or labelled for it in `validation/`" if any(kind.startswith("real ") for kind in challenge.kinds) else "")
+        + ", never from test pictures. The station shows them to the model again and again, and passes nothing while "
+        f"fewer than {challenge.fewest()} are found."
+    )
+
+
+def insert_challenge(card: str, manifest: Manifest) -> str:
+    """Into a card that was written without it, or for other frames."""
+    if manifest.challenge is None:
+        return card
+    sections = [part for part in card.rstrip("\n").split("\n\n## ") if f"## {part}".split("\n")[0] != CHALLENGE_HEAD]
+    place = 1 + next(index for index, part in enumerate(sections) if part.startswith("Threshold\n"))
+    sections.insert(place, write_challenge(manifest.challenge).removeprefix("## "))
+    return "\n\n## ".join(sections[:-1]) + "\n\n" + write_provenance(manifest) + "\n"
 
 
 def draw_heatmaps(images: Images, anomaly: NDArray[np.float32], masks: Sequence[NDArray[np.bool_]]) -> bytes:

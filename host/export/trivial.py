@@ -11,14 +11,18 @@ import sys
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from host.export.package import make_golden, write_graphs, write_package
 from host.integers.arithmetic import IMAGE, MAP, Conv, IntegerNet
 from protocol.errors import run_main
-from protocol.manifest import FORMAT, AnomalyMap, Manifest, Preprocess, Threshold
+from protocol.known_bad import CHALLENGE_BIN, encode_known_bad
+from protocol.manifest import FORMAT, AnomalyMap, Challenge, Manifest, Preprocess, Threshold
 
 INPUT_PX = 128
 FRAME_PX = 256
+KNOWN_BAD = 2  # frames
+WHITE = 255
 
 
 def brightness_net() -> IntegerNet:
@@ -57,9 +61,19 @@ def write_trivial_package(folder: Path, frame_px: int = FRAME_PX, threshold: flo
         map=AnomalyMap((side, side), scale=2.0**-7, top_pixels=4),
         threshold=Threshold(threshold, "chosen: this model knows nothing of defects"),
         files={},
+        challenge=Challenge(KNOWN_BAD, 1, {"glare": KNOWN_BAD}, KNOWN_BAD, 1.0),
     )
-    write_package(folder, manifest, write_graphs(net), make_golden(frame[np.newaxis], how, net), {})
+    dark = np.zeros((frame_px, frame_px, 3), np.uint8)
+    known_bad = {CHALLENGE_BIN: encode_known_bad([dark], [_paint_glare(dark, part) for part in range(KNOWN_BAD)])}
+    write_package(folder, manifest, write_graphs(net), make_golden(frame[np.newaxis], how, net), known_bad)
     return folder
+
+
+def _paint_glare(dark: NDArray[np.uint8], part: int) -> NDArray[np.uint8]:
+    """White over the image's upper left quarter and a little more: every possible threshold is reached."""
+    glaring: NDArray[np.uint8] = dark.copy()
+    glaring[: len(dark) // (2 + part), : len(dark) // 2] = WHITE
+    return glaring
 
 
 def main() -> int:

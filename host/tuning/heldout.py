@@ -36,6 +36,11 @@ def draw_heldout(goods: Images, per_kind: int, seed: int) -> dict[str, Images]:
     return drawn
 
 
+def draw_defect(kind: str, good: Images, rng: Rng) -> Images:
+    """A good picture with one defect of a kind of `DEFECTS`."""
+    return _draw(DEFECTS[kind], good, find_object(good).astype(np.float32), rng)
+
+
 def _draw(defect: Defect, good: Images, part: Floats, rng: Rng) -> Images:
     picture = good.astype(np.float32)
     for _ in range(MOST_TRIES):

@@ -35,10 +35,12 @@ from protocol.commands import ORDERS, decode_command
 from protocol.detection import Answer, Ping, Request, decode_to_board, decode_to_server, encode
 from protocol.drift import DriftReport, Moved, decode_drift, encode_drift
 from protocol.errors import BeltsightError, ConfigError, InputError, ManifestError, MessageError
+from protocol.known_bad import MAX_CHALLENGE_FRAMES, decode_known_bad, encode_known_bad
 from protocol.manifest import (
     FORMAT,
     AnomalyMap,
     Calibration,
+    Challenge,
     Distribution,
     Manifest,
     Preprocess,
@@ -73,6 +75,7 @@ MANIFEST = Manifest(
     map=AnomalyMap((8, 8), 2.0**-7, 4),
     threshold=Threshold(0.25, "chosen"),
     files={"model.onnx": "0" * 64},
+    challenge=Challenge(3, 2, {"dent": 2, "cut": 1}, 3, 1.0),
     calibration=Calibration(40, {"score": Distribution(0.1, 0.02, (0.07, 0.1, 0.13))}),
 )
 DRIFT = DriftReport(
@@ -134,6 +137,17 @@ def feed_command(parts: list[bytes]) -> object:
     return decode_command(parts[0].decode("latin-1"), b"".join(parts[1:]))
 
 
+def feed_known_bad(data: bytes) -> object:
+    """What a manifest announces of it is bounded too."""
+    goods, frames, height, width = (1 + byte for byte in data[:4].ljust(4, b"\1"))
+    return list(decode_known_bad(data[4:], goods, frames % MAX_CHALLENGE_FRAMES, (height, width)))
+
+
+def known_bad_seeds() -> list[bytes]:
+    announced = bytes([0, 1, SHAPE[0] - 1, SHAPE[1] - 1])  # one good, two known-bad ones
+    return [announced + encode_known_bad([PIXELS], [PIXELS + 1, PIXELS * 2])]
+
+
 def feed_plant(data: bytes) -> object:
     """A verdict on its way through the bridge, into the plant's words."""
     verdict = decode_verdict_of(Arrival(VERDICT.line, "verdict", data, is_retained=False))
@@ -187,6 +201,7 @@ def open_decoders() -> dict[str, Decoder]:
         "plant-command": Decoder(decode_sparkplug, MessageError, [encode_birth([REBIRTH_REQUEST], 1, 0)]),
         "stored": Decoder(feed_stored, MessageError, [encode_verdict(VERDICT)]),
         "manifest": Decoder(decode_manifest, ManifestError, [encode_manifest(MANIFEST)]),
+        "known-bad": Decoder(feed_known_bad, ManifestError, known_bad_seeds()),
         "config": Decoder(
             lambda data: decode_config(data, "line.toml"),
             ConfigError,

@@ -17,6 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from protocol.errors import ManifestError
+from protocol.known_bad import CHALLENGE_BIN, encode_known_bad
 from protocol.manifest import (
     GOLDEN_NPZ,
     MANIFEST,
@@ -24,6 +25,7 @@ from protocol.manifest import (
     MODEL_ONNX,
     AnomalyMap,
     Calibration,
+    Challenge,
     Distribution,
     Manifest,
     Package,
@@ -48,6 +50,7 @@ SAMPLE = Manifest(
     figures={"auroc": 0.99},
     provenance={"seed": "1"},
     calibration=Calibration(40, {"score": Distribution(0.1, 0.02, (0.07, 0.1, 0.13))}),
+    challenge=Challenge(3, 2, {"dent": 2, "cut": 1}, 3, 1.0),
 )
 
 
@@ -107,6 +110,47 @@ def test_a_calibration_that_nothing_can_be_compared_with_is_refused(changes: dic
     content = {**asdict(SAMPLE), "calibration": {"pictures": 40, "statistics": {"score": score}}}
     with pytest.raises(ManifestError, match=message):
         decode_manifest(json.dumps(content).encode())
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"frames": 0, "kinds": {}}, r"challenge\.frames: must be 1\.\.64"),
+        ({"frames": 65, "kinds": {"cut": 65}}, r"challenge\.frames: must be 1\.\.64"),
+        ({"goods": 0}, r"challenge\.goods: must be 1\.\.frames"),
+        ({"goods": 4}, r"challenge\.goods: must be 1\.\.frames"),
+        ({"kinds": {"dent": 2}}, r"challenge\.kinds: must add up to frames"),
+        ({"kinds": {"dent": 4, "cut": -1}}, r"challenge\.kinds: must add up to frames"),
+        ({"found": 4}, r"challenge\.found: must be 0\.\.frames"),
+        ({"found": 2, "least_share": 0.9}, r"challenge\.least_share: must be 0\.\.found / frames"),
+        ({"least_share": float("nan")}, r"challenge\.least_share: must be a finite number"),
+    ],
+)
+def test_a_challenge_that_nobody_can_pass_or_fail_is_refused(changes: dict[str, Any], message: str) -> None:
+    content = asdict(SAMPLE)
+    content["challenge"].update(changes)
+    if "kinds" in changes:
+        content["challenge"]["kinds"] = changes["kinds"]
+    with pytest.raises(ManifestError, match=message):
+        decode_manifest(json.dumps(content).encode())
+
+
+@pytest.mark.parametrize(("share", "fewest"), [(1.0, 3), (2 / 3, 2), (0.5, 2), (0.1, 1), (0.0, 1)])
+def test_no_share_lets_a_model_pass_that_finds_no_known_bad_part(share: float, fewest: int) -> None:
+    assert Challenge(3, 2, {"dent": 3}, 3, share).fewest() == fewest
+
+
+def test_a_package_brings_its_known_bad_parts_or_says_that_it_has_none(package: Package) -> None:
+    frames = list(package.load_known_bad())
+    assert [frame.shape for frame in frames] == [(256, 256, 3)] * 2
+    edit_manifest(package, lambda manifest: manifest.pop("challenge"))
+    assert list(load_package(package.folder).load_known_bad()) == []
+
+
+def test_known_bad_parts_that_do_not_fit_the_manifest_are_refused(package: Package) -> None:
+    replace_file(package, CHALLENGE_BIN, encode_known_bad([np.zeros((2, 2, 3), np.uint8)], []))
+    with pytest.raises(ManifestError, match=r"holds fewer pictures than the manifest says"):
+        list(load_package(package.folder).load_known_bad())
 
 
 def test_a_calibration_needs_pictures() -> None:
