@@ -12,33 +12,38 @@ from board.engines.fpga import Logic
 from board.engines.fpga_pynq import find_logic
 from board.engines.settings import EngineName, EngineSettings
 from board.log import say
-from board.models.change import Models, recall_models, require_threshold
+from board.models.change import Models, OpenInspector, require_threshold
+from board.models.choice import Chosen, Disk, recall_models, resume_trial
 from board.models.inspector import Inspector
 from board.models.pull import pull_package
 from board.seams import Engine
-from protocol.errors import InputError, ManifestError
+from protocol.errors import BeltsightError, InputError, ManifestError
 from protocol.manifest import Package, load_package
 from protocol.signing import TrustedKeys
 
 
-def choose_package(config: LineConfig, trusted: TrustedKeys | None) -> tuple[LineConfig, Package, str]:
+def choose_package(config: LineConfig, trusted: TrustedKeys | None) -> tuple[LineConfig, Package, Chosen]:
     """The model that was last commanded, where that is remembered and still in order; else the configured one.
 
-    With the configuration that fits it, and the id of the model before. Raises: ManifestError for the configured one;
-    InputError for a threshold that is not for it.
+    With the configuration that fits it, and what was chosen. Raises: ManifestError for the configured one; InputError
+    for a threshold that is not for it.
     """
     remembered = config.model_change.remembered
     chosen = recall_models(remembered) if remembered else None
+    if remembered and chosen:
+        chosen = resume_trial(remembered, chosen, Disk())
     if chosen and chosen.model != config.model:
         try:
             package = load_package(find_package(config, chosen.model), trusted)
-            return replace(config, threshold=None), package, chosen.before
+            return replace(config, threshold=None), package, chosen
         except ManifestError as error:
             say(f"{error}; going on with {config.model}", level="WARNING")
     package = load_package(config.models_dir / config.model, trusted)
     if config.threshold is not None:
         require_threshold(package.manifest, config.threshold)
-    return config, package, chosen.before if chosen else ""
+    if chosen and chosen.model == config.model:
+        return config, package, chosen
+    return config, package, Chosen(config.model, chosen.before if chosen else "")
 
 
 def find_package(config: LineConfig, model_id: str) -> Path:
@@ -48,7 +53,11 @@ def find_package(config: LineConfig, model_id: str) -> Path:
 
 
 def open_models(
-    config: LineConfig, package: Package, trusted: TrustedKeys | None, before: str = "", logic: Logic | None = None
+    config: LineConfig,
+    package: Package,
+    trusted: TrustedKeys | None,
+    chosen: Chosen | None = None,
+    logic: Logic | None = None,
 ) -> Models:
     """The model at work, and the way to others. Raises: EngineError if no engine runs it."""
     frame_px = package.manifest.preprocess.frame_px
@@ -67,7 +76,20 @@ def open_models(
         return open_inspector(other, config.engines, logic)
 
     first = open_inspector(package, config.engines, logic)
-    return Models(first, config.threshold, config.model_change, open_other, before)
+    models = Models(first, config.threshold, config.model_change, open_other, chosen.before if chosen else "")
+    if chosen and chosen.trial_starts:
+        _go_on_with_trial(models, chosen, open_other)
+    return models
+
+
+def _go_on_with_trial(models: Models, chosen: Chosen, open_other: OpenInspector) -> None:
+    """Where the model before cannot be opened any more, the one on trial has nothing to make way for."""
+    try:
+        previous = open_other(chosen.before, "")
+    except BeltsightError as error:
+        say(f"{chosen.model} was on trial, and goes on without: {error}", level="WARNING")
+        return
+    models.stand_by(previous, chosen.trial_starts)
 
 
 def open_inspector(package: Package, settings: EngineSettings, logic: Logic) -> Inspector:

@@ -68,7 +68,7 @@ def run_station(config: LineConfig, stop: threading.Event) -> None:
     cv2.setNumThreads(config.engines.threads)
     watchdog = Watchdog(os.environ)
     trusted = TrustedKeys(config.trusted_keys) if config.trusted_keys else None
-    config, package, before = choose_package(config, trusted)
+    config, package, chosen = choose_package(config, trusted)
     with contextlib.ExitStack() as opened:
         opened.callback(watchdog.close)
         logic = find_logic(config.engines.fpga)
@@ -82,7 +82,7 @@ def run_station(config: LineConfig, stop: threading.Event) -> None:
             opened.callback(panel.close)
         mqtt = MqttSink(config.mqtt, config.broker, config.site, config.line, package.manifest.id)
         opened.callback(mqtt.close)
-        models = open_models(config, package, trusted, before, logic)
+        models = open_models(config, package, trusted, chosen, logic)
         opened.callback(models.close)
         mqtt.set_model(package)
         source = open_source(config, package, mqtt.last_part, timer)

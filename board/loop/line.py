@@ -52,7 +52,7 @@ class Line:
         self._mqtt, self._capture = mqtt, capture
         self._sinks: tuple[ResultSink, ...] = (mqtt, capture, *others)
         self._counters = counters
-        self._complaints: tuple[Complains, ...] = (self._pause, self._engines, self._broker, *complaints)
+        self._complaints: tuple[Complains, ...] = (self._pause, self._engines, self._broker, self._choice, *complaints)
         self._watchdog = watchdog or Watchdog({})
         self._panel = panel
         self._announced: tuple[LineCondition, str] = ("stopped", "")
@@ -97,6 +97,7 @@ class Line:
             self._paused_by = f"command {order.id}"
         elif isinstance(order, Resume):
             self._paused_by = ""
+            self._models.failed_trial = ""
         elif isinstance(order, SetThreshold):
             self._models.set_threshold(order.value)
         elif isinstance(order, Capture):
@@ -204,6 +205,9 @@ class Line:
 
     def _broker(self) -> Complaint | None:
         return Complaint("degraded", self._mqtt.complaint) if self._mqtt.complaint else None
+
+    def _choice(self) -> Complaint | None:
+        return Complaint("degraded", self._models.complaint) if self._models.complaint else None
 
     def _announce(self, state: LineCondition, reason: str) -> None:
         """On the state topic, in the log and to systemd, when it is news."""

@@ -2,29 +2,30 @@
 
 The other model is verified, loaded and self-tested in a thread of its own, beside the one that judges. It takes over
 between two parts, on trial: the old one stands by, and is back if an engine fails or far too many parts are rejected.
+Each change is on the disk before it is answered (board/models/choice.py); a station that ends during a trial goes on
+with it after its next start.
 """
 
 from __future__ import annotations
 
 import contextlib
-import json
-import os
 import queue
 import threading
+import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
-from board.log import say
+from board.models.choice import Chosen, Disk, remember_models
 from board.models.inspector import Inspector
 from protocol.commands import Answer, Rollback, SwitchModel
 from protocol.errors import BeltsightError, InputError, MessageError
 from protocol.manifest import Manifest
-from protocol.messages import decode_json, rfc3339_now
+from protocol.messages import rfc3339_now
 from protocol.strict import require
 
 CLOSE_WITHIN_S = 5.0
-MAX_CHOSEN_BYTES = 1024
+KEPT_AGAIN_S = 2.0  # how often a choice that could not be kept is tried again
 
 OpenInspector = Callable[[str, str], Inspector]
 """By the model's id and, for one that is not there yet, the URL of its package. Raises: BeltsightError."""
@@ -42,19 +43,12 @@ class ModelChangeSettings:
         require(0 < self.most_rejected <= 1, "most_rejected", "must be above 0 and at most 1")
 
 
-@dataclass(frozen=True)
-class Chosen:
-    """Models that were commanded: the one that judges, and the one before."""
-
-    model: str
-    before: str = ""
-
-
 @dataclass
 class _Trial:
-    order: SwitchModel | Rollback
+    order: SwitchModel | Rollback | None  # None: it began before this start of the station
     previous: Inspector
     previous_threshold: float
+    starts: int = 1
     parts: int = 0
     rejected: int = 0
 
@@ -67,10 +61,16 @@ class Models:
         settings: ModelChangeSettings,
         open_inspector: OpenInspector,
         before: str = "",
+        *,
+        disk: Disk | None = None,
+        now_s: Callable[[], float] = time.monotonic,
     ) -> None:
         """`threshold` overrides the first model's own, and `require_threshold` has seen it; `before` is the model to
         roll back to. Takes inspectors over.
         """
+        self._disk, self._now_s = disk or Disk(), now_s
+        self._unkept, self._keep_again_s = "", 0.0
+        self.failed_trial = ""  # which model went back, and why; until another is commanded, or somebody resumes
         self.current, self.before = first, before
         self._threshold = first.manifest.threshold.value if threshold is None else threshold
         self._settings, self._open = settings, open_inspector
@@ -97,6 +97,10 @@ class Models:
         """
         if isinstance(order, Rollback) and self._trial:
             self._return_to(self._trial)
+            try:
+                self._keep(self._choice())
+            except InputError as error:
+                raise MessageError(f"{self.current.manifest.id} judges again, but after a restart: {error}") from None
             return True
         if self._opening or self._trial:
             raise MessageError("another model is being taken or on trial: wait for its end")
@@ -105,12 +109,14 @@ class Models:
             raise MessageError("there is no model before this one: command a model by its name")
         if model == self.current.manifest.id:
             raise MessageError(f"{model} judges already")
+        self.failed_trial = ""
         self._opening = threading.Thread(target=self._prepare, args=(order, model, url), name="open-model", daemon=True)
         self._opening.start()
         return False
 
     def step(self) -> Answer | None:
         """Between two parts: take over a model that is ready. The answer, when the change is made or has failed."""
+        self._keep_when_due()
         try:
             order, opened = self._opened.get_nowait()
         except queue.Empty:
@@ -123,6 +129,16 @@ class Models:
         if self._settings.trial_parts == 0:
             self._end_trial()
         return _answer(order, "")
+
+    def stand_by(self, previous: Inspector, starts: int) -> None:
+        """The first model is still on trial, from before this start. Takes the inspector over."""
+        self.before = ""
+        self._trial = _Trial(None, previous, previous.manifest.threshold.value, starts)
+
+    @property
+    def complaint(self) -> str:
+        """What is wrong with the choice of the model, or with the last one; empty when nothing is."""
+        return "; ".join(filter(None, (self.failed_trial, self._unkept)))
 
     def note(self, *, failed: bool, rejected: bool) -> Answer | None:
         """Count a judged part. The answer, when a trial ends with the model before."""
@@ -148,18 +164,36 @@ class Models:
             if isinstance(opened, Inspector):
                 opened.close()
         if self._trial:
+            self._trial.starts = max(1, self._trial.starts - 1)  # switched off on purpose: that says nothing of it
+            with contextlib.suppress(InputError):
+                self._keep(self._choice())
             self._trial.previous.close()
         self.current.close()
 
     def _prepare(self, order: SwitchModel | Rollback, model: str, url: str) -> None:
         try:
-            self._opened.put((order, self._open(model, url)))
+            self._opened.put((order, self._open_and_keep(model, url)))
         except BeltsightError as error:
             self._opened.put((order, str(error)))
 
+    def _open_and_keep(self, model: str, url: str) -> Inspector:
+        """subtle: kept before it is taken over: here, for a disk may be slow and the line must not wait for it."""
+        opened = self._open(model, url)
+        try:
+            self._keep(Chosen(model, self.current.manifest.id, 1 if self._settings.trial_parts else 0))
+        except InputError:
+            opened.close()
+            raise
+        return opened
+
     def _go_back(self, trial: _Trial, why: str) -> Answer:
+        tried = self.current.manifest.id
         self._return_to(trial)
-        return _answer(trial.order, f"{why}: back to {self.current.manifest.id}")
+        reason = f"{why}: back to {self.current.manifest.id}"
+        self.failed_trial = f"{tried} did not pass its trial, {reason}: choose the product's own model, or resume"
+        with contextlib.suppress(InputError):  # it is tried again, and said until then
+            self._keep(self._choice())
+        return _answer(trial.order, reason)
 
     def _return_to(self, trial: _Trial) -> None:
         self.current.close()
@@ -171,8 +205,31 @@ class Models:
             self.before = self._trial.previous.manifest.id
             self._trial.previous.close()
             self._trial = None
-        if self._settings.remembered:
-            remember_models(self._settings.remembered, Chosen(self.current.manifest.id, self.before))
+        with contextlib.suppress(InputError):  # it is tried again, and said until then
+            self._keep(self._choice())
+
+    def _choice(self) -> Chosen:
+        """What is true now."""
+        trial = self._trial
+        if trial:
+            return Chosen(self.current.manifest.id, trial.previous.manifest.id, trial.starts)
+        return Chosen(self.current.manifest.id, self.before)
+
+    def _keep(self, chosen: Chosen) -> None:
+        """Raises: InputError if it may be lost; then what is true is tried again by `step`, until it is kept."""
+        if self._settings.remembered is None:
+            return
+        try:
+            remember_models(self._settings.remembered, chosen, self._disk)
+            self._unkept = ""
+        except InputError as error:
+            self._unkept, self._keep_again_s = str(error), self._now_s() + KEPT_AGAIN_S
+            raise
+
+    def _keep_when_due(self) -> None:
+        if self._unkept and not self._opening and self._now_s() >= self._keep_again_s:
+            with contextlib.suppress(InputError):
+                self._keep(self._choice())
 
 
 def require_threshold(manifest: Manifest, value: float) -> None:
@@ -182,34 +239,6 @@ def require_threshold(manifest: Manifest, value: float) -> None:
         raise InputError(f"threshold {fault}: correct it in the line's configuration, or leave it out")
 
 
-def remember_models(path: Path, chosen: Chosen) -> None:
-    """In one step. A choice that cannot be kept is said in the log: the line goes on."""
-    fresh = path.with_name(path.name + ".new")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with fresh.open("w") as file:
-            file.write(json.dumps(asdict(chosen)) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(fresh, path)
-    except OSError as error:
-        say(f"cannot keep {chosen.model} in {path} ({error.strerror})", level="WARNING")
-
-
-def recall_models(path: Path) -> Chosen | None:
-    """None if no model was commanded. Raises: InputError if the file is not ours."""
-    try:
-        with path.open("rb") as file:
-            chosen = decode_json(Chosen, file.read(MAX_CHOSEN_BYTES))
-    except FileNotFoundError:
-        return None
-    except (OSError, MessageError) as error:
-        raise InputError(f"{path} cannot be read ({error}): remove it") from None
-    if any(set(name) & set("/\\") or name.startswith(".") for name in (chosen.model, chosen.before)):
-        raise InputError(f"{path} holds no names of models: remove it")
-    return chosen
-
-
-def _answer(order: SwitchModel | Rollback, trouble: str) -> Answer:
-    name = "model" if isinstance(order, SwitchModel) else "rollback"
-    return Answer(order.id, name, not trouble, trouble, rfc3339_now())
+def _answer(order: SwitchModel | Rollback | None, trouble: str) -> Answer:
+    name = "rollback" if isinstance(order, Rollback) else "model"
+    return Answer(order.id if order else "", name, not trouble, trouble, rfc3339_now())

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +16,8 @@ from numpy.typing import NDArray
 from board.config import LineConfig
 from board.engines.chain import EngineChain, open_engine
 from board.engines.settings import EngineName, EngineSettings
-from board.models.change import Chosen, ModelChangeSettings, Models, recall_models, remember_models
+from board.models.change import ModelChangeSettings, Models
+from board.models.choice import Chosen, Disk, recall_models, remember_models
 from board.models.inspector import Finding, Inspector
 from board.packages import choose_package, find_package, open_models
 from board.seams import Engine
@@ -58,7 +61,7 @@ class Watched:
         self.is_closed = True
 
 
-OpenModels = Callable[[ModelChangeSettings], Models]
+OpenModels = Callable[..., Models]
 
 
 @pytest.fixture
@@ -70,6 +73,7 @@ def engines() -> dict[str, Watched]:
 @pytest.fixture
 def open_pair(packages: Path, engines: dict[str, Watched]) -> Iterator[OpenModels]:
     settings = EngineSettings()
+    hours = itertools.count(0, 3600).__next__  # what is due, is due at once
     with contextlib.ExitStack() as opened:
 
         def open_inspector(model_id: str, _url: str = "") -> Inspector:
@@ -81,8 +85,8 @@ def open_pair(packages: Path, engines: dict[str, Watched]) -> Iterator[OpenModel
 
             return Inspector(package, EngineChain(settings, package.load_golden(), open_one))
 
-        def open_all(change: ModelChangeSettings) -> Models:
-            models = Models(open_inspector("first"), None, change, open_inspector)
+        def open_all(change: ModelChangeSettings, disk: Disk | None = None) -> Models:
+            models = Models(open_inspector("first"), None, change, open_inspector, disk=disk, now_s=hours)
             opened.callback(models.close)
             return models
 
@@ -123,7 +127,7 @@ def test_the_old_model_judges_until_the_new_one_is_ready_and_stands_by_until_tha
     assert (models.current.manifest.id, models.threshold) == ("second", 0.5)
     assert judge(models, 4) == []
     assert not engines["first"].is_closed
-    assert recall_models(tmp_path / "chosen" / "model") is None
+    assert recall_models(tmp_path / "chosen" / "model") == Chosen("second", "first", 1)
     assert judge(models, 1) == []
     assert (engines["first"].is_closed, engines["second"].is_closed) == (True, False)
     assert recall_models(tmp_path / "chosen" / "model") == Chosen("second", "first")
@@ -160,7 +164,8 @@ def test_a_model_that_no_engine_runs_makes_way_for_the_one_before(
     finding = Finding()
     models.current.inspect(np.zeros((256, 256, 3), np.uint8), finding)
     assert finding.score == -1.0
-    assert recall_models(tmp_path / "model") is None
+    assert recall_models(tmp_path / "model") == Chosen("first")
+    assert models.complaint.startswith("second did not pass its trial, no engine could run it: back to first")
 
 
 @pytest.mark.parametrize(("rejected", "stays"), [(8, True), (9, False)])
@@ -245,12 +250,12 @@ def test_the_next_start_has_the_model_that_was_commanded_while_that_is_in_order(
     config = LineConfig(
         "first", models_dir=packages, threshold=0.1, model_change=ModelChangeSettings(remembered=remembered)
     )
-    same, package, before = choose_package(config, None)
-    assert (package.manifest.id, same.threshold, before) == ("first", 0.1, "")
-    remember_models(remembered, Chosen("second", "first"))
-    own, package, before = choose_package(config, None)
-    assert (package.manifest.id, own.threshold, before) == ("second", None, "first")
-    remember_models(remembered, Chosen("tampered", "second"))
+    same, package, chosen = choose_package(config, None)
+    assert (package.manifest.id, same.threshold, chosen) == ("first", 0.1, Chosen("first"))
+    remember_models(remembered, Chosen("second", "first"), Disk())
+    own, package, chosen = choose_package(config, None)
+    assert (package.manifest.id, own.threshold, chosen.before) == ("second", None, "first")
+    remember_models(remembered, Chosen("tampered", "second"), Disk())
     same, package, _ = choose_package(config, None)
     assert (package.manifest.id, same.threshold) == ("first", 0.1)
     assert "going on with first" in capsys.readouterr().err
@@ -258,12 +263,12 @@ def test_the_next_start_has_the_model_that_was_commanded_while_that_is_in_order(
 
 def test_the_configured_model_keeps_its_own_threshold_when_it_was_commanded_too(packages: Path, tmp_path: Path) -> None:
     change = ModelChangeSettings(remembered=tmp_path / "model")
-    remember_models(tmp_path / "model", Chosen("first", "second"))
-    own, package, before = choose_package(
+    remember_models(tmp_path / "model", Chosen("first", "second"), Disk())
+    own, package, chosen = choose_package(
         LineConfig("first", models_dir=packages, threshold=0.1, model_change=change), None
     )
-    assert (package.manifest.id, own.threshold, before) == ("first", 0.1, "second")
-    with contextlib.closing(open_models(own, package, None, before)) as models:
+    assert (package.manifest.id, own.threshold, chosen.before) == ("first", 0.1, "second")
+    with contextlib.closing(open_models(own, package, None, chosen)) as models:
         assert (models.threshold, models.before) == (0.1, "second")
 
 
@@ -308,20 +313,92 @@ def test_closing_during_a_trial_closes_both_models(open_pair: OpenModels, engine
     assert (engines["first"].is_closed, engines["second"].is_closed) == (True, True)
 
 
-@pytest.mark.parametrize(
-    "content",
-    [
-        *(b"", b"first", b'{"model": 1}', b"\xff", b" " * 1024 + b'{"model": "first"}', b'{"model": ".x"}'),
-        *(b'{"model": "x/../../first"}', b'{"model": "a\\\\b"}', b'{"model": "first", "before": "../x"}'),
-    ],
-)
-def test_a_memory_that_is_not_ours_is_refused(tmp_path: Path, content: bytes) -> None:
-    (tmp_path / "model").write_bytes(content)
-    with pytest.raises(InputError, match="remove it"):
-        recall_models(tmp_path / "model")
+class BrokenDisk(Disk):
+    """One that fails at one step, while it is broken."""
+
+    def __init__(self, step: str) -> None:
+        self._step, self.is_broken = step, True
+
+    def _fail(self, step: str) -> None:
+        if self.is_broken and step == self._step:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    def write(self, path: Path, data: bytes) -> None:
+        self._fail("write")
+        super().write(path, data)
+
+    def replace(self, fresh: Path, path: Path) -> None:
+        self._fail("replace")
+        super().replace(fresh, path)
+
+    def sync_folder(self, folder: Path) -> None:
+        self._fail("sync_folder")
+        super().sync_folder(folder)
 
 
-def test_a_choice_that_cannot_be_kept_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (tmp_path / "model").mkdir()
-    remember_models(tmp_path / "model", Chosen("first"))
-    assert "cannot keep first" in capsys.readouterr().err
+STEPS = ("write", "replace", "sync_folder")
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_a_change_that_cannot_be_kept_is_refused(
+    open_pair: OpenModels, engines: dict[str, Watched], tmp_path: Path, step: str
+) -> None:
+    disk, memory = BrokenDisk(step), tmp_path / "model"
+    models = open_pair(ModelChangeSettings(remembered=memory), disk)
+    answer = change(models)
+    assert (answer.obeyed, models.current.manifest.id, engines["second"].is_closed) == (False, "first", True)
+    assert answer.reason == f"the choice of model cannot be kept in {memory} (No space left on device): see to its disk"
+    assert models.complaint == answer.reason
+    disk.is_broken = False
+    wait_until(lambda: models.step() is None and not models.complaint)
+    assert recall_models(memory) == Chosen("first")
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_a_rollback_that_cannot_be_kept_is_done_and_said(open_pair: OpenModels, tmp_path: Path, step: str) -> None:
+    disk, memory = BrokenDisk(step), tmp_path / "model"
+    disk.is_broken = False
+    models = open_pair(ModelChangeSettings(remembered=memory), disk)
+    change(models)
+    disk.is_broken = True
+    with pytest.raises(MessageError, match="first judges again, but after a restart: the choice of model cannot"):
+        models.begin(BACK)
+    assert models.current.manifest.id == "first"
+    assert "cannot be kept" in models.complaint
+    disk.is_broken = False
+    wait_until(lambda: models.step() is None and not models.complaint)
+    assert recall_models(memory) == Chosen("first")
+
+
+def test_a_rollback_in_a_trial_is_on_the_disk_when_it_is_answered(open_pair: OpenModels, tmp_path: Path) -> None:
+    models = open_pair(ModelChangeSettings(remembered=tmp_path / "model"))
+    change(models)
+    assert recall_models(tmp_path / "model") == Chosen("second", "first", 1)
+    assert models.begin(BACK)
+    assert recall_models(tmp_path / "model") == Chosen("first")
+
+
+def test_a_trial_goes_on_after_a_restart(packages: Path, tmp_path: Path) -> None:
+    change = ModelChangeSettings(trial_parts=3, remembered=tmp_path / "model")
+    config = LineConfig("first", models_dir=packages, threshold=0.1, model_change=change)
+    remember_models(tmp_path / "model", Chosen("second", "first", 1), Disk())
+    own, package, chosen = choose_package(config, None)
+    with contextlib.closing(open_models(own, package, None, chosen)) as models:
+        assert (models.current.manifest.id, models.threshold) == ("second", 0.5)
+        (answer,) = judge(models, 3, rejected=True)
+        assert answer.reason == "it rejected 3 of its first 3 parts: back to first"
+        assert (models.current.manifest.id, models.threshold) == ("first", 0.25)
+    assert recall_models(tmp_path / "model") == Chosen("first")
+
+
+def test_a_trial_whose_model_before_is_gone_goes_on_without(
+    packages: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    change = ModelChangeSettings(trial_parts=3, remembered=tmp_path / "model")
+    config = LineConfig("first", models_dir=packages, model_change=change)
+    remember_models(tmp_path / "model", Chosen("second", "absent", 1), Disk())
+    own, package, chosen = choose_package(config, None)
+    with contextlib.closing(open_models(own, package, None, chosen)) as models:
+        assert "second was on trial, and goes on without: no model at" in capsys.readouterr().err
+        assert judge(models, 5, rejected=True) == []
+        assert models.current.manifest.id == "second"

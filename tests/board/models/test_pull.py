@@ -16,7 +16,8 @@ from pathlib import Path
 import pytest
 
 from board.config import LineConfig
-from board.models.change import Chosen, ModelChangeSettings, remember_models
+from board.models.change import ModelChangeSettings
+from board.models.choice import Chosen, Disk, remember_models
 from board.models.pull import MAX_FILES, Bounds, pull_package
 from board.packages import choose_package, open_models
 from host.deploy.sign import sign_package
@@ -250,15 +251,15 @@ def test_a_command_fetches_a_model_and_the_next_start_finds_it(
         models.begin(SwitchModel("7", "2026-01-01T00:00:30Z", "two", f"{served[1]}/two"))
         assert settle(models).obeyed
         assert models.current.manifest.id == "two"
-    _, package, before = choose_package(config, trusted)
-    assert (package.folder, before) == (tmp_path / "fetched" / "two", "one")
+    _, package, chosen = choose_package(config, trusted)
+    assert (package.folder, chosen.before) == (tmp_path / "fetched" / "two", "one")
 
 
 def test_what_is_installed_must_be_signed_too(
     maker: Path, trusted: TrustedKeys, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     unsign(shutil.copytree(maker / "models", tmp_path / "models") / "two")
-    remember_models(tmp_path / "memory", Chosen("two"))
+    remember_models(tmp_path / "memory", Chosen("two"), Disk())
     change = ModelChangeSettings(remembered=tmp_path / "memory")
     config, package, _ = choose_package(LineConfig("one", models_dir=tmp_path / "models", model_change=change), trusted)
     assert package.manifest.id == "one"

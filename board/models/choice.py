@@ -1,0 +1,92 @@
+"""Which model judges after the next start: on the disk before anybody is told that it was changed."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from board.log import say
+from protocol.errors import InputError, MessageError
+from protocol.messages import decode_json
+
+MAX_CHOSEN_BYTES = 1024
+MAX_TRIAL_STARTS = 2  # a model on trial that took the station down with it twice is not started a third time
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """Models that were commanded: the one that judges, and the one before."""
+
+    model: str
+    before: str = ""
+    trial_starts: int = 0  # how often the station began this trial of `model`; 0: it is none
+
+
+class Disk:
+    """What remembering asks of the file system. Each call may raise OSError."""
+
+    def write(self, path: Path, data: bytes) -> None:
+        """Whole and synced."""
+        with path.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+
+    def replace(self, fresh: Path, path: Path) -> None:
+        os.replace(fresh, path)
+
+    def sync_folder(self, folder: Path) -> None:
+        """A new name, too, is lost in a power cut until its folder is synced (fsync(2))."""
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def remember_models(path: Path, chosen: Chosen, disk: Disk) -> None:
+    """In one step: whatever happens, the file holds this choice or the one before.
+
+    Raises: InputError if it may be lost.
+    """
+    fresh = path.with_name(path.name + ".new")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        disk.write(fresh, (json.dumps(asdict(chosen)) + "\n").encode())
+        disk.replace(fresh, path)
+        disk.sync_folder(path.parent)
+    except OSError as error:
+        raise InputError(f"the choice of model cannot be kept in {path} ({error.strerror}): see to its disk") from None
+
+
+def recall_models(path: Path) -> Chosen | None:
+    """None if no model was commanded. Raises: InputError if the file is not ours."""
+    try:
+        with path.open("rb") as file:
+            chosen = decode_json(Chosen, file.read(MAX_CHOSEN_BYTES))
+    except FileNotFoundError:
+        return None
+    except (OSError, MessageError) as error:
+        raise InputError(f"{path} cannot be read ({error}): remove it") from None
+    if any(set(name) & set("/\\") or name.startswith(".") for name in (chosen.model, chosen.before)):
+        raise InputError(f"{path} holds no names of models: remove it")
+    return chosen
+
+
+def resume_trial(path: Path, chosen: Chosen, disk: Disk) -> Chosen:
+    """The choice to start with, when the station ended during a trial. Raises: InputError."""
+    if chosen.trial_starts == 0:
+        return chosen
+    if chosen.trial_starts < MAX_TRIAL_STARTS:
+        again = Chosen(chosen.model, chosen.before, chosen.trial_starts + 1)
+    else:
+        again = Chosen(chosen.before, chosen.model)
+        ends = f"the station ended {chosen.trial_starts} times while {chosen.model} was on trial"
+        say(f"{ends}: back to {again.model}", level="WARNING")
+    try:
+        remember_models(path, again, disk)
+    except InputError as error:  # it starts with what is right, and may begin one trial more
+        say(str(error), level="WARNING")
+    return again
