@@ -1,4 +1,4 @@
-"""Check an installation: `scripts/beltsight doctor`, or `python3 /opt/beltsight/current/board/doctor.py` on the board.
+"""Check an installation: `beltsight doctor`, or `python3 /opt/beltsight/current/board/doctor.py` on the board.
 
 Reads and asks, changes nothing, and leaves a station that runs alone. Exit code 0: nothing fails; 1: something does.
 """

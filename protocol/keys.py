@@ -103,9 +103,9 @@ def _read_key(path: Path) -> bytes:
         with path.open("rb") as file:
             key = file.read(1024).strip()
     except OSError as error:
-        raise InputError(f"cannot read the key {path} ({error.strerror}): make keys with scripts/keys") from None
+        raise InputError(f"cannot read the key {path} ({error.strerror}): make keys with `beltsight keys`") from None
     if len(key) != KEY_CHARACTERS or not set(key) <= _Z85:
-        raise InputError(f"{path} is no key: make keys with scripts/keys")
+        raise InputError(f"{path} is no key: make keys with `beltsight keys`")
     return key
 
 

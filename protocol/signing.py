@@ -43,7 +43,7 @@ def sign(secret: Path, manifest: bytes) -> bytes:
     require_private(secret, "600")
     key = _load_pem(secret, data, is_secret=True)
     if not isinstance(key, Ed25519PrivateKey):
-        raise InputError(f"{secret} is no secret Ed25519 key: make one with scripts/sign")
+        raise InputError(f"{secret} is no secret Ed25519 key: make one with `beltsight sign`")
     return key.sign(manifest)
 
 
@@ -61,7 +61,7 @@ class TrustedKeys:
         except OSError as error:
             raise InputError(f"cannot read {folder} ({error.strerror}): correct `trusted_keys`") from None
         if not paths:
-            raise InputError(f"{folder} has no NAME.public{SUFFIX}: copy one there, or make it with scripts/sign")
+            raise InputError(f"{folder} has no NAME.public{SUFFIX}: copy one there, or make it with `beltsight sign`")
         self._keys = {path.name.removesuffix(f".public{SUFFIX}"): _load_public(path) for path in paths}
 
     def require_signed(self, folder: Path, manifest: bytes) -> str:
@@ -72,14 +72,14 @@ class TrustedKeys:
             with (folder / SIGNATURE).open("rb") as file:
                 signature = file.read(SIGNATURE_BYTES + 1)
         except OSError as error:
-            raise ManifestError(f"{folder} is not signed ({error.strerror}): sign it with scripts/sign") from None
+            raise ManifestError(f"{folder} is not signed ({error.strerror}): sign it with `beltsight sign`") from None
         for name, key in self._keys.items():
             try:
                 key.verify(signature, manifest)
             except InvalidSignature:
                 continue
             return name
-        raise ManifestError(f"{folder} is not signed by a trusted key: sign it with scripts/sign, or copy it again")
+        raise ManifestError(f"{folder} is not signed by a trusted key: sign it with `beltsight sign`, or copy it again")
 
 
 def _load_public(path: Path) -> Ed25519PublicKey:
@@ -87,7 +87,7 @@ def _load_public(path: Path) -> Ed25519PublicKey:
 
     key = _load_pem(path, _read_pem(path), is_secret=False)
     if not isinstance(key, Ed25519PublicKey):
-        raise InputError(f"{path} is no public Ed25519 key: make one with scripts/sign")
+        raise InputError(f"{path} is no public Ed25519 key: make one with `beltsight sign`")
     return key
 
 
@@ -99,7 +99,7 @@ def _load_pem(path: Path, data: bytes, *, is_secret: bool) -> Any:
         return form.load_pem_private_key(data, None) if is_secret else form.load_pem_public_key(data)
     except (ValueError, TypeError, UnsupportedAlgorithm):  # TypeError: a secret with a passphrase
         raise InputError(
-            f"{path} is no {'secret' if is_secret else 'public'} key: make one with scripts/sign"
+            f"{path} is no {'secret' if is_secret else 'public'} key: make one with `beltsight sign`"
         ) from None
 
 
@@ -108,7 +108,7 @@ def _read_pem(path: Path) -> bytes:
         with path.open("rb") as file:
             return file.read(MAX_PEM_BYTES)
     except OSError as error:
-        raise InputError(f"cannot read the key {path} ({error.strerror}): make one with scripts/sign") from None
+        raise InputError(f"cannot read the key {path} ({error.strerror}): make one with `beltsight sign`") from None
 
 
 def _require_cryptography() -> None:

@@ -1,6 +1,6 @@
 """Photograph rendered parts into a folder of MVTec's layout: pictures to train and test a model with.
 
-    python -m sim.capture --product orange --parts 100 --seed 7 --defect-share 0 --out pictures
+    beltsight photograph --product orange --parts 100 --seed 7 --defect-share 0 --out pictures
 
 A defect share of 0 fills train/good; any other fills test/<kind> and ground_truth/<kind>/*_mask.png.
 """
@@ -34,7 +34,7 @@ def main() -> int:
 
 
 def _parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m sim.capture", description="Photograph rendered parts.")
+    parser = argparse.ArgumentParser(prog="beltsight photograph", description="Photograph rendered parts.")
     parser.add_argument("--product", required=True, choices=sorted(DEFECTS))
     parser.add_argument("--parts", type=int, required=True)
     parser.add_argument("--seed", type=int, required=True, help="draws the parts, the belt and the camera's noise")

@@ -14,7 +14,7 @@ from sim.station import LOOPBACK, ROOT
 
 def parse_options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        prog="sim/conveyor.py",
+        prog="beltsight run",
         description="A fake conveyor belt that brings up the whole inspection line without hardware.",
     )
     add = parser.add_argument

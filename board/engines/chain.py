@@ -173,7 +173,7 @@ def open_arm(package: Package, settings: EngineSettings) -> Engine:
         if library:
             return KernelEngine(package.path(MODEL_ONNX), library)
         if settings.runtime == "kernels":
-            raise EngineError("the kernels were not built for this processor: scripts/build-kernels")
+            raise EngineError("the kernels were not built for this processor: `beltsight kernels`")
     if settings.runtime in ("auto", "onnxruntime"):
         engine = _open_onnx_runtime(package, settings)
         if engine:

@@ -36,7 +36,7 @@ from protocol.manifest import Package
 WATCHDOG_CYCLES = 1_000_000  # without any progress: 10 ms at 100 MHz, far more than a busy memory ever takes
 LOST_INTERRUPT_S = 0.02  # STATUS is looked at so often, whether or not an interrupt comes
 RESET_WITHIN_S = 0.2  # bursts that are under way take microseconds
-REBUILD = "rebuild the overlay: scripts/build_overlay"
+REBUILD = "rebuild the overlay: `beltsight overlay`"
 
 
 @dataclass(frozen=True)

@@ -58,7 +58,7 @@ class PynqFabric:
         except ImportError as error:
             raise EngineError(f"fpga needs the board's pynq package ({error}): run it on the board") from None
         if not settings.bitstream.is_file():
-            raise EngineError(f"no overlay at {settings.bitstream}: make it with scripts/build_overlay")
+            raise EngineError(f"no overlay at {settings.bitstream}: make it with `beltsight overlay`")
         self._pynq = pynq
         self._interrupt: int | None = None
         with _translated(f"cannot load {settings.bitstream}", "run as root on the board"):
@@ -123,9 +123,7 @@ def _load(pynq: Any, settings: FpgaSettings) -> tuple[Any, int]:
     overlay = pynq.Overlay(path)  # loads it and sets its clocks
     addresses = [block["phys_addr"] for block in overlay.ip_dict.values() if IP_NAME in block["type"]]
     if len(addresses) != 1:
-        raise EngineError(
-            f"{path} has {len(addresses)} blocks {IP_NAME}, not one: use the one of scripts/build_overlay"
-        )
+        raise EngineError(f"{path} has {len(addresses)} blocks {IP_NAME}, not one: use the one of `beltsight overlay`")
     return overlay, int(addresses[0])
 
 

@@ -1,4 +1,4 @@
-"""The detection server (`python -m host.server`) as an engine: never waited for beyond a deadline.
+"""The detection server (`beltsight server`) as an engine: never waited for beyond a deadline.
 
 What was asked on one socket can only be answered there: after a time-out the socket is replaced, so that a late answer
 reaches nobody. The connection outlives the engine, and is looked after while another engine speaks: a lost server costs

@@ -42,6 +42,6 @@ EXPLANATIONS = {
 def explain(code: int, instruction: int) -> str:
     """The registers ERROR and ERROR_PC in words."""
     if code not in list(Fault) or code == Fault.NONE:
-        return f"the overlay stopped with the unknown code {code}: rebuild it with scripts/build_overlay"
+        return f"the overlay stopped with the unknown code {code}: rebuild it with `beltsight overlay`"
     fault = Fault(code)
     return f"the overlay stopped with {fault.name} near instruction {instruction}: {EXPLANATIONS[fault]}"

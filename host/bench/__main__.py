@@ -1,8 +1,8 @@
 """The detectors of the literature, side by side on your own pictures.
 
-    python -m host.bench --data mvtec-bottle --detectors all --weights weights
-    python -m host.bench --data mnist.npz --detectors ganomaly --class-is anomalous --seeds 0,1,2
-    python -m host.bench --data rendered:orange --detectors padim,patchcore --weights weights
+    beltsight bench detectors --data mvtec-bottle --detectors all --weights weights
+    beltsight bench detectors --data mnist.npz --detectors ganomaly --class-is anomalous --seeds 0,1,2
+    beltsight bench detectors --data rendered:orange --detectors padim,patchcore --weights weights
 
 Interrupted, the same command goes on. The report is OUT/report.md and OUT/report.html.
 """
@@ -48,7 +48,9 @@ def main() -> int:
 
 def parse_options(words: list[str]) -> argparse.Namespace:
     """Raises: InputError for an option that cannot be used."""
-    parser = argparse.ArgumentParser(prog="python -m host.bench", description="Compare detectors on your pictures.")
+    parser = argparse.ArgumentParser(
+        prog="beltsight bench detectors", description="Compare detectors on your pictures."
+    )
     add = parser.add_argument
     add("--data", action="append", help="folder of pictures, .npz of a labelled set, or rendered[:PRODUCT]; repeatable")
     add("--detectors", default="all", help="names, with commas; ae-* is all that begin so (default: all)")

@@ -1,6 +1,6 @@
 """The bench's winner as a model package for the detection server.
 
-    python -m host.bench.deploy --bench bench --detector patchcore --data mvtec-bottle --product bottle
+    beltsight bench package --bench bench --detector patchcore --data mvtec-bottle --product bottle
 
 The row's exported graph, with its map in int8 steps behind it, threshold and figures as every package has them. It is
 float32 inside, like those of host/large: the server runs it, and a board's ARM engine where it can; the FPGA does not.
@@ -47,7 +47,7 @@ class Span:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m host.bench.deploy", description="Make a package of a row.")
+    parser = argparse.ArgumentParser(prog="beltsight bench package", description="Make a package of a row.")
     add = parser.add_argument
     add("--bench", type=Path, default=Path("bench"), help="folder of the bench's rows (default: bench)")
     add("--detector", required=True, help="its name in the report")

@@ -1,7 +1,7 @@
 """What the overlay will do with a model, and how long it will take.
 
-python -m host.compiler models/orange-256 --table
-python -m host.compiler models/orange-256/model.onnx --disassemble
+beltsight compile models/orange-256 --table
+beltsight compile models/orange-256/model.onnx --disassemble
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from protocol.manifest import MODEL_ONNX, load_package
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m host.compiler", description="Compile a model for the overlay.")
+    parser = argparse.ArgumentParser(prog="beltsight compile", description="Compile a model for the overlay.")
     parser.add_argument("model", type=Path, help="folder of a model package, or an exported .onnx")
     parser.add_argument(
         "--table", action="store_true", help="predicted cycles, array use and traffic of each layer (default)"

@@ -1,4 +1,4 @@
-"""What FINN+ estimates for a network's convolutions on this chip: `scripts/finn_estimate models/orange-256`.
+"""What FINN+ estimates for a network's convolutions on this chip: `beltsight finn models/orange-256`.
 
 FINN+ builds hardware for one network: a stage for each layer, all weights in block RAM. Its stages that need no
 vendor's tool on this chip are padding, sliding window and matrix product; it has none for residual sums, upsampling,
@@ -63,7 +63,7 @@ class Estimate:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="scripts/finn_estimate", description=(__doc__ or "").splitlines()[0])
+    parser = argparse.ArgumentParser(prog="beltsight finn", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("model", type=Path, help="folder of a model package")
     parser.add_argument("--convolutions-only", action="store_true", help="leave out what FINN+ has no stage for")
     options = parser.parse_args()

@@ -1,8 +1,8 @@
 """The operator's page: what the line does, what it rejected and why.
 
-python -m host.dashboard --config board/line.toml
-python -m host.dashboard --config board/line.toml --listen 0.0.0.0:8443 --certificate page.pem --key page.key
-python -m host.dashboard --set-password anna
+beltsight dashboard --config board/line.toml
+beltsight dashboard --config board/line.toml --listen 0.0.0.0:8443 --certificate page.pem --key page.key
+beltsight dashboard --set-password anna
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def main() -> int:
 
 def parse_options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        prog="python -m host.dashboard", description="The operator's page of one line, in a browser."
+        prog="beltsight dashboard", description="The operator's page of one line, in a browser."
     )
     add = parser.add_argument
     line = Path("board/line.toml")

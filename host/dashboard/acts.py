@@ -104,7 +104,7 @@ def log_in(desk: Desk, where: str, body: Fields) -> Response:
     if not is_password(desk.passwords, user, password):
         desk.guesses.note_failure(where)
         desk.audit.finish(desk.audit.begin(known, where, "login", {}), "refused")
-        raise Refused(403, "name or password is wrong; `python -m host.dashboard --set-password NAME` makes one")
+        raise Refused(403, "name or password is wrong; `beltsight dashboard --set-password NAME` makes one")
     desk.audit.finish(desk.audit.begin(known, where, "login", {}), "done")
     cookie = desk.sessions.begin(user)
     found = desk.sessions.find(cookie)

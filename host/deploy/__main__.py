@@ -1,10 +1,10 @@
-"""Bring models and configurations to stations: `scripts/beltsight deploy`, `rollback`, `fleet`.
+"""Bring models and configurations to stations: `beltsight deploy`, `rollback`, `fleet`.
 
-scripts/beltsight deploy models/orange-256 --to plant/line1 --serve 192.168.2.1      the station fetches it from here
-scripts/beltsight deploy models/orange-256 --to plant/line1 --ssh root@192.168.2.99  it is copied there
-scripts/beltsight deploy --config line.toml --to plant/line1 --ssh root@192.168.2.99
-scripts/beltsight rollback --to plant/line1
-scripts/beltsight fleet
+beltsight deploy models/orange-256 --to plant/line1 --serve 192.168.2.1      the station fetches it from here
+beltsight deploy models/orange-256 --to plant/line1 --ssh root@192.168.2.99  it is copied there
+beltsight deploy --config line.toml --to plant/line1 --ssh root@192.168.2.99
+beltsight rollback --to plant/line1
+beltsight fleet
 """
 
 from __future__ import annotations
@@ -57,9 +57,7 @@ def main() -> int:
 
 
 def parse_options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="scripts/beltsight", description="Bring models to stations, and see what they run."
-    )
+    parser = argparse.ArgumentParser(prog="beltsight", description="Bring models to stations, and see what they run.")
     tasks = parser.add_subparsers(dest="task", required=True)
     deploy = tasks.add_parser("deploy", help="have lines judge with a model, or run with a configuration")
     deploy.add_argument("model", type=Path, nargs="?", help="folder of a model package")
@@ -113,7 +111,9 @@ def deploy_model(lines: Lines, line: str, options: argparse.Namespace) -> None:
 
 def require_signature(package: Package) -> None:
     if not (package.folder / SIGNATURE).is_file():
-        raise InputError(f"{package.folder} is not signed, and stations fetch only what is: sign it with scripts/sign")
+        raise InputError(
+            f"{package.folder} is not signed, and stations fetch only what is: sign it with `beltsight sign`"
+        )
 
 
 def change(lines: Lines, line: str, name: str, watch_s: float, **values: object) -> None:

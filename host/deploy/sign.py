@@ -1,4 +1,4 @@
-"""Sign model packages, so that a station knows who made them: `scripts/sign`."""
+"""Sign model packages, so that a station knows who made them: `beltsight sign`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from protocol.signing import SIGNATURE, sign, write_signing_pair
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="scripts/sign", description="Sign model packages, and make the keys for it.")
+    parser = argparse.ArgumentParser(prog="beltsight sign", description="Sign model packages; make the keys for it.")
     tasks = parser.add_subparsers(dest="task", required=True)
     keys = tasks.add_parser("keys", help="make NAME.public.pem for the stations and NAME.secret.pem")
     keys.add_argument("folder", type=Path, help="is made with mode 0700 if it is not there")

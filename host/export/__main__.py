@@ -1,7 +1,7 @@
 """From pictures of good parts to a model package.
 
-    python -m host.export --product orange --data rendered
-    python -m host.export --product bottle --data mvtec-bottle --recipe wide.toml --out models --seeds 0,1,2
+    beltsight export --product orange --data rendered
+    beltsight export --product bottle --data mvtec-bottle --recipe wide.toml --out models --seeds 0,1,2
 
 Interrupted, the same command goes on where it stopped. The package appears by one rename or not at all.
 """

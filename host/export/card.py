@@ -142,7 +142,7 @@ def _arm_time(manifest: Manifest) -> str:
     low, high = milliseconds / ARM_UNCERTAINTY, milliseconds * ARM_UNCERTAINTY
     return (
         f"On one of the board's ARM cores, with the engine's own kernels, about {milliseconds:.0f} ms a frame "
-        f"({low:.0f} to {high:.0f}): estimated from counted instructions (`scripts/estimate-a9`), on no board yet."
+        f"({low:.0f} to {high:.0f}): estimated from counted instructions (`beltsight estimate`), on no board yet."
     )
 
 

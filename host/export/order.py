@@ -50,7 +50,7 @@ class Order:
 
 def parse_order(words: list[str]) -> Order:
     """Raises: InputError for an option that cannot be used."""
-    parser = argparse.ArgumentParser(prog="scripts/export.sh", description="Make a model package from good pictures.")
+    parser = argparse.ArgumentParser(prog="beltsight export", description="Make a model package from good pictures.")
     parser.add_argument("--product", required=True, help="name of the product, for example orange")
     parser.add_argument("--data", required=True, help="folder of pictures, or 'rendered' for drawn parts")
     parser.add_argument("--recipe", type=Path, help="TOML file of settings (host/learning/recipe.py lists them)")

@@ -1,4 +1,4 @@
-"""From the official image to a card that is a station: `scripts/flash`."""
+"""From the official image to a card that is a station: `beltsight flash`."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import json
 import os
 import sys
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from host.flash.archive import find_image, require_sha256, require_space, unpack
 from host.flash.card import write_card
 from host.flash.ext4 import Ext4
 from host.flash.identity import require_image, require_version
+from host.flash.kernels import build_kernels, can_build
 from host.flash.layout import Layout, read_layout
 from host.flash.medium import Disk
 from host.flash.payload import Entry, inject, require_written
@@ -48,9 +50,10 @@ class Options:
         return "developer" if self.developer else "production"
 
 
-def main() -> int:
+def main(make_kernels: Callable[[], object] = lambda: None) -> int:
     options = parse_options()
     require_tools()
+    make_kernels()
     if options.update:
         update(options)
     else:
@@ -59,7 +62,7 @@ def main() -> int:
 
 
 def parse_options() -> Options:
-    parser = argparse.ArgumentParser(prog="scripts/flash", description="Make a card that is a station.")
+    parser = argparse.ArgumentParser(prog="beltsight flash", description="Make a card that is a station.")
     parser.add_argument("--image", type=Path, help="the official PYNQ-Z2 image, as the zip that was downloaded")
     parser.add_argument("--config", type=Path, required=True, help="the line's TOML file; what it names comes along")
     parser.add_argument("--target", type=Path, required=True, help="the card, such as /dev/sdX, or FILE.img")
@@ -244,4 +247,5 @@ def report(options: Options, station: Station) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(run_main(main))
+    # Without its own kernels the ARM engine judges with ONNX Runtime, slower.
+    sys.exit(run_main(lambda: main(build_kernels if can_build() else lambda: None)))

@@ -14,7 +14,7 @@ LINUX_TYPE = 0x83
 SIGNATURE = b"\x55\xaa"
 EXT4_MAGIC_AT, EXT4_MAGIC = 1024 + 0x38, b"\x53\xef"
 # What stands in sector 0 of a card that is being written: no partition table, so that no board boots from it.
-UNFINISHED = b"beltsight: this card is not finished; run scripts/flash again without --update\n"
+UNFINISHED = b"beltsight: this card is not finished; run beltsight flash again without --update\n"
 
 
 @dataclass(frozen=True)

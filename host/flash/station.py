@@ -31,7 +31,7 @@ CARD = "card.json"  # in each version: what it is, for people and for --update
 Profile = Literal["production", "developer"]
 # Files for the station to read.
 CARRIED_KEYS = ("trusted_keys", "engines.onnx_library", "engines.remote.", "broker.credentials.")
-KERNELS = "board/engines/kernels/kernels-armv7l.so"  # scripts/build-kernels; without it ONNX Runtime judges
+KERNELS = "board/engines/kernels/kernels-armv7l.so"  # beltsight kernels; without it ONNX Runtime judges
 BITSTREAM_KEY = "engines.fpga.bitstream"
 OWN_FOLDERS = {"board", "protocol", "wheels", "site", "models"}  # nothing that line.toml names may lie in these
 MAX_CARRIED_BYTES = 250 << 20  # the official image leaves about 300 MB free before it has grown to its card
@@ -142,9 +142,7 @@ def require_lasting(key: str, path: Path) -> None:
 
 def _bitstream(path: Path, place: str) -> Iterator[Entry]:
     if not path.is_file():
-        raise InputError(
-            f"no overlay at {path}: make it with scripts/build_overlay, or take fpga out of [engines] order"
-        )
+        raise InputError(f"no overlay at {path}: make it with `beltsight overlay`, or take fpga out of [engines] order")
     yield file(place, path.read_bytes())
     beside = path.with_suffix(".hwh")
     if beside.is_file():

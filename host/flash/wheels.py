@@ -30,7 +30,7 @@ def load_wheels(listing: Path, cache: Path) -> dict[str, bytes]:
     if missing:
         raise InputError(
             f"{cache} lacks {', '.join(missing)} with the SHA-256 in {listing.name}: copy the folder from a machine "
-            "with internet, where scripts/flash has filled it"
+            "with internet, where beltsight flash has filled it"
         )
     return {LISTING: pinned, **{found[digest].name: found[digest].read_bytes() for digest in wanted}}
 

@@ -1,6 +1,6 @@
 """A new model beside the one that runs, on parts that the line recorded: what would have been decided otherwise?
 
-python -m host.judging.compare models/orange-256 models/orange-new --recordings runs/line1/recordings
+beltsight compare models/orange-256 models/orange-new --recordings runs/line1/recordings
 
 Both judge as on the line, bit for bit. The picture shows the parts over which they disagree: the frame, and what each
 model sees in it, the contour at its threshold.
@@ -69,7 +69,7 @@ class Judge:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m host.judging.compare", description="Two models on recorded parts.")
+    parser = argparse.ArgumentParser(prog="beltsight compare", description="Two models on recorded parts.")
     parser.add_argument("old", type=Path, help="the model that runs")
     parser.add_argument("new", type=Path, help="the one that may follow it")
     parser.add_argument("--recordings", type=Path, required=True, help="the recorder's folder, or a capture's")

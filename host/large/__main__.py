@@ -1,7 +1,7 @@
 """A large detector for the server's second opinion: PatchCore on a pretrained backbone, as one ONNX graph.
 
-    python -m host.large --product bottle --data mvtec-bottle --backbone-weights squeezenet1_1.pth
-    python -m host.large --product bottle --data mvtec-bottle --backbone wide_resnet50_2     # torchvision downloads it
+    beltsight large --product bottle --data mvtec-bottle --backbone-weights squeezenet1_1.pth
+    beltsight large --product bottle --data mvtec-bottle --backbone wide_resnet50_2     # torchvision downloads it
 
 Nothing is trained: features of good pictures are remembered. The graph is float32 inside, with an int8 map like every
 model's, so that the server serves it beside the others. No board runs it.
@@ -76,7 +76,7 @@ def main() -> int:
 def parse_order(words: list[str]) -> LargeOrder:
     """Raises: InputError for an option that cannot be used."""
     parser = argparse.ArgumentParser(
-        prog="python -m host.large", description="Make a large detector for the server from good pictures."
+        prog="beltsight large", description="Make a large detector for the server from good pictures."
     )
     add = parser.add_argument
     add("--product", required=True, help="name of the product, for example bottle")

@@ -1,4 +1,4 @@
-"""Public sets of pictures that `scripts/get-data` fetches from their publishers, with licence and checksum.
+"""Public sets of pictures that `beltsight get-data` fetches from their publishers, with licence and checksum.
 
 Where a checksum comes from stands beside it. "" means that the publisher gives none: it is recorded at the first
 download, and later ones must agree with it.

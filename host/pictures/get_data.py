@@ -1,8 +1,8 @@
 """Fetch a public set of pictures from its publisher.
 
-scripts/get-data --list
-scripts/get-data mvtec-bottle                            shows the licence and asks
-scripts/get-data mvtec-bottle --accept-licence --out data
+beltsight get-data --list
+beltsight get-data mvtec-bottle                            shows the licence and asks
+beltsight get-data mvtec-bottle --accept-licence --out data
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from protocol.errors import InputError, run_resumable
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="scripts/get-data", description="Fetch a public set of pictures.")
+    parser = argparse.ArgumentParser(prog="beltsight get-data", description="Fetch a public set of pictures.")
     parser.add_argument("name", nargs="?", help="name of the set")
     parser.add_argument("--list", action="store_true", help="what there is, with licences")
     parser.add_argument("--out", type=Path, default=Path("data"), help="folder of the sets (default: data)")

@@ -1,9 +1,9 @@
 """The plant bridge: a site's lines in the words of the plant's systems.
 
-python -m host.plant --site plant --sparkplug Works1
-python -m host.plant --site plant --sparkplug Works1 --primary-host scada --commands
-python -m host.plant --site plant --home-assistant
-python -m host.plant --site plant --home-assistant --remove
+beltsight plant --site plant --sparkplug Works1
+beltsight plant --site plant --sparkplug Works1 --primary-host scada --commands
+beltsight plant --site plant --home-assistant
+beltsight plant --site plant --home-assistant --remove
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ def take_arrivals(inbox: Inbox) -> list[Arrival]:
 
 def parse_options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        prog="python -m host.plant", description="Speak to the plant's systems for a site's lines, over MQTT."
+        prog="beltsight plant", description="Speak to the plant's systems for a site's lines, over MQTT."
     )
     add = parser.add_argument
     add("--site", required=True, help="whose lines: beltsight/SITE/…")

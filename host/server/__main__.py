@@ -1,9 +1,9 @@
 """The detection server: boards send pictures over ZeroMQ and get anomaly maps back.
 
-python -m host.server --models models --bind tcp://127.0.0.1:5555
-python -m host.server --models models --bind tcp://*:5555 --key keys/server.secret --allow keys/boards
-python -m host.server --models models --workers-bind tcp://127.0.0.1:5556 --cluster ray --workers 16
-python -m host.server --join tcp://server:5556 --server-key keys/server.public --key keys/worker.secret
+beltsight server --models models --bind tcp://127.0.0.1:5555
+beltsight server --models models --bind tcp://*:5555 --key keys/server.secret --allow keys/boards
+beltsight server --models models --workers-bind tcp://127.0.0.1:5556 --cluster ray --workers 16
+beltsight server --join tcp://server:5556 --server-key keys/server.public --key keys/worker.secret
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def main() -> int:
 
 def parse_options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        prog="python -m host.server", description="Judge pictures for many boards, over ZeroMQ."
+        prog="beltsight server", description="Judge pictures for many boards, over ZeroMQ."
     )
     add = parser.add_argument
     add("--models", type=Path, default=Path("models"), help="folder of model packages (default: %(default)s)")
@@ -63,7 +63,7 @@ def parse_options() -> argparse.Namespace:
     add("--cluster", choices=("ray",), help="have Ray place the workers: they come in at --workers-bind")
     add("--cluster-address", default="auto", help="of the Ray cluster (default: the one that this machine is in)")
     add("--join", help="be workers of the server at this endpoint, nothing else")
-    add("--key", type=Path, help="own secret key (scripts/keys): connections are encrypted")
+    add("--key", type=Path, help="own secret key (beltsight keys): connections are encrypted")
     add("--allow", type=Path, help="folder of the boards' public keys")
     add("--allow-workers", type=Path, help="folder of the joining workers' public keys")
     add("--server-key", type=Path, help="with --join: the server's public key")
@@ -133,7 +133,7 @@ def open_cluster(options: argparse.Namespace) -> RayCrew:
     keys: Options = {}
     if options.key:
         if options.workers_key is None:
-            raise InputError("--cluster with --key needs --workers-key: make one with scripts/keys")
+            raise InputError("--cluster with --key needs --workers-key: make one with `beltsight keys`")
         keys = client_options(load_secret(options.key).public, load_secret(options.workers_key))
     return RayCrew(options.workers_bind, options.workers, options.threads, keys=keys, address=options.cluster_address)
 

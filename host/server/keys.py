@@ -1,4 +1,4 @@
-"""Make key pairs for the server, its boards and its workers: `scripts/keys FOLDER NAME…`."""
+"""Make key pairs for the server, its boards and its workers: `beltsight keys FOLDER NAME…`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from protocol.keys import write_key_pair
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="scripts/keys", description="Make NAME.public and NAME.secret in FOLDER.")
+    parser = argparse.ArgumentParser(prog="beltsight keys", description="Make NAME.public and NAME.secret in FOLDER.")
     parser.add_argument("folder", type=Path, help="is made with mode 0700 if it is not there")
     parser.add_argument("names", nargs="+", metavar="name")
     options = parser.parse_args()

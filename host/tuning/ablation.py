@@ -1,6 +1,6 @@
 """What each augmentation is worth: the recipe as it is, and with one of them changed at a time.
 
-    python -m host.tuning.ablation --data mvtec-bottle --seeds 0,1,2 --out ablation
+    beltsight ablation --data mvtec-bottle --seeds 0,1,2 --out ablation
 
 Judged like the search, without test pictures. Interrupted, the same command goes on; the table is `ablation.md`.
 """
@@ -29,9 +29,7 @@ USUAL = Variation(flips=True, hue_deg=5.0)
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(
-        prog="python -m host.tuning.ablation", description="What each augmentation is worth."
-    )
+    parser = argparse.ArgumentParser(prog="beltsight ablation", description="What each augmentation is worth.")
     parser.add_argument("--data", type=Path, required=True, help="folder of pictures")
     parser.add_argument("--recipe", type=Path, help="TOML file of the settings to start from")
     parser.add_argument("--seeds", default="0,1,2", help="trainings of each row (default: 0,1,2)")

@@ -1,6 +1,6 @@
 """Search a recipe for a product, by defects of other kinds on held-out good pictures; test pictures take no part.
 
-    python -m host.tuning.search --data mvtec-bottle --trials 20 --out search
+    beltsight search --data mvtec-bottle --trials 20 --out search
 
 Interrupted, the same command goes on. `best.toml` in the folder is the best recipe so far, for scripts/export.sh.
 """
@@ -26,7 +26,7 @@ STUDIES_DB, BEST_TOML = "studies.db", "best.toml"
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m host.tuning.search", description="Search a recipe for a product.")
+    parser = argparse.ArgumentParser(prog="beltsight search", description="Search a recipe for a product.")
     parser.add_argument("--data", type=Path, required=True, help="folder of pictures")
     parser.add_argument("--recipe", type=Path, help="TOML file of the settings to start from")
     parser.add_argument("--trials", type=int, default=20, help="trainings in all, earlier ones included (default: 20)")

@@ -1,7 +1,7 @@
 """How long a model takes on the board's Cortex-A9, estimated from counted instructions. ESTIMATE.md says how, how well.
 
-scripts/estimate-a9 models/bottle-128 [--runtime kernels onnxruntime opencv]
-scripts/estimate-a9 models/bottle-128 --start
+beltsight estimate models/bottle-128 [--runtime kernels onnxruntime opencv]
+beltsight estimate models/bottle-128 --start
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+from host.flash.kernels import build_kernels
 from protocol.errors import run_main
 from protocol.manifest import load_package
 from tests.armhf import userland
@@ -71,7 +72,7 @@ def write_table(estimates: list[Estimate]) -> str:
 
 def main() -> int:
     parser = argparse.ArgumentParser(
-        prog="scripts/estimate-a9", description="Time of a model, or of the station's start, on the board's ARM cores."
+        prog="beltsight estimate", description="Time of a model, or of the station's start, on the board's ARM cores."
     )
     parser.add_argument("model", type=Path, help="a model's folder, e.g. models/bottle-128")
     parser.add_argument(
@@ -80,6 +81,7 @@ def main() -> int:
     parser.add_argument("--start", action="store_true", help="instead: the station's start, up to its first verdict")
     options = parser.parse_args()
     userland.build()
+    build_kernels()
     if options.start:
         with tempfile.TemporaryDirectory() as folder:
             print(write_start_table(measure_start(options.model, Path(folder))))

@@ -1,6 +1,6 @@
 """What the station's start costs on the board's Cortex-A9 up to its first verdict: instructions, and bytes of the card.
 
-    scripts/estimate-a9 models/bottle-128 --start
+    beltsight estimate models/bottle-128 --start
 
 board/run.py itself runs, with a signed model, without network, broker or clock (it is 1970). Its only part is a picture
 that it replays; then it ends. BOOT.md has the budget.

@@ -17,6 +17,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from host.beltsight import EMULATION, missing_packages
 from protocol.errors import InputError, run_main
 from sim.station import ROOT
 
@@ -33,13 +34,6 @@ PLATFORMS = ("manylinux_2_35_armv7l", "manylinux_2_31_armv7l", "manylinux_2_17_a
 LIBRARIES = ROOT_FS / "usr" / "lib" / "arm-linux-gnueabihf"
 GUEST_BASE = 1 << 44  # where the emulated program's memory lies in the emulator's: away from all else
 EMULATOR, EMULATOR_WITH_PLUGINS = "qemu-arm-static", "qemu-arm"
-TOOLS = {
-    "mmdebstrap": "mmdebstrap",
-    EMULATOR: "qemu-user-static",
-    EMULATOR_WITH_PLUGINS: "qemu-user",
-    "arm-linux-gnueabihf-gcc": "gcc-arm-linux-gnueabihf",
-    "gcc": "gcc",
-}
 # Two cores of a Zynq-7000, as its kernel shows them: ONNX Runtime asks what they can do, and ends the process where
 # there is nothing to read.
 CORE = """\
@@ -59,7 +53,7 @@ CPUINFO = CORE.format(number=0) + CORE.format(number=1) + "Hardware	: Xilinx Zyn
 
 def missing_tools() -> str:
     """What to install, empty if nothing."""
-    packages = [package for tool, package in TOOLS.items() if shutil.which(tool) is None]
+    packages = missing_packages(EMULATION)
     return f"apt-get install {' '.join(packages)}" if packages else ""
 
 

@@ -1,7 +1,7 @@
-"""What workers placed by Ray cost beside local ones: `scripts/bench cluster`.
+"""What workers placed by Ray cost beside local ones: `beltsight bench cluster`.
 
 One worker each, one picture at a time, on one machine: Ray's worker is reached over TCP, a local one over a Unix
-socket. Bare and served pictures alternate, as in `scripts/bench server`. "kill": from the SIGKILL of the only worker
+socket. Bare and served pictures alternate, as in `beltsight bench server`. "kill": from the SIGKILL of the only worker
 to the next answer.
 """
 
@@ -32,7 +32,7 @@ ANSWERED_WITHIN_S = 60.0
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="scripts/bench cluster", description=(__doc__ or "").splitlines()[0])
+    parser = argparse.ArgumentParser(prog="beltsight bench cluster", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--pictures", type=int, default=500, help="for each latency (default: %(default)s)")
     options = parser.parse_args()
     import_ray()

@@ -1,6 +1,6 @@
 """How early a drift is told: a lamp that dims, a lens that slips, and a belt on which nothing happens.
 
-    scripts/bench drift --product orange --picture drift.png
+    beltsight bench drift --product orange --picture drift.png
 
 Pictures are those of the fake belt, the model is a shipped one through ONNX Runtime, the charts are the board's own.
 """
@@ -122,7 +122,7 @@ def main() -> int:
 
 
 def parse_options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="scripts/bench drift", description="How early a drift is told.")
+    parser = argparse.ArgumentParser(prog="beltsight bench drift", description="How early a drift is told.")
     parser.add_argument("--product", choices=sorted(DEFECTS), default="orange")
     parser.add_argument("--model", help="id of the model package (default: the first of the product)")
     parser.add_argument("--models", type=Path, default=ROOT / "models")

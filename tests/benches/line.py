@@ -1,4 +1,4 @@
-"""What the line itself costs, beside a loop that a user would write instead: `scripts/bench line`.
+"""What the line itself costs, beside a loop that a user would write instead: `beltsight bench line`.
 
 The engine is the trivial model of `host.export.trivial` in ONNX Runtime on one thread: the line's own work stands out.
 The bare loop receives frames of the same size over ZeroMQ, shrinks them with OpenCV, runs the same model and publishes
@@ -7,6 +7,7 @@ the score with paho at QoS 0: no self-test, gate, deadline, outbox, recorder, ta
 
 from __future__ import annotations
 
+import argparse
 import json
 import multiprocessing
 import os
@@ -40,6 +41,7 @@ SEED = 1
 
 
 def main() -> int:
+    argparse.ArgumentParser(prog="beltsight bench line", description=(__doc__ or "").splitlines()[0]).parse_args()
     console = Console()
     with tempfile.TemporaryDirectory() as folder:
         model = write_trivial_package(Path(folder) / "models" / "trivial")

@@ -1,4 +1,4 @@
-"""The overlay, simulated to the cycle, beside the engines that a user would pick instead: `scripts/bench overlay`.
+"""The overlay, simulated to the cycle, beside the engines that a user would pick instead: `beltsight bench overlay`.
 
 The whole design runs in Verilator with the memory port of `MemoryPort`, at the bitstream's clock; the program lies in
 memory already, the image is read and the map is written. Every map must equal the integer network's. A layer's cycles
@@ -106,7 +106,7 @@ class Result:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="scripts/bench overlay", description=(__doc__ or "").splitlines()[0])
+    parser = argparse.ArgumentParser(prog="beltsight bench overlay", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--layers", action="store_true", help="also where the cycles of each network went")
     options = parser.parse_args()
     with Simulator(find_library(), memory_bytes=1 << 26) as simulator:

@@ -1,7 +1,7 @@
 """The operator's page at 30 parts/s: first paint, and whether page or program need more memory as time goes by.
 
-scripts/bench page                  ten minutes
-scripts/bench page --minutes 2
+beltsight bench page                  ten minutes
+beltsight bench page --minutes 2
 
 What matters is what cannot be given back: every half minute the browser is made to collect its garbage and to drop its
 caches, and is then measured; three times, and the least counts, for pictures are on their way all the time. The page
@@ -59,7 +59,7 @@ class Sample:
     before_mb: float  # the page's process before the collection
     page_mb: float  # and after it, as all below
     browser_mb: float  # all of the browser's processes
-    program_mb: float  # `python -m host.dashboard`
+    program_mb: float  # `beltsight dashboard`
     heap_mb: float  # of the page's scripts
     nodes: float  # DOM elements, in the page or still referred to
     listeners: float
@@ -67,7 +67,7 @@ class Sample:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="scripts/bench page")
+    parser = argparse.ArgumentParser(prog="beltsight bench page")
     parser.add_argument("--minutes", type=float, default=10.0)
     parser.add_argument("--rate", type=float, default=30.0, help="parts/s (default: %(default)g)")
     parser.add_argument("--inspected", action="store_true", help="the page is opened by Playwright, which costs memory")

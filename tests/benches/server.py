@@ -1,4 +1,4 @@
-"""What the detection server costs beside bare ONNX Runtime in a loop: `scripts/bench server`.
+"""What the detection server costs beside bare ONNX Runtime in a loop: `beltsight bench server`.
 
 The bare loop has the picture in memory, does the integer normalisation and runs the same model on one thread; for the
 frame it also preprocesses. It has no network, queue, deadline, second process or retry. Latency: bare and served
@@ -62,7 +62,7 @@ READY_WITHIN_S = 30.0
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="scripts/bench server", description=(__doc__ or "").splitlines()[0])
+    parser = argparse.ArgumentParser(prog="beltsight bench server", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--pictures", type=int, default=500, help="for each latency (default: %(default)s)")
     parser.add_argument("--seconds", type=float, default=6.0, help="of each throughput (default: %(default)s)")
     parser.add_argument("--chaos-s", type=float, default=60.0, help="a worker is killed each second (default: 60)")

@@ -1,4 +1,4 @@
-"""Every decoder of bytes from outside under a fuzzer: `scripts/fuzz --executions 1000000`. The table is the record."""
+"""Every decoder of bytes from outside under a fuzzer: `beltsight fuzz --executions 1000000`; its table is kept."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def show(records: list[Record]) -> Table:
 
 def main() -> int:
     decoders = open_decoders()
-    parser = argparse.ArgumentParser(prog="scripts/fuzz", description=(__doc__ or "").splitlines()[0])
+    parser = argparse.ArgumentParser(prog="beltsight fuzz", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--executions", type=int, default=10_000, help="of each decoder (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("decoders", nargs="*", metavar="decoder", help=f"of {', '.join(decoders)}; default: all")

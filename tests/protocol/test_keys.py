@@ -65,12 +65,12 @@ def test_a_folder_that_others_may_enter_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize("content", [b"", b"x" * 39, b"x" * 41, b'"' * 40, b"\xff" * 40])
 def test_what_is_no_key_is_refused(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "bad.public").write_bytes(content)
-    with pytest.raises(InputError, match="is no key: make keys with scripts/keys"):
+    with pytest.raises(InputError, match="is no key: make keys with `beltsight keys`"):
         load_public(tmp_path / "bad.public")
 
 
 def test_a_key_that_is_not_there_says_how_to_make_one(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="make keys with scripts/keys"):
+    with pytest.raises(InputError, match="make keys with `beltsight keys`"):
         load_secret(tmp_path / "none.secret")
 
 

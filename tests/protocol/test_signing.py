@@ -60,7 +60,7 @@ def test_a_signed_package_is_taken(folder: Path, trusted: TrustedKeys) -> None:
 def test_an_unsigned_package_is_refused(folder: Path, trusted: TrustedKeys) -> None:
     (folder / SIGNATURE).unlink()
     load_package(folder)
-    with pytest.raises(ManifestError, match=r"is not signed .*: sign it with scripts/sign"):
+    with pytest.raises(ManifestError, match=r"is not signed .*: sign it with `beltsight sign`"):
         load_package(folder, trusted)
 
 
@@ -150,7 +150,7 @@ def test_what_is_no_secret_key_signs_nothing(folder: Path, secret: Path, which: 
         secret.write_bytes(write_key_pair(secret.parent, "server")[1].read_bytes())
     else:
         secret.unlink()
-    with pytest.raises(InputError, match="make one with scripts/sign"):
+    with pytest.raises(InputError, match="make one with `beltsight sign`"):
         sign_package(secret, folder)
 
 

@@ -264,9 +264,7 @@ def test_an_interrupt_that_never_comes_costs_some_milliseconds(
 def test_another_version_asks_for_a_new_overlay(device: SimulatedDevice, settings: FpgaSettings) -> None:
     device.answers["VERSION"] = 0x1234
     needed = f"{isa.version():08x}"
-    assert (
-        fails(settings) == f"overlay 00001234, this program needs {needed}: rebuild the overlay: scripts/build_overlay"
-    )
+    assert fails(settings) == f"overlay 00001234, this program needs {needed}: rebuild the overlay: `beltsight overlay`"
     device.answers = {"ID": 0}
     assert "no overlay of Beltsight answers, but 00000000: rebuild" in fails(settings)
 
@@ -360,9 +358,9 @@ def test_what_is_missing_is_named(settings: FpgaSettings) -> None:
     assert f"cannot load {settings.bitstream} (" in fails(settings)
     other = HWH.read_text().replace("beltsight_overlay", "somebody_elses")
     settings.bitstream.with_suffix(".hwh").write_text(other)
-    assert "has 0 blocks beltsight_overlay, not one: use the one of scripts/build_overlay" in fails(settings)
+    assert "has 0 blocks beltsight_overlay, not one: use the one of `beltsight overlay`" in fails(settings)
     settings.bitstream.unlink()
-    assert fails(settings) == f"no overlay at {settings.bitstream}: make it with scripts/build_overlay"
+    assert fails(settings) == f"no overlay at {settings.bitstream}: make it with `beltsight overlay`"
 
 
 @pytest.mark.usefixtures("device")

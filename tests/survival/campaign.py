@@ -1,4 +1,4 @@
-"""Faults of a plant on the real station, a real broker and real sockets: `scripts/survive`.
+"""Faults of a plant on the real station, a real broker and real sockets: `beltsight survive`.
 
 Every part must have exactly one verdict at the subscriber, whatever broke. `lost` counts parts without one, `doubled`
 parts with two different ones, `repeated` second copies of the same event (QoS 1 allows them), `overtaken` verdicts that
@@ -334,7 +334,7 @@ def show(rows: list[Row]) -> Table:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="scripts/survive", description=(__doc__ or "").splitlines()[0])
+    parser = argparse.ArgumentParser(prog="beltsight survive", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--long", action="store_true", help="20 to 50 times each fault, 5000 parts each")
     parser.add_argument("--seed", type=int, default=1, help="the same seed strikes at the same parts (default: 1)")
     parser.add_argument("--parts", type=int, help="of each fault (default: 120, with --long 5000)")

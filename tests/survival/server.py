@@ -15,7 +15,7 @@ TURN_MS = 50
 
 
 class MortalServer:
-    """`python -m host.server` behind a proxy. While `lies`, one bit of every anomaly map is another."""
+    """`beltsight server` behind a proxy. While `lies`, one bit of every anomaly map is another."""
 
     def __init__(self, folder: Path) -> None:
         self.lies = False

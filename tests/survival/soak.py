@@ -1,4 +1,4 @@
-"""The line as fast as it can for many parts: does it grow, or slow down? `scripts/soak --parts 1000000`.
+"""The line as fast as it can for many parts: does it grow, or slow down? `beltsight soak --parts 1000000`.
 
 The real station, broker and sockets. The first tenth is the warm-up. Latency is from light barrier to decision, behind
 a belt that always waits for the station.
@@ -185,7 +185,7 @@ def show(report: Report) -> Table:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="scripts/soak", description=(__doc__ or "").splitlines()[0])
+    parser = argparse.ArgumentParser(prog="beltsight soak", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--parts", type=int, default=20_000, help="default: %(default)s")
     parser.add_argument("--report", type=Path, default=Path("soak.json"), help="with a plot beside it, soak.png")
     options = parser.parse_args()

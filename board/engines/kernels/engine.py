@@ -139,7 +139,7 @@ def pack_depthwise(weights: Int8) -> Int8:
 
 
 def find_library() -> Path | None:
-    """The kernels for this processor, None where they were not built: `scripts/build-kernels`."""
+    """The kernels for this processor, None where they were not built: `beltsight kernels`."""
     path = Path(__file__).with_name(f"kernels-{platform.machine()}.so")
     return path if path.is_file() else None
 
@@ -149,9 +149,9 @@ def _load(library: Path) -> ctypes._NamedFuncPointer:
         kernels = ctypes.CDLL(str(library))
         size: int = kernels.kernels_layer_bytes()
     except (OSError, AttributeError) as error:
-        raise EngineError(f"{library} cannot be used ({error}): build it with scripts/build-kernels") from None
+        raise EngineError(f"{library} cannot be used ({error}): build it with `beltsight kernels`") from None
     if size != ctypes.sizeof(_CLayer):
-        raise EngineError(f"{library} is of another version: build it again with scripts/build-kernels")
+        raise EngineError(f"{library} is of another version: build it again with `beltsight kernels`")
     run = kernels.kernels_run
     run.argtypes, run.restype = [c_void_p, c_int32], None
     return run

@@ -1,4 +1,4 @@
-"""Command of scripts/build_overlay: from the hardware's description to beltsight.bit and beltsight.hwh.
+"""Command of beltsight overlay: from the hardware's description to beltsight.bit and beltsight.hwh.
 
 With Vivado 2022.1 or later, or with the open tools (Yosys, nextpnr-xilinx, Project X-Ray), whose bitstream has no .hwh:
 the driver then takes address and clock from its settings.
@@ -128,7 +128,7 @@ def write_sidecar(settings: Settings) -> None:
 
 
 def parse_arguments(arguments: Sequence[str]) -> Settings:
-    parser = argparse.ArgumentParser("build_overlay", description="the overlay's bitstream for the PYNQ-Z2")
+    parser = argparse.ArgumentParser(prog="beltsight overlay", description="the overlay's bitstream for the PYNQ-Z2")
     parser.add_argument("--out", type=Path, default=Path("build/overlay"))
     parser.add_argument("--tool", choices=sorted(INSTALL), default="vivado")
     parser.add_argument("--emit-only", action="store_true", help="Verilog, Tcl and constraints, without any tool")

@@ -1,5 +1,5 @@
 # vivado -mode batch -source build.tcl -tclargs SOURCES OUT CLOCK_MHZ REGISTER_ADDRESS JOBS
-# SOURCES holds what scripts/build_overlay emitted; OUT receives beltsight.bit, beltsight.hwh and the reports.
+# SOURCES holds what beltsight overlay emitted; OUT receives beltsight.bit, beltsight.hwh and the reports.
 
 lassign $argv sources out clock_mhz register_address jobs
 set name beltsight

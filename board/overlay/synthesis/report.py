@@ -1,10 +1,11 @@
-"""Synthesis of the whole overlay without a vendor's tool: `python -m board.overlay.synthesis.report [FOLDER]`.
+"""Synthesis of the whole overlay without a vendor's tool: `beltsight synthesis [FOLDER]`.
 
 Writes synthesis.md into the folder. Ends with 1 when a budget is exceeded, a register is missing or a path too long.
 """
 
 from __future__ import annotations
 
+import argparse
 import sys
 from dataclasses import dataclass
 from pathlib import Path as FilePath
@@ -46,7 +47,11 @@ def examine(netlist: Netlist) -> Report:
     return Report(used, tuple(paths), (*exceeded(used), *missing_registers(netlist), *slow))
 
 
-def main(folder: FilePath) -> int:
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="beltsight synthesis", description=(__doc__ or "").splitlines()[0])
+    default = FilePath("build/overlay")
+    parser.add_argument("folder", type=FilePath, nargs="?", default=default, help="(default: %(default)s)")
+    folder = parser.parse_args().folder
     try:
         report = examine(synthesise(emit_verilog(), NAME, folder))
     except OverlayError as error:
@@ -59,4 +64,4 @@ def main(folder: FilePath) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(FilePath(sys.argv[1] if len(sys.argv) > 1 else "build/overlay")))
+    sys.exit(main())

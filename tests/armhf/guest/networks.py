@@ -13,7 +13,7 @@ from board.engines.kernels.engine import KernelEngine, find_library
 def main() -> int:
     library, equal = find_library(), 0
     if library is None:
-        print("the kernels are not built: scripts/build-kernels")
+        print("the kernels are not built: `beltsight kernels`")
         return 1
     for path in sorted(Path(sys.argv[1]).glob("*.onnx")):
         expected = np.load(path.with_suffix(".npz"))

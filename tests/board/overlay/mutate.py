@@ -1,14 +1,15 @@
 """Puts the faults of `mutations` into a copy of the tree, one at a time, and runs the test that should catch each.
 
-python -m tests.board.overlay.mutate                    # all: about 20 minutes on two cores
-python -m tests.board.overlay.mutate parts              # those that a part's own test catches: a minute
-python -m tests.board.overlay.mutate "halves are rounded up" …
+beltsight mutate                    # all: about 20 minutes on two cores
+beltsight mutate parts              # those that a part's own test catches: a minute
+beltsight mutate "halves are rounded up" …
 
 Ends with 1 if one survives.
 """
 
 from __future__ import annotations
 
+import argparse
 import os
 import re
 import shutil
@@ -32,7 +33,9 @@ BLAME = re.compile(r"^FAILED \S+(?: .*)? - ((?:assert |AssertionError|.*OverlayE
 
 
 def main() -> int:
-    names = sys.argv[1:]
+    parser = argparse.ArgumentParser(prog="beltsight mutate", description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("names", nargs="*", metavar="fault", help="name of a fault, or `parts` (default: all)")
+    names = parser.parse_args().names
     chosen = [mutation for mutation in MUTATIONS if not names or mutation.name in names]
     if names == ["parts"]:
         chosen = [mutation for mutation in MUTATIONS if mutation.of_a_part]

@@ -1,4 +1,4 @@
-"""Deliberate faults in the hardware, each with the test that catches it: `python -m tests.board.overlay.mutate`.
+"""Deliberate faults in the hardware, each with the test that catches it: `beltsight mutate`.
 
 A test that no fault can fail shows nothing, and a part of the hardware without a fault here may have no test.
 """

@@ -1,4 +1,4 @@
-"""What scripts/build_overlay hands to Vivado or to the open tools, run by a Tcl interpreter with Vivado's commands."""
+"""What beltsight overlay hands to Vivado or to the open tools, run by a Tcl interpreter with Vivado's commands."""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ def test_every_file_of_the_hardware_has_a_fault() -> None:
 
 
 def test_a_fault_of_each_part_is_caught() -> None:
-    """`python -m tests.board.overlay.mutate` tries the others."""
+    """`beltsight mutate` tries the others."""
     chosen = {mutation.file: mutation for mutation in MUTATIONS if mutation.of_a_part}
     assert [mutation.name for mutation, reason in try_out([*chosen.values()]) if not reason] == []
 

@@ -114,7 +114,7 @@ class Official:
 
 @dataclass(frozen=True)
 class Desk:
-    """A folder with what a user of scripts/flash has."""
+    """A folder with what a user of beltsight flash has."""
 
     folder: Path
     archive: Path
@@ -127,16 +127,18 @@ class Desk:
         self, *arguments: str | Path, before: tuple[str, ...] = (), programs: Path | None = None
     ) -> subprocess.CompletedProcess[str]:
         """`before`: a command that runs it; `programs`: a folder that goes before the others on the path."""
-        command = [*before, sys.executable, "-m", "host.flash", *map(str, arguments)]
+        # Without its last lines, which compile the kernels into the repository.
+        start = "import sys; from host.flash.__main__ import main, run_main; sys.exit(run_main(main))"
+        command = [*before, sys.executable, "-c", start, *map(str, arguments)]
         environment = {**os.environ, "PATH": f"{programs}:{os.environ['PATH']}" if programs else os.environ["PATH"]}
         return subprocess.run(
             command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False, timeout=300
         )
 
     def refusal(self, *arguments: str | Path) -> str:
-        """What scripts/flash says, in one line, when it refuses with exit code 2; in this process, which is faster."""
+        """What `beltsight flash` says, in one line, when it refuses with exit code 2; in this process: faster."""
         complaint = io.StringIO()
-        before, sys.argv = sys.argv, ["scripts/flash", *map(str, arguments)]
+        before, sys.argv = sys.argv, ["beltsight flash", *map(str, arguments)]
         try:
             with contextlib.redirect_stderr(complaint):
                 code = run_main(main)

@@ -136,7 +136,7 @@ def spoil(name: str) -> Callable[[Desk], None]:
         (change('"ca.pem"', '"/etc/ssl/ca.pem"'), "must lie beside line.toml, or beside its folder"),
         (change('"ca.pem"', '"../../ca.pem"'), "must lie beside line.toml, or beside its folder"),
         (change('"ca.pem"', '"../site/ca.pem"'), "must lie beside line.toml, or beside its folder"),
-        (change("[mqtt]", '[engines]\norder = ["fpga", "arm"]\n[mqtt]'), "make it with scripts/build_overlay"),
+        (change("[mqtt]", '[engines]\norder = ["fpga", "arm"]\n[mqtt]'), "make it with `beltsight overlay`"),
         (change("[mqtt]", '[engines]\norder = ["fpga-sim"]\n[mqtt]'), "which simulates the logic"),
         (change("trivial", "absent"), "make one with scripts/export.sh"),
         (spoil("models/trivial/model.onnx"), "model.onnx is not the file that was exported"),

@@ -153,7 +153,7 @@ def join_as(name: str, endpoint: str, keys: Keys) -> subprocess.Popen[bytes]:
         (["--join", "tcp://192.0.2.1:5556"], "is another machine: give --server-key and --key"),
         (["--models", "no-such-folder"], "give --models the folder of the model packages"),
         (["--key", "no.secret"], "without a folder of keys"),
-        (["--key", "no.secret", "--allow", "."], "make keys with scripts/keys"),
+        (["--key", "no.secret", "--allow", "."], "make keys with `beltsight keys`"),
         (["--metrics", "9464"], "use the form 127.0.0.1:9464"),
     ],
 )
