@@ -56,11 +56,8 @@ class Line:
         self._mqtt, self._capture = mqtt, capture
         self._sinks: tuple[ResultSink, ...] = (mqtt, capture, *others)
         self._counters = counters
-<<<<<<< HEAD
-        self._complaints: tuple[Complains, ...] = (self._pause, self._engines, self._broker, self._choice, *complaints)
-=======
-        self._complaints: tuple[Complains, ...] = (self._threads, self._pause, self._engines, self._broker, *complaints)
->>>>>>> 7aa6d95 (board: every thread is supervised; its end or silence closes the gate, is said and starves the watchdog; signals stop in order; the log stops nothing; no broker is degraded)
+        ours = (self._threads, self._pause, self._engines, self._broker, self._choice)
+        self._complaints: tuple[Complains, ...] = (*ours, *complaints)
         self._watchdog = watchdog or Watchdog({})
         self._panel = panel
         self._supervisor = supervisor
