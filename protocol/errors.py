@@ -5,10 +5,13 @@ Vendor errors (ZeroMQ, paho, OpenCV, ONNX Runtime, sqlite3, pynq) are translated
 
 from __future__ import annotations
 
+import io
+import os
 import sys
 from collections.abc import Callable
 
 EXIT_BAD_INPUT = 2
+EXIT_READER_LEFT = 141  # what shells report for a command whose reader left
 EXIT_INTERRUPTED = 130  # what shells report for a command that Ctrl-C ended
 
 
@@ -46,17 +49,27 @@ class SinkError(BeltsightError):
 
 def run_resumable(main: Callable[[], int]) -> int:
     """`run_main` for work that goes on where it stopped: Ctrl-C says so."""
-    try:
-        return run_main(main)
-    except KeyboardInterrupt:
-        print("beltsight: interrupted; the same command goes on where it stopped", file=sys.stderr)
-        return EXIT_INTERRUPTED
+    return run_main(main, interrupted="interrupted; the same command goes on where it stopped")
 
 
-def run_main(main: Callable[[], int]) -> int:
-    """Run a command's `main` and turn a `BeltsightError` into one line on stderr and exit code 2."""
+def run_main(main: Callable[[], int], *, interrupted: str = "interrupted") -> int:
+    """Run a command's `main`: a `BeltsightError`, Ctrl-C and a reader that left become one line and an exit code.
+
+    A terminal that knows ASCII alone gets question marks, not a traceback.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
     try:
-        return main()
+        code = main()
+        sys.stdout.flush()
     except BeltsightError as error:
         print(f"beltsight: {error}", file=sys.stderr)
         return EXIT_BAD_INPUT
+    except KeyboardInterrupt:
+        print(f"beltsight: {interrupted}", file=sys.stderr)
+        return EXIT_INTERRUPTED
+    except BrokenPipeError:  # as of `… | head`: whatever is left to say goes nowhere
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_READER_LEFT
+    return code

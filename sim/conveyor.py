@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import importlib.util
 import json
 import signal
 import sys
@@ -20,6 +21,7 @@ from pathlib import Path
 
 if not __package__:  # started as a file: import from the repository, not from this folder
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # no traceback while modules are loaded; then `main` has its own
 
 import cv2
 from rich.console import Console
@@ -27,10 +29,13 @@ from rich.console import Console
 from protocol.broker import BrokerSettings
 from protocol.errors import EXIT_INTERRUPTED, InputError, run_main
 from protocol.manifest import Manifest, load_package
-from protocol.messages import encode_verdict, new_run
+from protocol.messages import Verdict, encode_verdict, new_run
+from protocol.supervision import SUPERVISOR
+from sim.faults import CameraFaults
 from sim.feed import Feed
 from sim.gallery import Gallery
 from sim.options import parse_options
+from sim.passing import Passing, find_crossings, judge_passing, read_gate_log
 from sim.scene import CARD_MM
 from sim.score import Summary, summarize
 from sim.station import (
@@ -38,22 +43,28 @@ from sim.station import (
     ROOT,
     StationSettings,
     free_port,
+    has_heard,
+    make_folder,
     start_board,
     start_broker,
     start_dashboard,
 )
-from sim.traffic import Traffic, plan_traffic
+from sim.traffic import GateSite, Traffic, plan_traffic
 from sim.verdicts import Verdicts
 from sim.view import Scenery, View, print_summary
 
 REFRESH_S = 0.1
 READY_WITHIN_S = 30.0
 COMPILED_WITHIN_S = 900.0  # the simulated overlay, when its design is new
+PAGE_WITHIN_S = 30.0
 HEALTH_WITHIN_S = 2.5  # the board reports every second
 QUIET_S = 5.0  # after the last frame: without a verdict for so long, what is missing is lost
 SIMULATED_QUIET_S = 60.0  # the same, for the simulated overlay
 TYPICAL_PART_MM = 76.0  # oranges and bottle mouths as they are rendered
-UNHURRIED_MM = 4000.0  # gate distance when the belt waits for the board: no part races the gate
+GATE_MM = 300.0
+UNHURRIED_S = 10.0  # to the gate, when the belt waits for the board: no part races it
+SIMULATED_UNHURRIED_S = 300.0  # the same, for the simulated overlay
+EXIT_UNSAFE = 1  # something that is not OK crossed an open gate
 
 
 def main() -> int:
@@ -61,7 +72,7 @@ def main() -> int:
     console = Console()
     cv2.setNumThreads(1)
     stop = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda *_: stop.set())  # a second Ctrl-C does not cut the shutdown short
     try:
         summary = run_line(options, console, stop)
@@ -71,7 +82,7 @@ def main() -> int:
     print_summary(console, summary)
     if options.report:
         write_report(options.report, summary, options)
-    return 0
+    return 0 if summary.is_safe else EXIT_UNSAFE
 
 
 class Interrupted(Exception):  # noqa: N818 - asked for by the user
@@ -81,15 +92,16 @@ class Interrupted(Exception):  # noqa: N818 - asked for by the user
 def run_line(options: argparse.Namespace, console: Console, stop: threading.Event) -> Summary:
     """Start what is not running yet, send all parts, wait for their verdicts, stop what was started."""
     manifest = load_package(options.models / options.model).manifest
-    traffic = plan_traffic(options, manifest)
+    gate = GateSite(choose_distance_mm(options))
+    traffic = plan_traffic(options, manifest, gate)
     with contextlib.ExitStack() as started:
-        station = connect(options) if options.connect else start_station(options, manifest, started)
+        station = connect(options) if options.connect else start_station(options, manifest, gate, started)
         run_id = new_run()
-        feed = Feed(station.belt, run_id, triggered=not options.free_running, rate_hz=traffic.rate_hz)
+        feed = Feed(station.belt, run_id, triggered=not options.free_running, faults=choose_faults(options))
         started.callback(feed.stop)
         verdicts = Verdicts(station.broker, run_id)
         started.callback(verdicts.close)
-        gallery = Gallery(station.tap) if options.picture else None
+        gallery = Gallery(station.tap, lambda verdict: missed(traffic, verdict)) if options.picture else None
         if gallery:
             started.callback(gallery.close)
 
@@ -97,17 +109,17 @@ def run_line(options: argparse.Namespace, console: Console, stop: threading.Even
             station.check()
             if stop.is_set():
                 raise Interrupted
+            if feed.error:
+                raise feed.error
+            if trouble := SUPERVISOR.trouble():
+                raise InputError(f"the fake belt is broken: {trouble}")
 
-        is_simulated = "fpga-sim" in options.engine
-        verdicts.wait_until_running(check, COMPILED_WITHIN_S if is_simulated else READY_WITHIN_S)
+        verdicts.wait_until_running(check, COMPILED_WITHIN_S if is_simulated(options) else READY_WITHIN_S)
+        wait_for_page(station, check)
         began_s = time.monotonic()
-        feed.start(traffic.exposures, traffic.frames)
-        hint = f"verdicts: mosquitto_sub -h {station.broker.host} -p {station.broker.port} -t 'beltsight/#'"
-        if station.page:
-            hint += f"\npage: {station.page}"
-        with View(console, Scenery(title(options, manifest), hint, traffic.parts)) as view:
-            quiet_s = SIMULATED_QUIET_S if is_simulated else QUIET_S
-            watch(traffic, feed, verdicts, view, check, quiet_s=quiet_s)
+        feed.start(traffic.journey)
+        with View(console, Scenery(title(options, manifest), station.hint, traffic.parts)) as view:
+            watch(traffic, feed, verdicts, view, check, quiet_s=SIMULATED_QUIET_S if is_simulated(options) else QUIET_S)
         ended_ns = verdicts.latest_ns or time.monotonic_ns()
         verdicts.wait_for_health(HEALTH_WITHIN_S)
         if gallery:
@@ -121,7 +133,49 @@ def run_line(options: argparse.Namespace, console: Console, stop: threading.Even
             duration_s=ended_ns / 1e9 - began_s,
             duplicates=verdicts.duplicates,
             health=verdicts.health,
+            passing=find_passing(station, traffic, feed, matched),
+            state=verdicts.condition,
         )
+
+
+def choose_distance_mm(options: argparse.Namespace) -> float:
+    """From light barrier to gate."""
+    if not options.as_fast_as_possible:
+        return GATE_MM
+    return float(options.speed * (SIMULATED_UNHURRIED_S if is_simulated(options) else UNHURRIED_S))
+
+
+def choose_faults(options: argparse.Namespace) -> CameraFaults:
+    return CameraFaults(options.frozen_after, options.late_frames, options.cut_jpeg, options.seed)
+
+
+def choose_motion(options: argparse.Namespace) -> str:
+    """What the board is told to believe. A belt that waits for it does not move as belts do."""
+    if options.as_fast_as_possible:
+        return "nothing"
+    if options.free_running:
+        return "view"
+    return "encoder" if options.encoder else "barriers"
+
+
+def is_simulated(options: argparse.Namespace) -> bool:
+    return "fpga-sim" in options.engine
+
+
+def missed(traffic: Traffic, verdict: Verdict) -> str:
+    """The defect of a part that was judged OK; empty for all others."""
+    (matched,) = traffic.match([verdict])
+    return traffic.truth().get(matched.part_id, "") if verdict.decision == "OK" else ""
+
+
+def find_passing(station: Station, traffic: Traffic, feed: Feed, verdicts: list[Verdict]) -> Passing | None:
+    """None where nobody knows: of a gate that is elsewhere, or of a belt that waits for the board."""
+    sensors = traffic.journey.sensors
+    if sensors is None or station.gate_log is None:
+        return None
+    crossings = find_crossings(sensors.motion, sensors.centres_mm, sensors.gate_mm, feed.started_ns)
+    decisions = {verdict.part_id: verdict.decision for verdict in verdicts}
+    return judge_passing(read_gate_log(station.gate_log), crossings, decisions)
 
 
 @dataclass(frozen=True)
@@ -130,7 +184,14 @@ class Station:
     belt: str  # endpoint of the board's source
     tap: str
     check: Callable[[], None]  # raises what is wrong when a process of the station has stopped
-    page: str = ""  # address of the operator's page, where there is one
+    page_port: int | None = None  # of the operator's page, where there is one
+    gate_log: Path | None = None  # what its gate did
+
+    @property
+    def hint(self) -> str:
+        """Where else to look."""
+        verdicts = f"verdicts: mosquitto_sub -h {self.broker.host} -p {self.broker.port} -t 'beltsight/#'"
+        return f"{verdicts}\npage: http://{LOOPBACK}:{self.page_port}/" if self.page_port else verdicts
 
 
 def connect(options: argparse.Namespace) -> Station:
@@ -138,16 +199,21 @@ def connect(options: argparse.Namespace) -> Station:
     return Station(options.broker, options.connect, options.tap, lambda: None)
 
 
-def start_station(options: argparse.Namespace, manifest: Manifest, started: contextlib.ExitStack) -> Station:
+def start_station(
+    options: argparse.Namespace, manifest: Manifest, gate: GateSite, started: contextlib.ExitStack
+) -> Station:
+    check_engines(options)
     folder = options.run_folder or ROOT / "runs" / time.strftime("%Y%m%d-%H%M%S")
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     settings = StationSettings(
         model=manifest.id,
         models_dir=options.models,
         folder=folder,
         triggered=not options.free_running,
         belt_speed_mm_s=options.speed,
-        gate_distance_mm=UNHURRIED_MM if options.as_fast_as_possible else 300.0,
+        gate_distance_mm=gate.distance_mm,
+        window_mm=gate.window_mm,
+        motion="",
         part_mm=TYPICAL_PART_MM if options.source == "rendered" else CARD_MM,
         engines=tuple(options.engine),
         runtime=options.runtime,
@@ -158,11 +224,10 @@ def start_station(options: argparse.Namespace, manifest: Manifest, started: cont
     )
     broker = started.enter_context(start_broker(folder, settings.mqtt_port))
     board = started.enter_context(start_board(settings))
-    page = ""
+    page_port = None
     if options.dashboard:
-        port = options.dashboard_port or free_port()
-        started.enter_context(start_dashboard(settings, port))
-        page = f"http://{LOOPBACK}:{port}/"
+        page_port = options.dashboard_port or free_port()
+        started.enter_context(start_dashboard(settings, page_port))
 
     def check() -> None:
         broker.check()
@@ -170,34 +235,56 @@ def start_station(options: argparse.Namespace, manifest: Manifest, started: cont
 
     address = f"tcp://{LOOPBACK}"
     mqtt = BrokerSettings(LOOPBACK, settings.mqtt_port)
-    return Station(mqtt, f"{address}:{settings.belt_port}", f"{address}:{settings.tap_port}", check, page)
+    belt, tap = f"{address}:{settings.belt_port}", f"{address}:{settings.tap_port}"
+    return Station(mqtt, belt, tap, check, page_port, folder / "gate.jsonl")
+
+
+def check_engines(options: argparse.Namespace) -> None:
+    """Raises: InputError."""
+    if is_simulated(options) and not importlib.util.find_spec("amaranth"):
+        raise InputError("fpga-sim needs what builds the overlay: .venv/bin/pip install -e '.[overlay]', then again")
+
+
+def wait_for_page(station: Station, check: Callable[[], None]) -> None:
+    """Until it takes verdicts: what went by before would be missing in its history. Raises: InputError."""
+    deadline_s = time.monotonic() + PAGE_WITHIN_S
+    while station.page_port and not has_heard(station.page_port):
+        check()
+        if time.monotonic() > deadline_s:
+            raise InputError(f"the page hears nothing of the board after {PAGE_WITHIN_S:.0f} s: see its dashboard.log")
 
 
 def watch(
     traffic: Traffic, feed: Feed, verdicts: Verdicts, view: View, check: Callable[[], None], *, quiet_s: float
 ) -> None:
-    """Draw until every part has its verdict, or nothing has come for `quiet_s` after the last frame."""
+    """Draw until every part has its verdict, or nothing has come for `quiet_s` since the belt has stopped."""
     quiet_since_s = time.monotonic()
     seen = 0
 
     def known() -> dict[int, str]:
         return traffic.truth() if feed.triggered else {}  # free-running parts are matched at the end of the run
 
-    while len(verdicts.items) < traffic.parts:
+    def is_over() -> bool:
+        return len(verdicts.items) >= traffic.parts and feed.finished.is_set()
+
+    while not is_over():
         check()
-        if feed.error:
-            raise feed.error
-        verdicts.wait(lambda: len(verdicts.items) >= traffic.parts, REFRESH_S)
-        view.show(verdicts.items, known(), verdicts.state)
+        verdicts.wait(is_over, REFRESH_S)
+        view.show(verdicts.items, known(), verdicts.condition)
         if len(verdicts.items) != seen or not feed.finished.is_set():
             seen, quiet_since_s = len(verdicts.items), time.monotonic()
         if time.monotonic() - quiet_since_s > quiet_s:
             break
-    view.show(verdicts.items, known(), verdicts.state, is_last=True)
+    check()
+    view.show(verdicts.items, known(), verdicts.condition, is_last=True)
 
 
 def title(options: argparse.Namespace, manifest: Manifest) -> str:
-    pace = "as fast as possible" if options.as_fast_as_possible else f"{options.rate:g} parts/s"
+    pace = f"{options.rate:g} parts/s"
+    if options.as_fast_as_possible:
+        pace = "as fast as possible"
+    elif options.pitch_mm:
+        pace = f"{options.pitch_mm[0]:g} to {options.pitch_mm[1]:g} mm apart"
     source = "" if options.source == "rendered" else f" from {options.source}"
     return f"Beltsight · {options.product}{source} · model {manifest.id} · {pace}, {options.speed:g} mm/s"
 

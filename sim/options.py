@@ -11,6 +11,11 @@ from protocol.errors import InputError
 from sim.camera import CameraSettings
 from sim.station import LOOPBACK, ROOT
 
+DEFAULT_RATE_HZ = 5.0
+MAX_PITCH_MM = 100_000.0
+MAX_PORT = 65535
+PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg")
+
 
 def parse_options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
@@ -29,9 +34,10 @@ def parse_options() -> argparse.Namespace:
     add("--model", help="id of the model package (default: the one for the product)")
     add("--models", type=Path, default=ROOT / "models", help="folder of model packages (default: models)")
     add("--parts", type=int, default=60, help="how many parts go by (default: %(default)s)")
-    add("--rate", type=float, default=5.0, help="parts a second (default: %(default)s)")
+    add("--rate", type=float, help=f"parts a second, of a belt at its speed (default: {DEFAULT_RATE_HZ:g})")
     speed_mm_s = CameraSettings.belt_speed_mm_s  # that of the pictures that models are trained on
-    add("--speed", type=float, default=speed_mm_s, help="belt speed in mm/s (default: %(default)s)")
+    add("--speed", type=float, default=speed_mm_s, help="of the belt in mm/s, as configured (default: %(default)s)")
+    add_motion(parser.add_argument_group("the belt's own motion, in real time only"))
     add("--defect-share", type=float, help="share of defective parts (default: 0.2; a replay's own share)")
     add("--seed", type=int, default=1, help="the same seed brings the same parts (default: %(default)s)")
     effects = "the camera's doing: motion blur, noise, exposure, jitter (default: for rendered parts only)"
@@ -39,6 +45,7 @@ def parse_options() -> argparse.Namespace:
     add("--lamp-dims", type=float, default=0.0, metavar="SHARE", help="of its light that the lamp loses in 1000 parts")
     add("--lens-slips", type=float, default=0.0, metavar="PX", help="of blur that the lens gains in 1000 parts")
     add("--ages-from", type=int, default=0, metavar="PART", help="part with which both begin (default: the first)")
+    add_faults(parser.add_argument_group("a camera that fails"))
     add("--free-running", action="store_true", help="a scrolling view, no light barrier; the board finds the parts")
     add(
         "--fps",
@@ -94,24 +101,92 @@ def parse_options() -> argparse.Namespace:
     return options
 
 
+def add_motion(group: argparse._ArgumentGroup) -> None:
+    add = group.add_argument
+    pitch = "random ways from part to part, in place of --rate; below a part's length it is as if parts were smaller"
+    add("--pitch-mm", metavar="LOW:HIGH", help=pitch)
+    speed = "the belt's true speed is so many times what is configured (default: %(default)g)"
+    add("--speed-error", type=float, default=1.0, metavar="FACTOR", help=speed)
+    add("--stop-and-go", action="store_true", help="the belt stops at random times")
+    encoder = "the belt has an encoder (default: a second light barrier where a part's window at the gate begins)"
+    add("--encoder", action="store_true", help=encoder)
+
+
+def add_faults(group: argparse._ArgumentGroup) -> None:
+    add = group.add_argument
+    add("--frozen-after", type=int, metavar="N", help="from frame N on it sends the one before again")
+    add("--late-frames", type=float, default=0.0, metavar="SHARE", help="of its frames that leave it 0.1 to 0.8 s late")
+    add("--cut-jpeg", type=float, default=0.0, metavar="SHARE", help="of its frames that are JPEG without their end")
+
+
 def check_options(options: argparse.Namespace) -> None:
     """Raises: InputError for values that make no run."""
-    positive = {"--parts": options.parts, "--rate": options.rate, "--speed": options.speed}
-    for name, value in positive.items():
-        if not value > 0:
+    check_motion(options)
+    check_faults(options)
+    for name, value in {"--parts": options.parts, "--rate": options.rate, "--speed": options.speed}.items():
+        if not 0 < value < float("inf"):
             raise InputError(f"{name} is {value}: give a number above 0")
     if options.distinct is not None and options.distinct < 1:
         raise InputError(f"--distinct is {options.distinct}: give 1 or more")
     if options.free_running and options.distinct:
         raise InputError("--distinct repeats single frames: leave it out with --free-running")
     check_ageing(options)
-    for name, path in (("--report", options.report), ("--verdicts", options.verdicts), ("--picture", options.picture)):
-        if path and not path.resolve().parent.is_dir():
-            raise InputError(f"{name}: there is no folder {path.parent}: make it first")
+    check_places(options)
     if options.effects is None:
         options.effects = options.source == "rendered"
     options.broker = parse_broker(options.broker)
     options.model = options.model or find_model(options.models, options.product)
+
+
+def check_places(options: argparse.Namespace) -> None:
+    """Raises: InputError for ports and files that cannot be."""
+    for name, port in (("--mqtt-port", options.mqtt_port), ("--dashboard-port", options.dashboard_port)):
+        if not 0 <= port <= MAX_PORT:
+            raise InputError(f"{name} is {port}: give 1 to {MAX_PORT}, or 0 for any free one")
+    for name, path in (("--report", options.report), ("--verdicts", options.verdicts), ("--picture", options.picture)):
+        if path and not path.resolve().parent.is_dir():
+            raise InputError(f"{name}: there is no folder {path.parent}: make it first")
+    if options.picture and options.picture.suffix.lower() not in PICTURE_SUFFIXES:
+        raise InputError(f"--picture {options.picture}: name a file that ends in {' or '.join(PICTURE_SUFFIXES)}")
+
+
+def check_motion(options: argparse.Namespace) -> None:
+    """Raises: InputError."""
+    if options.pitch_mm is not None:
+        if options.rate is not None:
+            raise InputError("--pitch-mm and --rate both say how far apart parts are: leave one out")
+        options.pitch_mm = parse_pitch(options.pitch_mm)
+    options.rate = DEFAULT_RATE_HZ if options.rate is None else options.rate
+    if not 0.01 <= options.speed_error <= 100:
+        raise InputError(f"--speed-error is {options.speed_error:g}: give a factor of 0.01 to 100")
+    if options.encoder and options.free_running:
+        raise InputError("--encoder with --free-running: the view itself shows how the belt moves; leave one out")
+    wants_motion = options.pitch_mm or options.speed_error != 1 or options.stop_and_go or options.encoder
+    if wants_motion and options.as_fast_as_possible:
+        raise InputError("a belt that waits for the board has no motion of its own: leave out --as-fast-as-possible")
+
+
+def parse_pitch(text: str) -> tuple[float, float]:
+    """Raises: InputError."""
+    low, _, high = text.partition(":")
+    try:
+        pitch_mm = (float(low), float(high or low))
+    except ValueError:
+        pitch_mm = (0.0, 0.0)
+    if not 1 <= pitch_mm[0] <= pitch_mm[1] <= MAX_PITCH_MM:
+        raise InputError(f"--pitch-mm {text!r:.80}: give LOW:HIGH in mm, such as 20:150, from 1 to {MAX_PITCH_MM:g}")
+    return pitch_mm
+
+
+def check_faults(options: argparse.Namespace) -> None:
+    """Raises: InputError."""
+    if options.frozen_after is not None and options.frozen_after < 1:
+        raise InputError(f"--frozen-after is {options.frozen_after}: give 1 or more")
+    for name, share in (("--late-frames", options.late_frames), ("--cut-jpeg", options.cut_jpeg)):
+        if not 0 <= share <= 1:
+            raise InputError(f"{name} is {share:g}: give a share of 0 to 1")
+    if options.late_frames and options.as_fast_as_possible:
+        raise InputError("--late-frames needs a belt that does not wait: leave out --as-fast-as-possible")
 
 
 def find_model(models: Path, product: str) -> str:

@@ -9,6 +9,7 @@ For example:
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 from protocol.errors import InputError
 from sim.camera import Belt, CameraSettings, Placed, Sensor, jitter, lay, place, resized
 from sim.defects import Picture
+from sim.motion import BeltMotion, Stop, lay_parts
 from sim.parts import RENDER_PX_PER_MM, Part, Parts
 
 _LAYOUT, _TURN, _EXPOSURE, _NOISE = range(20, 24)  # purposes beside those of sim/parts.py and sim/camera.py
@@ -40,26 +42,31 @@ class Scene:
         *,
         belt_speed_mm_s: float,
         spacing_mm: float,
+        farthest_mm: float | None = None,
+        stops: Sequence[Stop] = (),
         count: int,
         seed: int,
         view_px: tuple[int, int] = (480, 640),
         fps: float = 30.0,
     ) -> None:
+        """From room to room of the parts it is `spacing_mm`, or a random way from that to `farthest_mm`."""
+        pitch_mm = (spacing_mm, farthest_mm or spacing_mm)
         self._parts = parts
         self._seed = seed
         self._view_px = view_px
         self._px_per_mm = settings.px_per_mm
         self._turn_spread_deg = settings.rotation_jitter_deg
         self._part_px = PART_MM * settings.px_per_mm
-        self._step_px = belt_speed_mm_s / fps * settings.px_per_mm if fps > 0 else 0.0
-        self._spacing_px = spacing_mm * settings.px_per_mm
-        _check(view_px, self._part_px, self._step_px, spacing_mm, count)
-        self._centres_px = self._lay_out(spacing_mm, count)
+        self._spacing_px = sum(pitch_mm) / 2 * settings.px_per_mm
+        step_px = belt_speed_mm_s / fps * settings.px_per_mm if fps > 0 else 0.0
+        _check(view_px, self._part_px, step_px, spacing_mm, count)
+        self.motion, self._fps = BeltMotion(belt_speed_mm_s, stops), fps
+        self._centres_px = self._lay_out(pitch_mm, count)
         self._belt = Belt(seed)
         self._sensor = Sensor(replace(settings, frame_px=view_px, belt_speed_mm_s=belt_speed_mm_s), seed)
         self._windows: dict[int, Placed] = {}
         last_px = self._view_px[1] + self._part_px / 2 - self._centres_px[-1, 0]
-        self.n_frames = int(np.ceil(last_px / self._step_px)) + 1
+        self.n_frames = int(np.ceil(round(self.motion.time_s(last_px / self._px_per_mm) * fps, 6))) + 1
 
     def frame(self, index: int) -> Picture:
         """The camera's view (h, w, 3) at frame `index`; the same bytes in any order."""
@@ -82,22 +89,27 @@ class Scene:
             for number in self._numbers(index, self._part_px / 2)
         ]
 
+    def middles_mm(self) -> list[float]:
+        """Way of the belt at which each part's centre is in the middle of the view."""
+        return [float(way) for way in ((self._view_px[1] - 1) / 2 - self._centres_px[:, 0]) / self._px_per_mm]
+
     def _scroll_px(self, index: int) -> int:
         """Way of the belt since frame 0, in whole pixels: the belt and all that lies on it move as one."""
-        return round(index * self._step_px)
+        return round(self.motion.way_mm(index / self._fps) * self._px_per_mm)
 
     def _numbers(self, index: int, reach_px: float) -> list[int]:
         x_px = self._centres_px[:, 0] + self._scroll_px(index)
         inside = (x_px > -reach_px) & (x_px < self._view_px[1] + reach_px)
         return [int(number) for number in np.flatnonzero(inside)]
 
-    def _lay_out(self, spacing_mm: float, count: int) -> NDArray[np.float64]:
+    def _lay_out(self, pitch_mm: tuple[float, float], count: int) -> NDArray[np.float64]:
         """(count, 2) centres x, y in frame 0, all left of the view. Neighbours stay PART_MM apart."""
-        spacing_px = spacing_mm * self._px_per_mm
+        rooms_px = np.array(lay_parts(count, pitch_mm, self._seed)) * self._px_per_mm
+        spacing_px = pitch_mm[0] * self._px_per_mm
         centres_px = np.empty((count, 2))
         for number in range(count):
             along, across = jitter(np.random.default_rng([self._seed, number, _LAYOUT]), 2) / 2.5
-            centres_px[number, 0] = -self._part_px / 2 - number * spacing_px + along * (spacing_px - self._part_px) / 2
+            centres_px[number, 0] = -self._part_px / 2 - rooms_px[number] + along * (spacing_px - self._part_px) / 2
             centres_px[number, 1] = self._view_px[0] / 2 + across * (self._view_px[0] - self._part_px) / 2
         centres_px[:, 0] -= max(0.0, float(centres_px[0, 0]) + self._part_px / 2)
         return centres_px

@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from protocol.messages import Verdict
+from protocol.messages import Decision, Verdict
+from sim.passing import Passing
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,15 @@ class Summary:
     board_rss_mb: float | None  # resident memory of the board's process at its last health report
     engine: str
     model_id: str
+    missed: dict[int, str]  # defective parts that were judged OK, and what they have
+    crossed_open: dict[Decision, int] | None  # parts that met an open gate; None where that is not known
+    good_stopped: int | None  # parts judged OK that met a closed one
+    crossed_wrongly: tuple[int, ...]  # parts that are not OK and met an open one
+    state: str  # of the line at the end, with its reason
+
+    @property
+    def is_safe(self) -> bool:
+        return not self.crossed_wrongly
 
     def as_json(self) -> dict[str, object]:
         return asdict(self)
@@ -45,14 +55,20 @@ def summarize(
     duration_s: float,
     duplicates: int,
     health: Mapping[str, Any],
+    passing: Passing | None = None,
+    state: str = "",
 ) -> Summary:
-    """`truth` maps each part id to its defect, '' for good; `health` is the board's last report about itself."""
+    """`truth` maps each part id to its defect, '' for good; `health` is the board's last report about itself.
+
+    subtle: of parts that were all UNKNOWN there is no figure; no false reject among them would only flatter.
+    """
     judged = {verdict.part_id: verdict for verdict in verdicts if verdict.part_id in truth}
     counts = Counter(verdict.decision for verdict in judged.values())
     rejected = {part_id for part_id, verdict in judged.items() if verdict.decision == "REJECT"}
     bad = {part_id for part_id, defect in truth.items() if defect}
     good = set(truth) - bad
-    scored = [v for v in judged.values() if v.score is not None]
+    decided = {part_id for part_id, verdict in judged.items() if verdict.decision != "UNKNOWN"}
+    scored = [v for v in judged.values() if v.score is not None and v.part_id in decided]
     stages = {name: percentiles([v.stages_ms[name] for v in judged.values() if name in v.stages_ms]) for name in STAGES}
     stages |= {name: health["stages_ms"][name] for name in BOARD_STAGES if name in health.get("stages_ms", {})}
     return Summary(
@@ -62,8 +78,8 @@ def summarize(
         reject=counts["REJECT"],
         unknown=counts["UNKNOWN"],
         auroc=auroc([v.score for v in scored if v.score is not None], [v.part_id in bad for v in scored]),
-        recall=round(len(rejected & bad) / len(bad), 4) if bad else None,
-        false_reject_rate=round(len(rejected & good) / len(good), 4) if good else None,
+        recall=round(len(rejected & bad) / len(bad), 4) if bad & decided else None,
+        false_reject_rate=round(len(rejected & good) / len(good), 4) if good & decided else None,
         parts_per_s=round(len(judged) / duration_s, 2) if duration_s > 0 else 0.0,
         latency_ms=percentiles([v.latency_ms for v in judged.values()]),
         stages_ms=stages,
@@ -73,6 +89,11 @@ def summarize(
         board_rss_mb=health.get("rss_mb"),
         engine=", ".join(sorted({v.engine for v in judged.values() if v.engine})),
         model_id=", ".join(sorted({v.model_id for v in judged.values()})),
+        missed={part_id: truth[part_id] for part_id in sorted(bad & decided - rejected)},
+        crossed_open=passing.crossed_open if passing else None,
+        good_stopped=passing.good_stopped if passing else None,
+        crossed_wrongly=passing.wrongly if passing else (),
+        state=state,
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import http.client
 import importlib.util
 import json
 import shutil
@@ -13,6 +14,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 from protocol.errors import InputError
 from sim.parts import RENDER_PX_PER_MM
@@ -20,6 +22,7 @@ from sim.parts import RENDER_PX_PER_MM
 ROOT = Path(__file__).resolve().parent.parent
 START_WITHIN_S = 30.0
 STOP_WITHIN_S = 10.0
+PAGE_TELLS_WITHIN_S = 5.0
 LOOPBACK = "127.0.0.1"
 
 
@@ -38,6 +41,8 @@ class StationSettings:
     belt_port: int
     tap_port: int
     engines: tuple[str, ...] = ("arm",)  # in the order in which they are tried
+    motion: str = ""  # what proves the belt's motion: encoder, barriers, view or nothing; empty: the board's default
+    window_mm: float = 80.0
 
 
 class Process:
@@ -46,7 +51,7 @@ class Process:
     def __init__(self, name: str, command: list[str], log: Path) -> None:
         self.name = name
         self._log = log
-        with log.open("wb") as output:
+        with open_log(log) as output:
             self._child = subprocess.Popen(  # noqa: S603 - our own command line
                 command,
                 stdin=subprocess.DEVNULL,
@@ -79,6 +84,30 @@ class Process:
         return lines[-1].removeprefix("beltsight: ") if lines else f"it said nothing, see {self._log}"
 
 
+def make_folder(folder: Path) -> None:
+    """For configuration and logs. Raises: InputError."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"cannot make {folder} ({error.strerror}): name another with --run-folder") from None
+
+
+def write_file(path: Path, text: str) -> None:
+    """Raises: InputError."""
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise InputError(f"cannot write {path} ({error.strerror}): name another --run-folder") from None
+
+
+def open_log(path: Path) -> BinaryIO:
+    """Raises: InputError."""
+    try:
+        return path.open("wb")
+    except OSError as error:
+        raise InputError(f"cannot write {path} ({error.strerror}): name another --run-folder") from None
+
+
 @contextlib.contextmanager
 def start_broker(folder: Path, port: int) -> Iterator[Process]:
     """A broker on the loopback address. Raises: InputError if there is none to start or its port is taken."""
@@ -97,7 +126,7 @@ def start_board(settings: StationSettings, more: str = "") -> Iterator[Process]:
     for port in (settings.belt_port, settings.tap_port):
         refuse_taken(port)
     config = settings.folder / "line.toml"
-    config.write_text(board_config(settings) + more, encoding="utf-8")
+    write_file(config, board_config(settings) + more)
     command = [sys.executable, str(ROOT / "board" / "run.py"), "--config", str(config)]
     process = Process("board", command, settings.folder / "board.log")
     try:
@@ -118,6 +147,7 @@ def start_dashboard(settings: StationSettings, port: int) -> Iterator[Process]:
     command += ["--listen", f"{LOOPBACK}:{port}", "--folder", str(folder / "dashboard")]
     process = Process("operator's page", command, folder / "dashboard.log")
     try:
+        wait_for_port(process, port)
         yield process
     finally:
         process.stop()
@@ -151,6 +181,7 @@ part_mm = {settings.part_mm}
 
 [gate]
 distance_mm = {float(settings.gate_distance_mm)}
+window_mm = {float(settings.window_mm)}
 dry_log = "gate.jsonl"
 
 [broker]
@@ -171,7 +202,7 @@ folder = "recordings"
 [drift]
 folder = "drift"
 parts_per_s = 1000.0
-"""
+""" + (f'\n[motion]\nby = "{settings.motion}"\n' if settings.motion else "")
 
 
 SITE, LINE = "sim", "line1"
@@ -182,11 +213,11 @@ def broker_command(folder: Path, port: int) -> list[str]:
     mosquitto = shutil.which("mosquitto") or shutil.which("mosquitto", path="/usr/sbin:/usr/local/sbin")
     if mosquitto:
         config = folder / "mosquitto.conf"
-        config.write_text(f"listener {port} {LOOPBACK}\nallow_anonymous true\npersistence false\n", encoding="utf-8")
+        write_file(config, f"listener {port} {LOOPBACK}\nallow_anonymous true\npersistence false\n")
         return [mosquitto, "-c", str(config)]
     if importlib.util.find_spec("amqtt"):
         config = folder / "amqtt.yaml"
-        config.write_text(AMQTT_CONFIG.format(address=f"{LOOPBACK}:{port}"), encoding="utf-8")
+        write_file(config, AMQTT_CONFIG.format(address=f"{LOOPBACK}:{port}"))
         return [sys.executable, "-m", "amqtt.scripts.broker_script", "-c", str(config)]
     raise InputError("no MQTT broker: install mosquitto, or `pip install 'beltsight[sim]'` for the embedded one")
 
@@ -200,6 +231,19 @@ plugins:
   amqtt.plugins.authentication.AnonymousAuthPlugin:
     allow_anonymous: true
 """
+
+
+def has_heard(page_port: int) -> bool:
+    """Whether the page has the board's state, and so has subscribed to its verdicts, too: in one packet with it."""
+    connection = http.client.HTTPConnection(LOOPBACK, page_port, timeout=PAGE_TELLS_WITHIN_S)
+    with contextlib.closing(connection), contextlib.suppress(OSError, http.client.HTTPException, ValueError):
+        connection.request("GET", "/api/events")
+        stream = connection.getresponse()
+        for line in iter(stream.readline, b""):
+            if line == b"event: summary\n":
+                content = json.loads(stream.readline().removeprefix(b"data: "))
+                return bool(content["state"] != "lost")
+    return False
 
 
 def free_port() -> int:

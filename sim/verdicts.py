@@ -33,6 +33,11 @@ class Verdicts:
         self._news = threading.Condition()
         self._client, _ = connect_broker(broker, f"belt-{new_run()}", prepare=self._prepare)
 
+    @property
+    def condition(self) -> str:
+        """State and reason in one line."""
+        return f"{self.state}: {self.state_reason}" if self.state_reason else self.state
+
     def wait(self, ready: Callable[[], bool], timeout_s: float) -> bool:
         """Until `ready()` holds, which is asked again whenever something arrives."""
         with self._news:

@@ -19,6 +19,7 @@ from sim.score import Summary, percentiles
 COLOURS = {"OK": "green", "REJECT": "red", "UNKNOWN": "yellow"}
 GLYPHS = {"OK": "●", "REJECT": "✗", "UNKNOWN": "?"}
 BELT_SHOWS = 40  # parts
+NAMED = 5  # parts in one row of the summary
 PLAIN_EVERY_S = 2.0
 
 
@@ -52,12 +53,15 @@ class View:
             self._live.stop()
 
     def show(self, verdicts: Sequence[Verdict], truth: Mapping[int, str], state: str, *, is_last: bool = False) -> None:
-        """`truth` maps the part ids known so far to their defects, '' for good."""
+        """`truth` maps the part ids known so far to their defects, '' for good; `state` has its reason with it."""
         if self._live:
             self._live.update(self.draw(verdicts, truth, state), refresh=True)
-        elif verdicts and (is_last or time.monotonic() >= self._plain_due_s):
+        elif (verdicts or _is_trouble(state)) and (is_last or time.monotonic() >= self._plain_due_s):
             self._plain_due_s = time.monotonic() + PLAIN_EVERY_S
-            self._console.print(plain_line(verdicts, self._scenery.parts), highlight=False, soft_wrap=True)
+            said = f"   {state}" if _is_trouble(state) else ""
+            self._console.print(
+                plain_line(verdicts, self._scenery.parts) + said, highlight=False, soft_wrap=True, markup=False
+            )
 
     def draw(self, verdicts: Sequence[Verdict], truth: Mapping[int, str], state: str) -> Panel:
         """Belt, progress, counts and the newest part."""
@@ -70,6 +74,10 @@ class View:
             Text(self._scenery.hint, style="dim"),
         ]
         return Panel(Group(*rows), title=self._scenery.title, title_align="left", border_style="blue")
+
+
+def _is_trouble(state: str) -> bool:
+    return state not in ("", "running")
 
 
 def _belt(verdicts: Sequence[Verdict]) -> list[tuple[str, str]]:
@@ -146,8 +154,36 @@ def _summary_rows(summary: Summary) -> list[tuple[str, str]]:
         ("throughput", f"{summary.parts_per_s:.1f} parts/s"),
         ("trigger → verdict", f"p50 {latency['p50']:.1f} ms, p99 {latency['p99']:.1f} ms, max {latency['max']:.1f} ms"),
         ("  of it, p50 in ms", stages),
-        ("gate deadlines missed", str(summary.missed_deadlines)),
-        ("engine, model", f"{summary.engine}, {summary.model_id}"),
+        *_missed_rows(summary),
+        *_gate_rows(summary),
+        ("engine, model", f"{summary.engine or '–'}, {summary.model_id}"),
+        *([] if summary.state in ("", "running") else [("the line at the end", summary.state)]),
+    ]
+
+
+def _missed_rows(summary: Summary) -> list[tuple[str, str]]:
+    """Which defective parts were let through as good."""
+    if not summary.missed:
+        return []
+    named = [f"part {part_id} ({defect})" for part_id, defect in list(summary.missed.items())[:NAMED]]
+    more = f" and {len(summary.missed) - NAMED} more" if len(summary.missed) > NAMED else ""
+    return [("judged OK by mistake", ", ".join(named) + more)]
+
+
+def _gate_rows(summary: Summary) -> list[tuple[str, str]]:
+    late = f"{summary.missed_deadlines}"
+    if summary.missed_deadlines:
+        late += f" of {summary.parts}: the belt is too fast for the engine; give a lower --rate or --speed"
+    if summary.crossed_open is None:
+        return [("gate deadlines missed", late)]
+    crossed = ", ".join(f"{decision} {count}" for decision, count in summary.crossed_open.items())
+    if summary.crossed_wrongly:
+        named = ", ".join(map(str, summary.crossed_wrongly[:NAMED]))
+        crossed += f": part{'s' if len(summary.crossed_wrongly) > 1 else ''} {named} should not have"
+    return [
+        ("gate deadlines missed", late),
+        ("crossed an open gate", crossed),
+        ("good parts stopped", str(summary.good_stopped)),
     ]
 
 

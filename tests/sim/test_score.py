@@ -9,6 +9,7 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from protocol.messages import Decision, Location, Verdict
+from sim.passing import Passing
 from sim.score import auroc, find_parts, percentiles, summarize
 
 
@@ -58,6 +59,27 @@ def test_a_run_is_counted() -> None:
 def test_rates_without_meaning_are_none() -> None:
     summary = summarize({0: ""}, [verdict(0, "OK")], duration_s=1.0, duplicates=0, health={})
     assert (summary.auroc, summary.recall, summary.false_reject_rate) == (None, None, 0.0)
+
+
+def test_parts_that_were_all_unknown_have_no_figures() -> None:
+    """They were seen, and the scores were right, but too late: none of that helped anybody."""
+    late = [verdict(number, "UNKNOWN", number, missed_deadline=True, reason="late") for number in range(4)]
+    summary = summarize({0: "", 1: "", 2: "rot", 3: "rot"}, late, duration_s=1.0, duplicates=0, health={})
+    assert (summary.auroc, summary.recall, summary.false_reject_rate) == (None, None, None)
+    assert summary.missed_deadlines == 4
+
+
+def test_what_was_judged_ok_by_mistake_is_named() -> None:
+    truth = {0: "", 1: "rot", 2: "bruise", 3: "rot"}
+    verdicts = [verdict(0, "OK"), verdict(1, "REJECT", 2.0), verdict(2, "OK"), verdict(3, "UNKNOWN", None)]
+    passing = Passing({"OK": 1, "REJECT": 1, "UNKNOWN": 0}, 1, (1,))
+    summary = summarize(
+        truth, verdicts, duration_s=1.0, duplicates=0, health={}, passing=passing, state="degraded: dust"
+    )
+    assert summary.missed == {2: "bruise"}
+    assert (summary.crossed_open, summary.good_stopped) == ({"OK": 1, "REJECT": 1, "UNKNOWN": 0}, 1)
+    assert not summary.is_safe
+    assert summarize(truth, verdicts, duration_s=1.0, duplicates=0, health={}).crossed_open is None
 
 
 def test_a_verdict_on_a_part_that_never_was_counts_as_surplus() -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -13,9 +15,10 @@ from rich.console import Console
 from protocol.errors import InputError
 from protocol.messages import Verdict
 from protocol.tap import TapPart
-from sim.gallery import Gallery, draw_parts
+from sim.gallery import Gallery, draw_parts, draw_tile
+from sim.score import summarize
 from sim.station import free_port
-from sim.view import Scenery, View
+from sim.view import Scenery, View, print_summary
 
 
 def verdict(part_id: int, decision: str, score: float | None) -> Verdict:
@@ -48,6 +51,56 @@ def test_without_a_terminal_there_are_plain_lines() -> None:
     text = show(terminal=False)
     assert "3/10 parts   OK 1, REJECT 1, UNKNOWN 1" in text
     assert "\x1b" not in text
+
+
+def test_why_a_line_stands_still_is_said_in_every_plain_line() -> None:
+    screen = io.StringIO()
+    with View(Console(file=screen, width=100), Scenery("a title", "a hint", 10)) as view:
+        view.show([], {}, "stopped: no space left [on] device")
+    assert "0/10 parts" in screen.getvalue()
+    assert "stopped: no space left [on] device" in screen.getvalue()
+
+
+def summary_text(**changes: Any) -> str:
+    plain = summarize(TRUTH, VERDICTS, duration_s=1.0, duplicates=0, health={})
+    screen = io.StringIO()
+    print_summary(Console(file=screen, width=100), replace(plain, **changes))
+    return " ".join(screen.getvalue().split())
+
+
+def test_the_summary_says_what_crossed_and_what_was_missed() -> None:
+    crossed = {"OK": 1, "REJECT": 1, "UNKNOWN": 1}
+    text = summary_text(crossed_open=crossed, good_stopped=2, crossed_wrongly=(1, 2), missed={7: "mould"})
+    assert "crossed an open gate OK 1, REJECT 1, UNKNOWN 1: parts 1, 2 should not have" in text
+    assert "good parts stopped 2" in text
+    assert "judged OK by mistake part 7 (mould)" in text
+    many = summary_text(missed=dict.fromkeys(range(8), "rot"))
+    assert "part 4 (rot) and 3 more" in many
+    assert "crossed" not in many
+    assert "judged OK by mistake" not in summary_text()
+
+
+def test_the_summary_says_when_the_belt_is_too_fast() -> None:
+    assert "gate deadlines missed 3 of 3: the belt is too fast" in summary_text(missed_deadlines=3)
+    assert "the line at the end stopped: disk full" in summary_text(state="stopped: disk full")
+    assert "the line at the end" not in summary_text(state="running")
+
+
+def test_the_picture_keeps_the_missed_parts(tmp_path: Path) -> None:
+    """Long gone from the last parts, and marked."""
+    gallery = Gallery(f"tcp://127.0.0.1:{free_port()}", lambda part: "mould" if part.part_id == 1 else "")
+    image = np.full((64, 64, 3), 90, np.uint8)
+    try:
+        for number in range(30):
+            gallery.keep(TapPart(number, verdict(number, "OK", 0.2), image, None, 1.0))
+        gallery.save(tmp_path / "parts.png")
+    finally:
+        gallery.close()
+    picture = cv2.imread(str(tmp_path / "parts.png"))
+    tile = draw_tile(TapPart(1, verdict(1, "OK", 0.2), image, None, 1.0), "mould")
+    assert picture is not None
+    assert picture.shape[0] == 3 * tile.shape[0]  # a row of missed parts, then the last twelve
+    assert np.array_equal(picture[: tile.shape[0], : tile.shape[1], ::-1], tile)
 
 
 def test_the_picture_marks_what_lies_above_the_threshold() -> None:

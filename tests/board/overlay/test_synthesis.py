@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from board.overlay.hardware.overlay import NAME
-from board.overlay.simulation.design import find_verilog
+from board.overlay.hardware.overlay import NAME, emit_verilog
 from board.overlay.synthesis import delays
 from board.overlay.synthesis.netlist import Cell, Netlist, Pin
 from board.overlay.synthesis.pipeline import ARRAY, missing_registers
@@ -17,7 +16,7 @@ from board.overlay.synthesis.resources import BUDGET, count_resources, exceeded
 from board.overlay.synthesis.timing import Timing
 from board.overlay.synthesis.yosys import synthesise
 
-BUILD = Path(__file__).resolve().parents[3] / "build" / "overlay"
+ROOT = Path(__file__).resolve().parents[3]
 ARRAY_DSPS = 192
 
 
@@ -79,7 +78,7 @@ def test_a_product_is_registered_before_it_is_added(tmp_path: Path, body: str, p
 def whole() -> Netlist:
     """Kept in build/overlay while the design does not change."""
     pytest.importorskip("pyosys")
-    return synthesise(find_verilog(BUILD), NAME, BUILD)
+    return synthesise(emit_verilog(), NAME, ROOT / "build" / "overlay")
 
 
 def test_the_overlay_fits_its_budget_and_its_clock(whole: Netlist) -> None:
