@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-import sys
 from dataclasses import dataclass
 from typing import Literal
 
 from protocol.messages import rfc3339_now
+from protocol.standard_error import STDERR
 
 LogFormat = Literal["text", "json"]
 Level = Literal["INFO", "WARNING", "ERROR"]
@@ -33,4 +33,4 @@ def say(event: str, *, level: Level = "INFO", **fields: object) -> None:
         text = json.dumps({"time": rfc3339_now(), "level": level, "event": event, **fields})
     else:
         text = f"beltsight: {event}"
-    print(text, file=sys.stderr, flush=True)
+    STDERR.write(text)

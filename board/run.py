@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
-import signal
 import sys
 import threading
 from dataclasses import replace
@@ -20,11 +19,12 @@ import cv2
 from board.config import LineConfig, load_config
 from board.drift.watch import DriftWatch
 from board.engines.fpga_pynq import find_logic
-from board.gate.gate import open_gate
+from board.gate.gate import Gate, TimerGate, open_gate
 from board.gate.timer import LineTimer
 from board.log import say, start_log
 from board.loop.line import Line
 from board.loop.panel import Panel
+from board.loop.signals import stop_on_signals
 from board.loop.watchdog import Watchdog
 from board.models.change import Models
 from board.packages import choose_package, open_models
@@ -39,21 +39,30 @@ from board.sources.belt import BeltSource
 from protocol.errors import EXIT_BAD_INPUT, BeltsightError, InputError, run_main
 from protocol.manifest import Package, load_package
 from protocol.signing import TrustedKeys
+from protocol.standard_error import STDERR, occupy_standard_files
+from protocol.supervision import SUPERVISOR, describe
+
+EXIT_UNWANTED = 1
 
 
 def main() -> int:
+    occupy_standard_files()
     arguments = parse_arguments()
     config = load_config(arguments.config)
     stop = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stop.set())
     start_log(config.log)
+    SUPERVISOR.see_everything()
     try:
-        run_station(config, stop)
+        with stop_on_signals(stop):
+            run_station(config, stop)
     except BeltsightError as error:
         say(str(error), level="ERROR")
         return EXIT_BAD_INPUT
-    return 0
+    except SystemExit as error:  # of a library: whatever its code says, it was not we who wanted an end
+        say(f"ended: {describe(error)}", level="ERROR")
+        return EXIT_UNWANTED
+    trouble = SUPERVISOR.trouble()
+    return EXIT_UNWANTED if trouble and trouble.is_needed else 0
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -99,6 +108,7 @@ def run_station(config: LineConfig, stop: threading.Event) -> None:
             opened.callback(sink.close)
         capture = CaptureSink(config.recorder)
         opened.callback(capture.close)
+        opened.push(partial(leave, gate, mqtt))
         mqtt.require_broker()
         speaker = models.current.engines.speaker
         engine = speaker.name if speaker else "none"
@@ -111,11 +121,18 @@ def run_station(config: LineConfig, stop: threading.Event) -> None:
             mqtt=mqtt,
             capture=capture,
             others=others,
-            counters=lambda: {**count_losses(source, others), **gate.counters()},
+            counters=lambda: {**count_losses(source, others), **gate.counters(), "log_lost": STDERR.lost},
             watchdog=watchdog,
             panel=panel,
         )
         line.run(stop.is_set)
+
+
+def leave(gate: Gate | TimerGate, mqtt: MqttSink, _kind: object, error: BaseException | None, _where: object) -> None:
+    """However the line ends: the gate is closed before anything else is, and the state says why."""
+    gate.hold(True)
+    if error:
+        mqtt.farewell = str(error) if isinstance(error, BeltsightError) else f"ended: {describe(error)}"
 
 
 def open_source(config: LineConfig, package: Package, last: LastPart | None, timer: LineTimer | None) -> FrameSource:

@@ -90,6 +90,11 @@ class Actuator(Protocol):
     def apply(self, trigger: Trigger, decision: Decision) -> None:
         """Have the gate let the part through if the decision is OK; reject it otherwise. Does not block."""
 
+    def hold(self, is_held: bool) -> None:
+        """While it is held it is closed, whatever was decided. From any thread, while all others may be dead or hang:
+        it closes at once, without waiting for any of them, and may be called again and again.
+        """
+
     def close(self) -> None: ...
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import ssl
 import threading
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -17,10 +19,16 @@ from protocol.credentials import Credentials
 from protocol.errors import InputError
 from protocol.keys import is_loopback
 from protocol.strict import require
+from protocol.supervision import SUPERVISOR, Supervised, Supervisor
 
 UNSUPPORTED_PROTOCOL_VERSION = 132  # MQTT 5.0, 3.2.2.2; paho maps 3.1.1's return code 1 to it
 ANSWER_WITHIN_S = 5.0
 SUBSCRIBE_QOS = 1
+CONNECT_WITHIN_S = 30.0  # a name is looked up, then its addresses are tried one after the other
+FAREWELL_WITHIN_S = 2.0  # for what is still to be written
+RECONNECT_FROM_S, RECONNECT_UP_TO_S = 1.0, 10.0
+TURN_S = 0.2
+SILENT_S = 1.0
 MAX_UNANSWERED = 500  # messages that a durable session is sent before it acknowledges one
 MAX_RECEIVED_BYTES = 1 << 16  # a packet; MQTT 5 has the broker hold back what is longer
 
@@ -68,6 +76,53 @@ class Connected:
         self.answered.set()  # who hangs up without a word is no broker: nothing to wait for
 
 
+class BrokerClient(mqtt.Client):
+    """Its network runs in a supervised thread; without `reconnects` that ends with the connection."""
+
+    reconnects = True
+
+    def start_network(self, supervisor: Supervisor, *, is_needed: bool) -> None:
+        """After `connect`."""
+        # subtle: with this callback other threads leave the writing to the network's own, which they wake; without,
+        # they write themselves, in between
+        self.on_socket_register_write = lambda *_: None
+        self._closing = threading.Event()
+        self._network = supervisor.start("network", self._run_network, silent_s=SILENT_S, is_needed=is_needed)
+        if not self.reconnects:
+            self._network.let_end()
+
+    def stop_network(self) -> None:
+        self._network.stop(self._closing.set, ANSWER_WITHIN_S)
+
+    def _run_network(self, supervised: Supervised) -> None:
+        wait_s = RECONNECT_FROM_S
+        while self._stay_connected(supervised) and not self._closing.is_set() and self.reconnects:
+            with supervised.busy(wait_s + SILENT_S):
+                self._closing.wait(wait_s)
+            wait_s = RECONNECT_FROM_S if self._try_again(supervised) else min(2 * wait_s, RECONNECT_UP_TO_S)
+
+    def _stay_connected(self, supervised: Supervised) -> bool:
+        """Until the connection breaks, or `close_broker` has broken it; False if it does not break then."""
+        end_s = math.inf
+        while self.loop(TURN_S) == mqtt.MQTT_ERR_SUCCESS:
+            supervised.beat()
+            if self._closing.is_set():
+                end_s = min(end_s, time.monotonic() + FAREWELL_WITHIN_S)
+            if time.monotonic() > end_s:
+                return False
+        return True
+
+    def _try_again(self, supervised: Supervised) -> bool:
+        if self._closing.is_set():
+            return False
+        try:
+            with supervised.busy(CONNECT_WITHIN_S):
+                self.reconnect()
+        except (OSError, ValueError):  # ValueError: of a name that cannot be one
+            return False
+        return True
+
+
 def connect_broker(
     settings: BrokerSettings,
     client_id: str,
@@ -76,7 +131,8 @@ def connect_broker(
     topics: Sequence[str] = (),
     session_s: int = 0,
     prepare: Callable[[mqtt.Client], None],
-) -> tuple[mqtt.Client, Connected]:
+    supervisor: Supervisor = SUPERVISOR,
+) -> tuple[BrokerClient, Connected]:
     """A connected client whose network thread runs and reconnects by itself until `close_broker`.
 
     It subscribes to `topics` at QoS 1. `prepare` sets callbacks before the first packet. The broker keeps what it owes
@@ -89,17 +145,20 @@ def connect_broker(
             client.will_set(will.topic, will.payload, qos=1, retain=True)
         prepare(client)
 
-    version = _find_version(settings, client_id)
-    client, connected = _connect_with(version, settings, client_id, topics, prepare_with_will, session_s=session_s)
+    version = _find_version(settings, client_id, supervisor)
+    client, connected = _connect_with(
+        version, settings, client_id, topics, prepare_with_will, supervisor=supervisor, session_s=session_s
+    )
     if not connected.event.is_set():
         close_broker(client)
         raise _refused(settings, connected)
     return client, connected
 
 
-def _find_version(settings: BrokerSettings, client_id: str) -> MQTTProtocolVersion:
+def _find_version(settings: BrokerSettings, client_id: str, supervisor: Supervisor) -> MQTTProtocolVersion:
     """Ask with a plain CONNECT: some 3.1.1 brokers understand the refusal of MQTT 5, but not its last will."""
-    probe, answer = _connect_with(MQTTProtocolVersion.MQTTv5, settings, f"{client_id}-probe", (), lambda _: None)
+    version = MQTTProtocolVersion.MQTTv5
+    probe, answer = _connect_with(version, settings, f"{client_id}-probe", (), lambda _: None, supervisor=supervisor)
     accepted = answer.event.is_set()
     close_broker(probe)
     if accepted:
@@ -109,9 +168,9 @@ def _find_version(settings: BrokerSettings, client_id: str) -> MQTTProtocolVersi
     raise _refused(settings, answer)
 
 
-def close_broker(client: mqtt.Client) -> None:
+def close_broker(client: BrokerClient) -> None:
     client.disconnect()
-    client.loop_stop()
+    client.stop_network()
 
 
 def _connect_with(
@@ -121,15 +180,15 @@ def _connect_with(
     topics: Sequence[str],
     prepare: Callable[[mqtt.Client], None],
     *,
+    supervisor: Supervisor,
     session_s: int = 0,
-) -> tuple[mqtt.Client, Connected]:
+) -> tuple[BrokerClient, Connected]:
     is_v5 = version == MQTTProtocolVersion.MQTTv5
     is_clean = None if is_v5 else not session_s  # of a session of 3.1.1; MQTT 5 says it when connecting
-    client = mqtt.Client(CallbackAPIVersion.VERSION2, client_id=client_id, protocol=version, clean_session=is_clean)
+    client = BrokerClient(CallbackAPIVersion.VERSION2, client_id=client_id, protocol=version, clean_session=is_clean)
     connected = Connected(topics)
     client.on_connect = connected.on_connect
     client.on_disconnect = connected.on_disconnect
-    client.reconnect_delay_set(min_delay=1, max_delay=10)
     client.connect_timeout = ANSWER_WITHIN_S
     settings.credentials.apply(client)
     prepare(client)
@@ -140,10 +199,10 @@ def _connect_with(
     except ssl.SSLError as error:
         where = f"MQTT broker at {settings.host}:{settings.port}"
         raise InputError(f"{where} is not to be trusted ({error}): correct ca_file, or host and port") from None
-    except OSError as error:
+    except (OSError, ValueError) as error:  # ValueError: of a name that cannot be one, such as "a..b"
         where = f"{'with TLS ' if settings.credentials.ca_file else ''}at {settings.host}:{settings.port}"
         raise InputError(f"no MQTT broker {where} ({error}): start one, or correct its address") from None
-    client.loop_start()
+    client.start_network(supervisor, is_needed=True)
     connected.answered.wait(ANSWER_WITHIN_S)
     return client, connected
 

@@ -56,4 +56,5 @@ class HealthReport:
     dropped_verdicts: int = 0  # out of a full outbox
     refused_by_broker: int = 0
     dropped_commands: int = 0
+    log_lost: int = 0  # lines of the log that could not be written
     damaged_outbox: str = ""  # a damaged file that was replaced

@@ -152,7 +152,7 @@ class Supervisor:
         `None` is for one that blocks in a call whose deadline is known, or that its owner ends: say which, there.
         `is_once`: a piece of work that ends by itself. It is forgotten when work of the same name was done well.
         """
-        supervised = self.watch(name, silent_s=silent_s, is_needed=is_needed)
+        supervised = self._add(name, silent_s, is_needed=is_needed)
         if is_once:
             supervised.let_end()
 
@@ -164,12 +164,14 @@ class Supervisor:
         supervised.launch(work)
         return supervised
 
-    def watch(self, name: str, *, silent_s: float | None, is_needed: bool = True) -> Supervised:
-        """A loop of the calling thread: it beats, and `leave`s when it is over."""
-        supervised = Supervised(name, silent_s, self._now_s, is_needed=is_needed)
-        with self._lock:
-            self._watched.append(supervised)
-        return supervised
+    @contextlib.contextmanager
+    def watch(self, name: str, *, silent_s: float | None, is_needed: bool = True) -> Iterator[Supervised]:
+        """A loop of the calling thread, which beats in it. An exception goes on to the caller, who says it."""
+        supervised = self._add(name, silent_s, is_needed=is_needed)
+        try:
+            yield supervised
+        finally:
+            self.leave(supervised)
 
     def leave(self, supervised: Supervised) -> None:
         """Its end is no trouble (any more): it was wanted, or its owner says himself what became of it."""
@@ -185,7 +187,7 @@ class Supervisor:
         is_needed: bool = True,
     ) -> tuple[Supervised, asyncio.Task[None]]:
         """The same for a task of the running event loop. Who cancels it calls `let_end` before."""
-        supervised = self.watch(name, silent_s=silent_s, is_needed=is_needed)
+        supervised = self._add(name, silent_s, is_needed=is_needed)
 
         async def work() -> None:
             try:
@@ -250,6 +252,12 @@ class Supervisor:
             args.thread.name if args.thread else "a thread", args.exc_value, is_needed=True
         )
         sys.unraisablehook = lambda args: self._note_stranger("clean-up", args.exc_value, is_needed=False)
+
+    def _add(self, name: str, silent_s: float | None, *, is_needed: bool) -> Supervised:
+        supervised = Supervised(name, silent_s, self._now_s, is_needed=is_needed)
+        with self._lock:
+            self._watched.append(supervised)
+        return supervised
 
     def _note_stranger(self, name: str, error: BaseException | None, *, is_needed: bool) -> None:
         """subtle: without a lock, for an error that nobody can take may come while this thread holds it."""

@@ -17,6 +17,19 @@ from sim.station import LOOPBACK, free_port, start_broker
 from tests.examples import VERDICT
 
 ROOT = Path(__file__).resolve().parents[1]
+# Modules that compute for minutes, the longest first: begun last, each would keep one core while the others rest.
+LONGEST_FIRST = (
+    "test_frames_in_hardware",
+    "test_synthesis",
+    "test_detectors",
+    "test_bad_programs",
+    "test_mutations",
+    "test_layers_in_hardware",
+    "test_search",
+    "test_verilog",
+    "test_export",
+    "test_parity",
+)
 # The same examples on every run: a failure on one machine is a failure on all.
 settings.register_profile(
     "repeatable",
@@ -27,6 +40,12 @@ settings.register_profile(
     suppress_health_check=[HealthCheck.too_slow],  # of the machine, not of the code
 )
 settings.load_profile("repeatable")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """subtle: `--no-loadscope-reorder` keeps this order; by itself xdist begins with the modules of the most tests."""
+    ranks = {name: rank for rank, name in enumerate(LONGEST_FIRST)}
+    items.sort(key=lambda item: ranks.get(item.path.stem, len(ranks)))
 
 
 @pytest.fixture(scope="session")

@@ -29,8 +29,11 @@ from protocol.errors import InputError
 from protocol.manifest import Calibration, Package
 from protocol.messages import Frame, Verdict, rfc3339_now
 from protocol.strict import require
+from protocol.supervision import SUPERVISOR, Supervised, Supervisor
 
 LOOK_UP_S = 0.1  # how soon the thread notices that the station stops
+SILENT_S = 2.0
+NOTE_WITHIN_S = 10.0  # with a sheet of pictures, drawn by a slow processor and written to a slow card
 QUEUED_PARTS = 4  # waiting for the thread; what comes on top is left out and counted
 TOLD_AGAIN_SIGMAS = 1.0  # a drift that went on so much farther is told again
 ADVICE = {  # what a fall and a rise of a statistic usually mean
@@ -74,6 +77,8 @@ class DriftWatch:
         settings: DriftSettings,
         current: Callable[[], Package],
         publish: Callable[[DriftReport], None],
+        *,
+        supervisor: Supervisor = SUPERVISOR,
     ) -> None:
         """`current` is the model at work."""
         self._settings, self._current = settings, current
@@ -85,8 +90,7 @@ class DriftWatch:
         self.skipped = 0  # accepted parts that were due and left out: the thread was busy
         self.warnings = 0
         self._begin(current())
-        self._thread = threading.Thread(target=self._run, name="drift", daemon=True)
-        self._thread.start()
+        self._thread = supervisor.start("drift", self._run, silent_s=SILENT_S, is_needed=False)
 
     def publish(self, frame: Frame, verdict: Verdict, anomaly: NDArray[np.int8] | None) -> None:  # noqa: ARG002
         """Look at an accepted part later. Never waits."""
@@ -109,14 +113,16 @@ class DriftWatch:
         }
 
     def close(self) -> None:
-        self._stop.set()
-        self._thread.join()
+        self._thread.stop(self._stop.set, NOTE_WITHIN_S)
 
-    def _run(self) -> None:
+    def _run(self, supervised: Supervised) -> None:
         self._tell()
         while not self._stop.is_set():
+            supervised.beat()
             with contextlib.suppress(queue.Empty):
-                self._note(*self._queue.get(timeout=LOOK_UP_S))
+                waiting = self._queue.get(timeout=LOOK_UP_S)
+                with supervised.busy(NOTE_WITHIN_S):
+                    self._note(*waiting)
 
     def _begin(self, package: Package) -> None:
         """Charts for this model; without a calibration there are none."""

@@ -18,6 +18,7 @@ from board.seams import Engine
 from protocol.errors import BeltsightError, EngineError
 from protocol.manifest import CARRIED_ONNX, MODEL_ONNX, Golden, Package
 
+PATIENCE = 5  # times as long as a golden picture took
 OpenEngine = Callable[[EngineName], Engine]
 
 
@@ -42,6 +43,7 @@ class EngineChain:
         self._open = open_engine
         self._slots = [_Slot(name) for name in settings.order]
         self._parts = 0
+        self._slowest_s = 0.0
         self._revive()
         if self.speaker is None:
             raise EngineError(f"no engine passes its self-test: {self.trouble}")
@@ -54,6 +56,12 @@ class EngineChain:
     def degraded(self) -> bool:
         """Whether another than the first engine of the order would speak."""
         return self._slots[0].engine is None
+
+    @property
+    def most_s(self) -> float:
+        """How long a part may keep the engines busy: by their self-tests, and by the deadline of a server."""
+        remote_s = self._settings.remote.deadline_ms / 1e3 if "remote" in self._settings.order else 0.0
+        return remote_s + PATIENCE * self._slowest_s
 
     @property
     def trouble(self) -> str:
@@ -114,7 +122,10 @@ class EngineChain:
 
     def _self_test(self, engine: Engine) -> None:
         for image, expected in zip(self._golden.images, self._golden.maps, strict=True):
-            if not np.array_equal(self._checked_map(engine, image), expected):
+            started_s = time.monotonic()
+            equal = np.array_equal(self._checked_map(engine, image), expected)
+            self._slowest_s = max(self._slowest_s, time.monotonic() - started_s)
+            if not equal:
                 raise EngineError(f"{engine.name} does not give the model's golden map")
 
     def _checked_map(self, engine: Engine, image: NDArray[np.uint8]) -> NDArray[np.int8]:

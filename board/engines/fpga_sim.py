@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import shutil
 from dataclasses import dataclass
@@ -11,12 +10,12 @@ from pathlib import Path
 from board.engines.fpga import Buffer, FpgaEngine, Logic
 from board.overlay.errors import OverlayError
 from board.overlay.program import Program
+from board.overlay.simulation.design import digest_design, find_verilog
 from board.overlay.simulation.simulator import BASE, Simulator, build_library
 from protocol.errors import EngineError
 from protocol.strict import require
 
-OVERLAY = Path(__file__).resolve().parent.parent / "overlay"
-BUILD = OVERLAY.parent.parent / "build" / "overlay"
+BUILD = Path(__file__).resolve().parents[2] / "build" / "overlay"
 MEMORY_BYTES = 1 << 28
 ALIGNMENT_BYTES = 4096
 CYCLES_PER_WAIT = 2000  # about 20 ms of simulation
@@ -84,28 +83,16 @@ class SimulatedFabric:
 
 def find_library(folder: Path = BUILD) -> Path:
     """The compiled simulation of the design as it is. Raises: EngineError naming what is not installed."""
-    named = folder / f"design-{_digest_design()}"
+    named = folder / f"design-{digest_design()}"
     if named.exists():
         return named
     if not shutil.which("g++"):
         raise EngineError("fpga-sim is compiled with g++, which is not installed: install g++")
     try:
-        from board.overlay.hardware.overlay import emit_verilog  # noqa: PLC0415 - needs Amaranth, the board does not
-    except ImportError as error:
-        raise EngineError(f"fpga-sim needs Amaranth ({error}): pip install 'beltsight[overlay]'") from None
-    try:
-        library = build_library(emit_verilog(), folder)
+        library = build_library(find_verilog(folder), folder)
     except OverlayError as error:
         raise EngineError(str(error)) from None
     made = named.with_name(f"{named.name}.{os.getpid()}")
     made.symlink_to(library.name)
     made.replace(named)  # in one step: somebody else may do the same
     return named
-
-
-def _digest_design() -> str:
-    """Of the sources that the simulation is made from: to emit the design only to compare it takes long."""
-    digest = hashlib.sha256()
-    for path in sorted(path for path in OVERLAY.rglob("*") if path.suffix in (".py", ".cpp", ".h")):
-        digest.update(path.read_bytes())
-    return digest.hexdigest()[:16]

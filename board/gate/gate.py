@@ -20,8 +20,12 @@ from board.log import say
 from protocol.errors import EngineError, InputError
 from protocol.messages import Decision, Trigger
 from protocol.strict import require
+from protocol.supervision import SUPERVISOR, Supervised, Supervisor
 
 NS_PER_S = 1_000_000_000
+TURN_S = 0.1
+SILENT_S = 0.5
+CLOSE_WITHIN_S = 1.0
 NOBODY = -1  # part id while the gate is at rest
 
 
@@ -69,7 +73,9 @@ class Move:
 class Gate:
     """Computes from trigger and belt speed when each part is at the gate, and moves the pin at those times."""
 
-    def __init__(self, settings: GateSettings, belt_speed_mm_s: float, pin: Pin) -> None:
+    def __init__(
+        self, settings: GateSettings, belt_speed_mm_s: float, pin: Pin, supervisor: Supervisor = SUPERVISOR
+    ) -> None:
         self._travel_ns = settings.start_ns(belt_speed_mm_s)
         self._window_ns = settings.window_ns(belt_speed_mm_s)
         self._pin = pin
@@ -79,8 +85,8 @@ class Gate:
         self._wake = threading.Condition()
         self._closing = False
         pin.write(False, NOBODY)
-        self._thread = threading.Thread(target=self._run, name="gate", daemon=True)
-        self._thread.start()
+        self._is_held = False
+        self._thread = supervisor.start("gate", self._run, silent_s=SILENT_S)
 
     def deadline_ns(self, trigger: Trigger) -> int:
         return trigger.t_ns + self._travel_ns
@@ -94,16 +100,19 @@ class Gate:
             self._plan(start_ns + self._window_ns, trigger.part_id, is_open=False, is_end=True)
             self._wake.notify()
 
+    def hold(self, is_held: bool) -> None:
+        """Without the lock: whoever should close the gate may hang while it has it."""
+        self._is_held = is_held
+        if is_held:
+            self._pin.write(False, NOBODY)
+
     def counters(self) -> dict[str, int]:
         """For the health report."""
         return {}
 
     def close(self) -> None:
         """Leaves the gate closed: nothing passes a station that is off."""
-        with self._wake:
-            self._closing = True
-            self._wake.notify()
-        self._thread.join(timeout=1.0)
+        self._thread.stop(self._tell_to_end, CLOSE_WITHIN_S)
         self._pin.write(False, NOBODY)
         self._pin.close()
 
@@ -111,13 +120,20 @@ class Gate:
         self._order += 1
         heapq.heappush(self._moves, Move(t_ns, self._order, part_id, is_open, is_end))
 
-    def _run(self) -> None:
+    def _tell_to_end(self) -> None:
+        with self._wake:
+            self._closing = True
+            self._wake.notify()
+
+    def _run(self, supervised: Supervised) -> None:
         with self._wake:
             while not self._closing:
+                supervised.beat()
                 now_ns = time.monotonic_ns()
                 while self._moves and self._moves[0].t_ns <= now_ns:
                     self._make(heapq.heappop(self._moves))
-                self._wake.wait((self._moves[0].t_ns - now_ns) / NS_PER_S if self._moves else None)
+                next_s = (self._moves[0].t_ns - now_ns) / NS_PER_S if self._moves else TURN_S
+                self._wake.wait(min(next_s, TURN_S))
 
     def _make(self, move: Move) -> None:
         if move.is_end and move.part_id != self._holder:
@@ -125,7 +141,7 @@ class Gate:
         self._holder = NOBODY if move.is_end else move.part_id
         # On a machine that stood still: the part has gone by, and what is at the gate now is another.
         is_gone = time.monotonic_ns() >= move.t_ns + self._window_ns
-        self._pin.write(move.is_open and not is_gone, move.part_id)
+        self._pin.write(move.is_open and not is_gone and not self._is_held, move.part_id)
 
 
 class TimerGate:
@@ -139,6 +155,7 @@ class TimerGate:
         self._generation = 0
         self._end = 0  # of the last window, in the timer's cycles
         self._refused = 0
+        self._is_held = False
         self._prepare()
 
     def deadline_ns(self, trigger: Trigger) -> int:
@@ -153,11 +170,17 @@ class TimerGate:
             if self._timer.look() != self._generation:
                 self._prepare()
             start = self._timer.cycles_at(start_ns)
-            if decision == "OK":
+            if decision == "OK" and not self._is_held:
                 self._open(start, start + self._window, trigger.part_id)
             else:
                 self._queue(start, 0, trigger.part_id)
                 self._end = min(self._end, start)
+
+    def hold(self, is_held: bool) -> None:
+        self._is_held = is_held
+        if is_held:
+            with contextlib.suppress(EngineError):  # then the end of its window closes it
+                self._timer.write(GATE_SHUT=1)
 
     def counters(self) -> dict[str, int]:
         """For the health report."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 import uuid
 from collections.abc import Callable, Sequence
@@ -25,9 +26,11 @@ from protocol.commands import Answer, Capture, Order, Pause, Resume, Rollback, S
 from protocol.errors import SinkError
 from protocol.messages import Decision, Frame, Trigger, Verdict, rfc3339_now
 from protocol.reports import LineCondition
+from protocol.supervision import SUPERVISOR, Supervisor, Trouble
 
 READ_TIMEOUT_S = 0.2
 RETRY_SINK_S = 0.1
+SILENT_S = 0.7  # of the loop, with the time until the watch looks: within a second the gate is closed
 
 
 class Line:
@@ -45,6 +48,7 @@ class Line:
         complaints: Sequence[Complains] = (),
         watchdog: Watchdog | None = None,
         panel: Panel | None = None,
+        supervisor: Supervisor = SUPERVISOR,
     ) -> None:
         """`counters` of source and sinks go into the health report, `complaints` of anything into the state."""
         self._config, self._models = config, models
@@ -52,9 +56,11 @@ class Line:
         self._mqtt, self._capture = mqtt, capture
         self._sinks: tuple[ResultSink, ...] = (mqtt, capture, *others)
         self._counters = counters
-        self._complaints: tuple[Complains, ...] = (self._pause, self._engines, self._broker, self._choice, *complaints)
+        ours = (self._threads, self._pause, self._engines, self._broker, self._choice)
+        self._complaints: tuple[Complains, ...] = (*ours, *complaints)
         self._watchdog = watchdog or Watchdog({})
         self._panel = panel
+        self._supervisor = supervisor
         self._announced: tuple[LineCondition, str] = ("stopped", "")
         self._health = Health()
         self._commands = Commands(self._act)
@@ -65,11 +71,13 @@ class Line:
         """Judge parts until `stopping()` or the end of a finite source. Raises: SourceError."""
         self._stopping = stopping
         self._watchdog.ready()
-        try:
+        with (
+            self._supervisor.watch("line", silent_s=SILENT_S) as self._loop,
+            self._supervisor.keep_watch(self._guard),
+            contextlib.suppress(EndOfStream),
+        ):
             while not stopping():
                 self._turn()
-        except EndOfStream:
-            pass
         self._watchdog.stopping()
         self._report()
 
@@ -87,8 +95,9 @@ class Line:
         self._report_when_due()
 
     def _beat(self) -> None:
-        """A line whose verdicts no longer go anywhere is as good as hung."""
-        if self._mqtt.is_alive:
+        """A line that lacks a thread it needs is as good as hung: without the watchdog's beat it is started again."""
+        self._loop.beat()
+        if not self._obstacle():
             self._watchdog.beat()
 
     def _act(self, order: Order) -> bool:
@@ -154,10 +163,12 @@ class Line:
         finding.stages_ms = {"wait": waited_ms, "decode": frame.decode_ms}
         if frame.image is None:
             return finding
-        if self._paused_by:
-            finding.reason = f"paused by {self._paused_by}"
+        obstacle = self._obstacle()
+        if obstacle or self._paused_by:
+            finding.reason = obstacle or f"paused by {self._paused_by}"
         else:
-            self._models.current.inspect(frame.image, finding)
+            with self._loop.busy(self._models.current.engines.most_s):
+                self._models.current.inspect(frame.image, finding)
         return finding
 
     def _decide(self, trigger: Trigger, finding: Finding) -> tuple[Decision, str, bool]:
@@ -193,6 +204,22 @@ class Line:
     def _report(self) -> None:
         counters = {**self._mqtt.counters(), **self._counters(), "capture_parts_left": self._capture.parts_left}
         self._mqtt.publish_health(self._health.report(counters))
+
+    def _threads(self) -> Complaint | None:
+        trouble = self._supervisor.trouble()
+        return Complaint("stopped" if trouble.is_needed else "degraded", str(trouble)) if trouble else None
+
+    def _guard(self, trouble: Trouble | None) -> None:
+        """From the watch's thread, ten times a second: closes the gate, and says why where the loop itself cannot."""
+        is_needed = trouble is not None and trouble.is_needed
+        self._gate.hold(is_needed or self._stopping())
+        if trouble and is_needed and self._loop.trouble:
+            self._announce("stopped", str(trouble))
+
+    def _obstacle(self) -> str:
+        """Why no part can be judged: a thread that is needed has ended or hangs."""
+        trouble = self._supervisor.trouble()
+        return str(trouble) if trouble and trouble.is_needed else ""
 
     def _pause(self) -> Complaint | None:
         return Complaint("stopped", f"paused by {self._paused_by}") if self._paused_by else None

@@ -12,8 +12,10 @@ from typing import Literal
 from board.gate.timer import LineTimer
 from protocol.errors import EngineError
 from protocol.reports import LineCondition
+from protocol.supervision import SUPERVISOR, Supervised, Supervisor
 
 POLL_S = 0.02  # shorter than anybody presses, longer than a button bounces
+SILENT_S = 1.0  # the overlay may be loaded anew meanwhile
 MAX_WAITING = 8
 LEDS: dict[LineCondition, int] = {"running": 1, "idle": 3, "degraded": 2, "alarm": 8, "stopped": 4, "lost": 4}
 Press = Literal["pause", "resume"]
@@ -21,13 +23,12 @@ BUTTONS: dict[int, Press] = {1: "pause", 2: "resume"}
 
 
 class Panel:
-    def __init__(self, timer: LineTimer) -> None:
+    def __init__(self, timer: LineTimer, supervisor: Supervisor = SUPERVISOR) -> None:
         self._timer = timer
         self._leds = LEDS["stopped"]
         self._presses: deque[Press] = deque(maxlen=MAX_WAITING)
         self._closing = threading.Event()
-        self._thread = threading.Thread(target=self._poll, name="panel", daemon=True)
-        self._thread.start()
+        self._thread = supervisor.start("panel", self._poll, silent_s=SILENT_S, is_needed=False)
 
     def show(self, state: LineCondition) -> None:
         self._leds = LEDS[state]
@@ -39,20 +40,19 @@ class Panel:
     def close(self) -> None:
         """Leaves `stopped` shown."""
         self.show("stopped")
-        self._closing.set()
-        self._thread.join(timeout=1.0)
+        self._thread.stop(self._closing.set, SILENT_S)
 
-    def _poll(self) -> None:
+    def _poll(self, supervised: Supervised) -> None:
         """The LEDs are written each time: the overlay may have been loaded anew."""
         held = ~0  # what is pressed at the start was pressed for somebody else
-        while True:
+        is_last = False
+        while not is_last:
             is_last = self._closing.wait(POLL_S)
+            supervised.beat()
             try:
                 self._timer.write(LEDS=self._leds)
                 (buttons,) = self._timer.read("BUTTONS")
             except EngineError:  # the line meets the same trouble, and says so
-                return
+                continue
             self._presses.extend(press for bit, press in BUTTONS.items() if buttons & ~held & bit)
             held = buttons
-            if is_last:
-                return

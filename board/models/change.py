@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import queue
-import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ from protocol.errors import BeltsightError, InputError, MessageError
 from protocol.manifest import Manifest
 from protocol.messages import rfc3339_now
 from protocol.strict import require
+from protocol.supervision import SUPERVISOR, Supervised, Supervisor
 
 CLOSE_WITHIN_S = 5.0
 KEPT_AGAIN_S = 2.0  # how often a choice that could not be kept is tried again
@@ -64,6 +64,7 @@ class Models:
         *,
         disk: Disk | None = None,
         now_s: Callable[[], float] = time.monotonic,
+        supervisor: Supervisor = SUPERVISOR,
     ) -> None:
         """`threshold` overrides the first model's own, and `require_threshold` has seen it; `before` is the model to
         roll back to. Takes inspectors over.
@@ -75,7 +76,9 @@ class Models:
         self._threshold = first.manifest.threshold.value if threshold is None else threshold
         self._settings, self._open = settings, open_inspector
         self._trial: _Trial | None = None
-        self._opening: threading.Thread | None = None
+        self._supervisor = supervisor
+        self._opening: Supervised | None = None
+        self._opening_for: SwitchModel | Rollback | None = None
         self._opened: queue.SimpleQueue[tuple[SwitchModel | Rollback, Inspector | str]] = queue.SimpleQueue()
 
     @property
@@ -110,8 +113,15 @@ class Models:
         if model == self.current.manifest.id:
             raise MessageError(f"{model} judges already")
         self.failed_trial = ""
-        self._opening = threading.Thread(target=self._prepare, args=(order, model, url), name="open-model", daemon=True)
-        self._opening.start()
+        self._opening_for = order
+        # None: a package may be large and the way to it slow; `pull` has its own deadlines, and the line goes on
+        self._opening = self._supervisor.start(
+            "opening of a model",
+            lambda _: self._prepare(order, model, url),
+            silent_s=None,
+            is_needed=False,
+            is_once=True,
+        )
         return False
 
     def step(self) -> Answer | None:
@@ -120,7 +130,7 @@ class Models:
         try:
             order, opened = self._opened.get_nowait()
         except queue.Empty:
-            return None
+            return self._give_up()
         self._opening = None
         if isinstance(opened, str):
             return _answer(order, opened)
@@ -158,7 +168,7 @@ class Models:
 
     def close(self) -> None:
         if self._opening:
-            self._opening.join(CLOSE_WITHIN_S)
+            self._opening.wait(CLOSE_WITHIN_S)
         with contextlib.suppress(queue.Empty):
             _, opened = self._opened.get_nowait()
             if isinstance(opened, Inspector):
@@ -169,6 +179,15 @@ class Models:
                 self._keep(self._choice())
             self._trial.previous.close()
         self.current.close()
+
+    def _give_up(self) -> Answer | None:
+        """Opening ended by what nobody expected: that is the answer, and the line goes on with its model."""
+        opening, order = self._opening, self._opening_for
+        if not opening or not opening.ended or not order:
+            return None
+        self._supervisor.leave(opening)
+        self._opening = None
+        return _answer(order, f"the model cannot be opened: {opening.ended}")
 
     def _prepare(self, order: SwitchModel | Rollback, model: str, url: str) -> None:
         try:

@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
-import threading
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
-from board.sinks.recorder import RecorderSettings, RecorderSink
+from board.sinks.recorder import CLOSE_WITHIN_S, RecorderSettings, RecorderSink
 from protocol.commands import Capture
 from protocol.errors import InputError, MessageError
 from protocol.messages import Frame, Verdict
+from protocol.supervision import SUPERVISOR, Supervised, Supervisor
 
 FOLDER = "captures"
+END_WITHIN_S = 2 * CLOSE_WITHIN_S
 
 
 class CaptureSink:
     """Below the recorder's folder, one folder a capture, which has the command's id as its name."""
 
-    def __init__(self, settings: RecorderSettings) -> None:
-        self._settings = settings
+    def __init__(self, settings: RecorderSettings, supervisor: Supervisor = SUPERVISOR) -> None:
+        self._settings, self._supervisor = settings, supervisor
+        self._ending: Supervised | None = None
         self._recorder: RecorderSink | None = None
         self.parts_left = 0
 
@@ -30,7 +33,7 @@ class CaptureSink:
             raise MessageError(f"a capture is under way, {self.parts_left} parts are left: wait for its end")
         folder = self._settings.folder / FOLDER / order.id
         try:
-            self._recorder = RecorderSink(replace(self._settings, keep="everything", folder=folder))
+            self._recorder = RecorderSink(replace(self._settings, keep="everything", folder=folder), self._supervisor)
         except InputError as error:
             raise MessageError(str(error)) from None
         self.parts_left = order.parts
@@ -42,10 +45,22 @@ class CaptureSink:
         self.parts_left -= 1
         if self.parts_left == 0:
             # the end of a recording waits for the disk: not on the line's time
-            threading.Thread(target=self._recorder.close, name="end-capture").start()
+            self._ending = self._supervisor.start(
+                "end of a capture",
+                partial(_close, self._recorder),
+                silent_s=END_WITHIN_S,
+                is_needed=False,
+                is_once=True,
+            )
             self._recorder = None
 
     def close(self) -> None:
         if self._recorder:
             self._recorder.close()
             self._recorder = None
+        if self._ending:
+            self._ending.wait(END_WITHIN_S)
+
+
+def _close(recorder: RecorderSink, _: Supervised) -> None:
+    recorder.close()

@@ -21,10 +21,12 @@ from numpy.typing import NDArray
 from board.records.health import resident_mb
 from protocol.address import parse_address
 from protocol.errors import InputError
+from protocol.http_server import HttpServer
 from protocol.keys import is_loopback
 from protocol.messages import Decision, Frame, Verdict
 from protocol.reports import CONDITIONS, LineState
 from protocol.strict import require
+from protocol.supervision import SUPERVISOR, Supervisor
 
 SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
 CALLER_S = 2.0  # for a caller that says nothing: one is answered at a time
@@ -37,6 +39,7 @@ COUNTED: dict[str, tuple[str, Literal["counter", "gauge"], str]] = {
     "refused_by_broker": ("verdicts_refused_total", "counter", "Verdicts that the broker refused; they are sent again"),
     "dropped_commands": ("commands_dropped_total", "counter", "Commands that came too many at once"),
     "capture_parts_left": ("capture_parts_left", "gauge", "Parts that a commanded capture still takes"),
+    "log_lost": ("log_lines_lost_total", "counter", "Lines of the log that could not be written"),
     "refused_messages": ("messages_refused_total", "counter", "Messages of the belt that are none"),
     "recorder_dropped": ("recorder_dropped_total", "counter", "Parts that the recorder had no room for"),
     "second_opinions": ("second_opinions_total", "counter", "Parts that the server judged again"),
@@ -88,7 +91,11 @@ class MetricsSink:
     """A `ResultSink` that counts, and answers whoever asks."""
 
     def __init__(
-        self, settings: MetricsSettings, counters: Callable[[], Mapping[str, object]], state: Callable[[], LineState]
+        self,
+        settings: MetricsSettings,
+        counters: Callable[[], Mapping[str, object]],
+        state: Callable[[], LineState],
+        supervisor: Supervisor = SUPERVISOR,
     ) -> None:
         """`counters` and `state` are asked at each scrape, by another thread. Raises: InputError for a taken port."""
         self._counters, self._state = counters, state
@@ -100,12 +107,11 @@ class MetricsSink:
         self._stages: dict[str, Histogram] = {}
         self._last: Verdict | None = None
         try:
-            self._server = http.server.HTTPServer(settings.address(), self._handler())
+            self._server = HttpServer(settings.address(), self._handler())
         except OSError as error:
             where = f"[metrics] listen {settings.listen}"
             raise InputError(f"{where} cannot be opened ({error.strerror}): choose another port") from None
-        self._thread = threading.Thread(target=self._server.serve_forever, name="metrics", daemon=True)
-        self._thread.start()
+        self._server.start("metrics", supervisor)
 
     def publish(self, frame: Frame, verdict: Verdict, anomaly: NDArray[np.int8] | None) -> None:  # noqa: ARG002
         with self._lock:
@@ -117,9 +123,7 @@ class MetricsSink:
             self._last = verdict
 
     def close(self) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
+        self._server.close()
 
     def write(self) -> str:
         """All metrics as they are now."""

@@ -26,7 +26,7 @@ from board.commands import Received
 from board.records.outbox import Item, Outbox
 from board.seams import LastPart
 from board.sinks.delivery import MAX_IN_FLIGHT, Delivery
-from protocol.broker import BrokerSettings, Connected, Will, close_broker, connect_broker
+from protocol.broker import BrokerClient, BrokerSettings, Connected, Will, close_broker, connect_broker
 from protocol.commands import ORDERS, Answer
 from protocol.drift import DriftReport, encode_drift
 from protocol.errors import InputError, SinkError
@@ -35,11 +35,14 @@ from protocol.messages import Frame, Opinion, Verdict, encode_json, encode_opini
 from protocol.reports import SWITCHED_OFF, LineCondition, LineState
 from protocol.streams import DRIFT, HEALTH, RESULT, SECOND_OPINION, STATE, VERDICT, Stream, command_topic, topic
 from protocol.strict import require
+from protocol.supervision import SUPERVISOR, Supervised, Supervisor
 
 RECONNECT_EVERY_S = 2.0
 CONNECT_WITHIN_S = 60.0  # far more than an attempt takes, which has its own deadlines
 IDLE_TURN_S = 0.02
 FLUSH_WITHIN_S = 5.0
+SILENT_S = 0.5
+STORE_WITHIN_S = 5.0  # a card that cleans up keeps a commit waiting for a second
 REMOVE_WITHIN_S = 1.0  # acknowledged verdicts leave with the next commit, or after this one of their own
 MAX_UNREMOVED = 256
 REFUSAL_SHOWN_S = 10.0  # how long a refusal of the broker makes the state degraded
@@ -68,12 +71,21 @@ class MqttSettings:
 class MqttSink:
     """One thread owns the outbox and publishes from it; the line only hands verdicts over."""
 
-    def __init__(self, settings: MqttSettings, broker: BrokerSettings, site: str, line: str, model_id: str) -> None:
+    def __init__(
+        self,
+        settings: MqttSettings,
+        broker: BrokerSettings,
+        site: str,
+        line: str,
+        model_id: str,
+        *,
+        supervisor: Supervisor = SUPERVISOR,
+    ) -> None:
         """Begins to connect, and does not wait for it. Raises: InputError if the outbox does not open, or
         the broker's credentials are not in order.
         """
         broker.credentials.apply(mqtt.Client(CallbackAPIVersion.VERSION2))  # now: later it would pass for an outage
-        self._settings, self._broker = settings, broker
+        self._settings, self._broker, self._supervisor = settings, broker, supervisor
         self._site, self._line = site, line
         self._outbox = Outbox(settings.outbox)
         self.last_part = self._outbox.last_part  # of the run of this program before this one
@@ -93,18 +105,18 @@ class MqttSink:
         self._closing = False
         self._commands: queue.Queue[Received] = queue.Queue(MAX_COMMANDS)
         self.dropped_commands = 0
-        self._client: mqtt.Client | None = None
+        self._client: BrokerClient | None = None
         self._connected = Connected(())
         self._retry_at_s = 0.0
-        self._attempt: threading.Thread | None = None
+        self._attempt: Supervised | None = None
         self._attempted = threading.Event()
         self._refused_at_start: InputError | None = None
         self._drift: DriftReport | None = None
         self._state = LineState("stopped", "starting", model_id, rfc3339_now())
         self.dropped = 0  # verdicts that a full outbox lost, where that is wanted
+        self.farewell = SWITCHED_OFF  # reason of the last state
         self.refused = 0  # answers of the broker that it will not have a verdict; it is sent again
-        self._thread = threading.Thread(target=self._run, name="mqtt-outbox", daemon=True)
-        self._thread.start()
+        self._thread = supervisor.start("outbox", self._run, silent_s=SILENT_S + settings.commit_every_ms / 1e3)
 
     def require_broker(self) -> None:
         """Wait for the first attempt to connect, where the settings want that. Raises: InputError if it failed."""
@@ -176,19 +188,15 @@ class MqttSink:
     @property
     def complaint(self) -> str:
         """What is wrong with outbox or broker, as far as the line must say it; empty when nothing is."""
-        if not self._thread.is_alive():
-            return "outbox: its thread has ended: start the station again"
         if self._trouble:
             return self._trouble
         if self.dropped and self.waiting >= self._settings.max_stored:
             return f"outbox is full: {self.dropped} verdicts dropped so far: bring the broker back"
+        if self._attempted.is_set() and not self._connected.event.is_set():
+            return f"no broker at {self._broker.host}:{self._broker.port}: bring it back; verdicts wait in the outbox"
         if time.monotonic() < self._refusal_until_s:
             return f"the broker refuses verdicts ({self._refusal}): correct its access rules"
         return ""
-
-    @property
-    def is_alive(self) -> bool:
-        return self._thread.is_alive()
 
     def counters(self) -> dict[str, object]:
         """For the health report."""
@@ -206,12 +214,10 @@ class MqttSink:
         deadline_s = time.monotonic() + FLUSH_WITHIN_S
         while self.waiting and self._connected.event.is_set() and time.monotonic() < deadline_s:
             time.sleep(0.01)
-        self._closing = True
-        self._wake.set()
-        self._thread.join(FLUSH_WITHIN_S)
+        self._thread.stop(self._tell_to_end, FLUSH_WITHIN_S)
         if self._attempt:
-            self._attempt.join(FLUSH_WITHIN_S)
-        self.set_state("stopped", SWITCHED_OFF)
+            self._attempt.wait(FLUSH_WITHIN_S)
+        self.set_state("stopped", self.farewell)
         if self._client:
             close_broker(self._client)
         self._outbox.close()
@@ -230,11 +236,16 @@ class MqttSink:
 
     # ---- the outbox's thread
 
-    def _run(self) -> None:
+    def _tell_to_end(self) -> None:
+        self._closing = True
+        self._wake.set()
+
+    def _run(self, supervised: Supervised) -> None:
         while not self._closing:
             self._wake.wait(self._settings.commit_every_ms / 1e3 or IDLE_TURN_S)
             self._wake.clear()
-            self._turn()
+            with supervised.busy(STORE_WITHIN_S):
+                self._turn()
         self._turn()
 
     def _turn(self) -> None:
@@ -328,19 +339,21 @@ class MqttSink:
 
     def _connect_when_due(self) -> None:
         """In a thread of its own: an address that never answers must not hold up the outbox."""
-        is_busy = self._attempt is not None and self._attempt.is_alive()
+        is_busy = self._attempt is not None and self._attempt.is_alive
         if is_busy or self._closing or time.monotonic() < self._retry_at_s:
             return
         self._retry_at_s = time.monotonic() + RECONNECT_EVERY_S
-        self._attempt = threading.Thread(target=self._try_to_connect, name="mqtt-connect", daemon=True)
-        self._attempt.start()
+        self._attempt = self._supervisor.start(
+            "connection to the broker", self._try_to_connect, silent_s=CONNECT_WITHIN_S, is_once=True
+        )
 
-    def _try_to_connect(self) -> None:
+    def _try_to_connect(self, _: Supervised) -> None:
         try:
             self._connect()
         except InputError as error:  # an outage: the verdicts wait in the outbox
             self._refused_at_start = error
-        self._attempted.set()
+        finally:
+            self._attempted.set()
 
     def _connect(self) -> None:
         lost = replace(self._state, state="lost", reason="the station vanished", time=rfc3339_now())
@@ -348,7 +361,7 @@ class MqttSink:
         client_id = f"beltsight-{self._site}-{self._line}"
         topics = [command_topic(self._site, self._line, name) for name in ORDERS] if self._settings.commands else []
         self._client, self._connected = connect_broker(
-            self._broker, client_id, will=will, topics=topics, prepare=self._prepare
+            self._broker, client_id, will=will, topics=topics, prepare=self._prepare, supervisor=self._supervisor
         )
 
     def _prepare(self, client: mqtt.Client) -> None:

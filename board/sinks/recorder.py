@@ -5,6 +5,7 @@ A thread writes; the line never waits for the disk.
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import threading
 from dataclasses import dataclass
@@ -19,6 +20,12 @@ from board.records.recording import MAGIC, RECORDING_SUFFIX, encode_record
 from protocol.errors import InputError
 from protocol.messages import Frame, Verdict
 from protocol.strict import require
+from protocol.supervision import SUPERVISOR, Supervised, Supervisor
+
+LOOK_UP_S = 0.1  # how soon the thread notices that the recording ends
+SILENT_S = 1.0
+WRITE_WITHIN_S = 5.0  # a card that cleans up keeps a write waiting for a second
+CLOSE_WITHIN_S = 10.0
 
 
 @dataclass(frozen=True)
@@ -36,10 +43,10 @@ class RecorderSettings:
 
 
 class RecorderSink:
-    def __init__(self, settings: RecorderSettings) -> None:
+    def __init__(self, settings: RecorderSettings, supervisor: Supervisor = SUPERVISOR) -> None:
         """Raises: InputError if the folder cannot be written."""
         self._settings = settings
-        self._queue: queue.Queue[tuple[Frame, Verdict] | None] = queue.Queue(settings.queue_parts)
+        self._queue: queue.Queue[tuple[Frame, Verdict]] = queue.Queue(settings.queue_parts)
         self._files = 0
         self.dropped = 0
         try:
@@ -48,8 +55,8 @@ class RecorderSink:
         except OSError as error:
             where = f"{settings.folder} ({error.strerror})"
             raise InputError(f"cannot record in {where}: correct [recorder] folder") from None
-        self._thread = threading.Thread(target=self._run, name="recorder", daemon=True)
-        self._thread.start()
+        self._closing = threading.Event()
+        self._thread = supervisor.start("recorder", self._run, silent_s=SILENT_S, is_needed=False)
 
     def publish(self, frame: Frame, verdict: Verdict, anomaly: NDArray[np.int8] | None) -> None:  # noqa: ARG002
         if self._settings.keep == "rejected" and verdict.decision == "OK":
@@ -60,16 +67,24 @@ class RecorderSink:
             self.dropped += 1
 
     def close(self) -> None:
-        self._queue.put(None)
-        self._thread.join()
-        self._file.close()
+        """What waits is written first. A disk that hangs is left alone, with its file."""
+        if self._thread.stop(self._closing.set, CLOSE_WITHIN_S):
+            with contextlib.suppress(OSError):  # a full disk, once more
+                self._file.close()
 
-    def _run(self) -> None:
-        while (item := self._queue.get()) is not None:
-            try:
-                self._write(encode_record(*item))
-            except OSError:  # the disk is full or gone: verdicts do not depend on recordings
-                self.dropped += 1
+    def _run(self, supervised: Supervised) -> None:
+        while not (self._closing.is_set() and self._queue.empty()):
+            supervised.beat()
+            with contextlib.suppress(queue.Empty):
+                frame, verdict = self._queue.get(timeout=LOOK_UP_S)
+                with supervised.busy(WRITE_WITHIN_S):
+                    self._keep(frame, verdict)
+
+    def _keep(self, frame: Frame, verdict: Verdict) -> None:
+        try:
+            self._write(encode_record(frame, verdict))
+        except OSError:  # the disk is full or gone: verdicts do not depend on recordings
+            self.dropped += 1
 
     def _write(self, record: bytes) -> None:
         if self._file.tell() + len(record) > self._settings.file_bytes:

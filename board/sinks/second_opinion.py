@@ -25,8 +25,10 @@ from protocol.errors import EngineError
 from protocol.manifest import Package
 from protocol.messages import Frame, Opinion, Verdict, rfc3339_now
 from protocol.strict import require
+from protocol.supervision import SUPERVISOR, Supervised, Supervisor
 
 LOOK_UP_S = 0.1  # how soon the thread notices that the station stops
+SILENT_S = 1.0  # beyond the deadline of a question
 READING = "second_opinion"  # of a captured frame: the server's score
 
 
@@ -53,6 +55,8 @@ class SecondOpinion:
         package: Package,
         publish: Callable[[Opinion], None],
         captures: ResultSink,
+        *,
+        supervisor: Supervisor = SUPERVISOR,
     ) -> None:
         """`captures` takes the parts over which the two disagree. Raises: InputError for keys or an endpoint."""
         self._settings, self._manifest = settings, package.manifest
@@ -63,8 +67,8 @@ class SecondOpinion:
         self._stop = threading.Event()
         self._trouble = ""
         self.given = self.dropped = self.failed = self.disagreements = 0
-        self._thread = threading.Thread(target=self._run, name="second-opinion", daemon=True)
-        self._thread.start()
+        silent_s = SILENT_S + settings.deadline_ms / 1e3
+        self._thread = supervisor.start("second opinion", self._run, silent_s=silent_s, is_needed=False)
 
     def publish(self, frame: Frame, verdict: Verdict, anomaly: NDArray[np.int8] | None) -> None:  # noqa: ARG002
         """Ask about a part later, if it was near the threshold. Never waits."""
@@ -88,13 +92,13 @@ class SecondOpinion:
 
     def close(self) -> None:
         """What still waits is not asked any more."""
-        self._stop.set()
-        self._thread.join()  # at most one deadline
+        self._thread.stop(self._stop.set, SILENT_S + self._settings.deadline_ms / 1e3)
         self._server.close()
         self._captures.close()
 
-    def _run(self) -> None:
+    def _run(self, supervised: Supervised) -> None:
         while not self._stop.is_set():
+            supervised.beat()
             try:
                 frame, verdict, since_s = self._waiting.get(timeout=LOOK_UP_S)
             except queue.Empty:

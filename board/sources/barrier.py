@@ -14,8 +14,11 @@ from board.gate.timer import LineTimer
 from board.sources.camera import CameraFeed, CameraSettings, open_camera
 from protocol.errors import EngineError, SourceError
 from protocol.messages import Frame, Trigger, clock_id, new_run
+from protocol.supervision import SUPERVISOR, Supervised, Supervisor
 
 POLL_S = 0.001
+SILENT_S = 0.5
+CLOSE_WITHIN_S = 1.0
 CLEAR_POLLS = 3  # the beam counts as clear again after so many in a row: an edge that bounces is one part
 MAX_WAITING = 256  # parts between barrier and line; beyond them, parts come as faults
 
@@ -44,7 +47,7 @@ class Barrier(Protocol):
 class LightBarrier:
     """Polls a pin in a thread; each rising edge is a part. What breaks the beam at the start is none."""
 
-    def __init__(self, pin: InputPin) -> None:
+    def __init__(self, pin: InputPin, supervisor: Supervisor = SUPERVISOR) -> None:
         self._pin = pin
         self._run_id = new_run()
         self._clock = clock_id()
@@ -54,8 +57,7 @@ class LightBarrier:
         self._trouble = ""
         self._changed = threading.Condition()
         self._closing = threading.Event()
-        self._thread = threading.Thread(target=self._poll, name="light barrier", daemon=True)
-        self._thread.start()
+        self._thread = supervisor.start("light barrier", self._poll, silent_s=SILENT_S)
 
     def next(self, timeout_s: float) -> Trigger | None:
         with self._changed:
@@ -67,15 +69,16 @@ class LightBarrier:
             return None
 
     def close(self) -> None:
-        self._closing.set()
-        self._thread.join(timeout=1.0)
+        self._thread.stop(self._closing.set, CLOSE_WITHIN_S)
         self._pin.release()
 
-    def _poll(self) -> None:
+    def _poll(self, supervised: Supervised) -> None:
         while not self._closing.wait(POLL_S):
+            supervised.beat()
             try:
                 is_broken = self._pin.read() == 1
             except (OSError, ValueError) as error:  # ValueError: a line that reads as nothing
+                supervised.let_end()  # `next` says why
                 with self._changed:
                     self._trouble = str(error)
                     self._changed.notify()

@@ -29,11 +29,15 @@ from board.sources.v4l2 import (
 from protocol.errors import InputError, SourceError
 from protocol.messages import Frame, Trigger, clock_id, new_run
 from protocol.strict import require
+from protocol.supervision import SUPERVISOR, Supervised, Supervisor
 
 FORMATS = ("YUYV", "MJPG")  # the first that gives size and rate is taken
 EXPOSURE_UNIT_NS = 100_000  # V4L2_CID_EXPOSURE_ABSOLUTE
 MAX_FAILED_READS = 3
 RETRY_S = 0.5
+SILENT_S = 0.8  # a camera that gives nothing for so long beyond its rate has stalled
+OPEN_WITHIN_S = 20.0  # OpenCV asks some cameras for a long time
+CLOSE_WITHIN_S = 2.0
 MAX_SHOTS = 8  # frames that wait for the line; older ones are dropped
 NS_PER_S = 1_000_000_000
 
@@ -114,7 +118,9 @@ class V4l2Camera:
 class CameraFeed:
     """The camera's frames as they come, in a thread of its own: a dead camera never holds up the line."""
 
-    def __init__(self, open_it: Callable[[], Camera], settings: CameraSettings) -> None:
+    def __init__(
+        self, open_it: Callable[[], Camera], settings: CameraSettings, supervisor: Supervisor = SUPERVISOR
+    ) -> None:
         """Raises: InputError if the camera cannot be opened now."""
         self._open = open_it
         self._settings = settings
@@ -124,8 +130,8 @@ class CameraFeed:
         self._trouble = ""
         self._changed = threading.Condition()
         self._closing = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="camera", daemon=True)
-        self._thread.start()
+        # longer where frames come slower than that
+        self._thread = supervisor.start("camera", self._run, silent_s=SILENT_S + 2 / settings.fps)
 
     def next(self, timeout_s: float) -> Shot | None:
         """The oldest frame that waits. Raises: SourceError when the camera is gone for good."""
@@ -154,12 +160,12 @@ class CameraFeed:
             raise SourceError(self._trouble)
 
     def close(self) -> None:
-        self._closing.set()
-        self._thread.join(timeout=2.0)
+        self._thread.stop(self._closing.set, CLOSE_WITHIN_S)
 
-    def _run(self) -> None:
+    def _run(self, supervised: Supervised) -> None:
         failed_reads = 0
         while self._camera and not self._closing.is_set():
+            supervised.beat()
             taken = self._camera.shoot()
             if taken:
                 failed_reads = 0
@@ -167,7 +173,7 @@ class CameraFeed:
                 continue
             failed_reads += 1
             if failed_reads >= MAX_FAILED_READS:
-                self._reconnect()
+                self._reconnect(supervised)
         if self._camera:
             self._camera.close()
 
@@ -177,7 +183,7 @@ class CameraFeed:
             self._number += 1
             self._changed.notify()
 
-    def _reconnect(self) -> None:
+    def _reconnect(self, supervised: Supervised) -> None:
         """Open the camera again, however often it takes; give up after `reconnect_s`."""
         since_s = time.monotonic()
         if self._camera:
@@ -185,9 +191,11 @@ class CameraFeed:
         self._camera = None
         while not self._camera and not self._closing.is_set():
             try:
-                self._camera = self._open()
+                with supervised.busy(OPEN_WITHIN_S):
+                    self._camera = self._open()
             except InputError as error:
                 if time.monotonic() - since_s > self._settings.reconnect_s:
+                    supervised.let_end()  # the line ends with the words below
                     self._give_up(str(error))
                     return
                 self._closing.wait(RETRY_S)

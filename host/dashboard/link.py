@@ -12,7 +12,7 @@ from paho.mqtt.enums import CallbackAPIVersion
 from host.dashboard.incoming import check_message
 from host.dashboard.station import Station
 from host.dashboard.writer import Item, Writer
-from protocol.broker import BrokerSettings, Connected, close_broker, connect_broker
+from protocol.broker import BrokerClient, BrokerSettings, Connected, close_broker, connect_broker
 from protocol.commands import Answer, Order
 from protocol.errors import BeltsightError, InputError, MessageError
 from protocol.messages import decode_json, decode_opinion, decode_verdict, encode_json
@@ -36,7 +36,7 @@ class Link:
         self._broker, self._site, self._line = broker, site, line
         self._station, self._writer = station, writer
         self._waiting: dict[str, queue.Queue[Answer]] = {}
-        self._client: mqtt.Client | None = None
+        self._client: BrokerClient | None = None
         self._connected: Connected | None = None
         self._stop = threading.Event()
         self.refused = 0  # messages that were none, or not for the history

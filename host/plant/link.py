@@ -16,8 +16,9 @@ import paho.mqtt.client as mqtt
 from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 from paho.mqtt.reasoncodes import ReasonCode
 
-from protocol.broker import ANSWER_WITHIN_S, BrokerSettings, Will
+from protocol.broker import ANSWER_WITHIN_S, BrokerClient, BrokerSettings, Will, close_broker
 from protocol.errors import InputError
+from protocol.supervision import SUPERVISOR
 
 COMMAND_QOS = 1
 DEATH_QOS = 1
@@ -41,13 +42,14 @@ class Link:
         self._ended = threading.Event()
         self._subscribed = threading.Event()
         self._refusal = ""
-        self._client = mqtt.Client(
+        self._client = BrokerClient(
             CallbackAPIVersion.VERSION2,
             client_id,
             clean_session=True,
             protocol=MQTTProtocolVersion.MQTTv311,
             reconnect_on_failure=False,
         )
+        self._client.reconnects = False
         self._client.will_set(ndeath.topic, ndeath.payload, qos=DEATH_QOS, retain=False)
         self._client.connect_timeout = ANSWER_WITHIN_S
         self._client.on_connect = self._on_connect
@@ -63,10 +65,10 @@ class Link:
             self._client.connect(broker.host, broker.port, broker.keepalive_s)
         except ssl.SSLError as error:
             raise InputError(f"{where} is not to be trusted ({error}): correct its address, or --ca-file") from None
-        except OSError as error:
+        except (OSError, ValueError) as error:
             raise InputError(f"no {where} ({error}): start one, or correct its address") from None
         self.was_offered = True
-        self._client.loop_start()
+        self._client.start_network(SUPERVISOR, is_needed=True)
         answered = self._subscribed.wait(ANSWER_WITHIN_S)
         if not answered or self._refusal or not self.is_open:
             self.close()
@@ -98,8 +100,7 @@ class Link:
         self.close()
 
     def close(self) -> None:
-        self._client.disconnect()
-        self._client.loop_stop()
+        close_broker(self._client)
         self._ended.set()
 
     def _on_connect(self, client: mqtt.Client, _data: object, _flags: object, code: ReasonCode, _props: object) -> None:

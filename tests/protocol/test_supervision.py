@@ -80,19 +80,25 @@ def test_a_thread_that_does_not_stop_is_told() -> None:
 def test_silence_is_trouble_until_it_beats_again() -> None:
     clock = Clock()
     supervisor = Supervisor(clock)
-    loop = supervisor.watch("line", silent_s=0.5)
-    clock.s += 0.5
-    assert supervisor.trouble() is None
-    clock.s += 0.1
-    assert str(supervisor.trouble()) == "line silent for more than 0.5 s"
-    loop.beat()
+    with supervisor.watch("line", silent_s=0.5) as loop:
+        clock.s += 0.5
+        assert supervisor.trouble() is None
+        clock.s += 0.1
+        assert str(supervisor.trouble()) == "line silent for more than 0.5 s"
+        loop.beat()
+        assert supervisor.trouble() is None
+    clock.s += 10
     assert supervisor.trouble() is None
 
 
 def test_who_is_busy_has_a_limit_of_its_own() -> None:
     clock = Clock()
     supervisor = Supervisor(clock)
-    loop = supervisor.watch("line", silent_s=0.5)
+    with supervisor.watch("line", silent_s=0.5) as loop:
+        be_busy(clock, supervisor, loop)
+
+
+def be_busy(clock: Clock, supervisor: Supervisor, loop: Supervised) -> None:
     with loop.busy(3.0):
         clock.s += 2.9
         loop.beat()
@@ -110,9 +116,9 @@ def test_who_is_busy_has_a_limit_of_its_own() -> None:
 def test_one_without_a_limit_may_be_silent_but_not_end() -> None:
     clock = Clock()
     supervisor = Supervisor(clock)
-    supervisor.watch("accept", silent_s=None)
-    clock.s += 1e6
-    assert supervisor.trouble() is None
+    with supervisor.watch("accept", silent_s=None):
+        clock.s += 1e6
+        assert supervisor.trouble() is None
 
 
 def test_what_is_needed_is_named_first() -> None:

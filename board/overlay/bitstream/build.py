@@ -19,7 +19,8 @@ from board.engines.fpga_pynq import FpgaSettings
 from board.overlay import isa
 from board.overlay.bitstream.wrapper import MODULE, emit_wrapper
 from board.overlay.errors import OverlayError
-from board.overlay.hardware.overlay import NAME, emit_verilog
+from board.overlay.hardware.overlay import NAME
+from board.overlay.simulation.design import find_verilog
 from board.overlay.synthesis.yosys import run_yosys
 
 HERE = Path(__file__).resolve().parent
@@ -52,7 +53,7 @@ def emit_sources(out: Path) -> Path:
     """Everything a tool needs, in out/sources."""
     sources = out / "sources"
     sources.mkdir(parents=True, exist_ok=True)
-    verilog = emit_verilog()
+    verilog = find_verilog(HERE.parents[2] / "build" / "overlay")
     (sources / f"{NAME}.v").write_text(verilog)
     (sources / f"{MODULE}.v").write_text(emit_wrapper(verilog))
     for name in COPIED:

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from board.overlay.hardware.overlay import emit_verilog
+from board.overlay.simulation.design import find_verilog
 from board.overlay.simulation.simulator import Simulator, build_library
 
-ROOT = Path(__file__).resolve().parents[3]
+BUILD = Path(__file__).resolve().parents[3] / "build" / "overlay"
 
 
 @pytest.fixture(scope="session")
@@ -17,7 +17,7 @@ def library() -> Path:
     """The whole overlay, compiled; kept between runs while the design does not change."""
     if not shutil.which("g++"):
         pytest.skip("the simulated overlay is compiled with g++, which is not installed")
-    return build_library(emit_verilog(), ROOT / "build" / "overlay")
+    return build_library(find_verilog(BUILD), BUILD)
 
 
 @pytest.fixture

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from board.overlay.hardware.overlay import NAME, emit_verilog
+from board.overlay.hardware.overlay import NAME
+from board.overlay.simulation.design import find_verilog
 from board.overlay.synthesis import delays
 from board.overlay.synthesis.netlist import Cell, Netlist, Pin
 from board.overlay.synthesis.pipeline import ARRAY, missing_registers
@@ -16,7 +17,7 @@ from board.overlay.synthesis.resources import BUDGET, count_resources, exceeded
 from board.overlay.synthesis.timing import Timing
 from board.overlay.synthesis.yosys import synthesise
 
-ROOT = Path(__file__).resolve().parents[3]
+BUILD = Path(__file__).resolve().parents[3] / "build" / "overlay"
 ARRAY_DSPS = 192
 
 
@@ -78,7 +79,7 @@ def test_a_product_is_registered_before_it_is_added(tmp_path: Path, body: str, p
 def whole() -> Netlist:
     """Kept in build/overlay while the design does not change."""
     pytest.importorskip("pyosys")
-    return synthesise(emit_verilog(), NAME, ROOT / "build" / "overlay")
+    return synthesise(find_verilog(BUILD), NAME, BUILD)
 
 
 def test_the_overlay_fits_its_budget_and_its_clock(whole: Netlist) -> None:

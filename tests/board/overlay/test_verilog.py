@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from board.overlay.bitstream.wrapper import MODULE, emit_wrapper
-from board.overlay.hardware.overlay import NAME, emit_verilog
+from board.overlay.hardware.overlay import NAME
+from board.overlay.simulation.design import find_verilog
 
 # What Amaranth's way of writing Verilog causes everywhere. Its own language knows the width of every expression, and
 # a register keeps its value where nothing is assigned.
@@ -29,7 +30,7 @@ WAIVED = (
 @pytest.fixture(scope="module")
 def sources(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("verilog")
-    overlay = emit_verilog()
+    overlay = find_verilog(Path(__file__).resolve().parents[3] / "build" / "overlay")
     (folder / f"{NAME}.v").write_text(overlay, encoding="utf-8")
     (folder / f"{MODULE}.v").write_text(emit_wrapper(overlay), encoding="utf-8")
     return folder

@@ -1,0 +1,36 @@
+"""The design as Verilog, kept while its sources do not change: Amaranth takes half a minute to write it."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+from pathlib import Path
+
+from board.overlay.errors import OverlayError
+
+OVERLAY = Path(__file__).resolve().parent.parent
+
+
+def digest_design() -> str:
+    """Of the sources that the simulation is made from."""
+    digest = hashlib.sha256()
+    for path in sorted(path for path in OVERLAY.rglob("*") if path.suffix in (".py", ".cpp", ".h")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def find_verilog(folder: Path) -> str:
+    """As `emit_verilog` writes it. Of several processes one writes it, the others wait. Raises: OverlayError."""
+    kept = folder / f"design-{digest_design()}.v"
+    folder.mkdir(parents=True, exist_ok=True)
+    with kept.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not kept.exists():
+            try:
+                from board.overlay.hardware.overlay import emit_verilog  # noqa: PLC0415 - needs Amaranth
+            except ImportError as error:
+                raise OverlayError(f"the overlay needs Amaranth ({error}): pip install 'beltsight[overlay]'") from None
+            fresh = kept.with_suffix(".part")
+            fresh.write_text(emit_verilog(), encoding="utf-8")
+            fresh.replace(kept)
+    return kept.read_text(encoding="utf-8")

@@ -1,0 +1,39 @@
+"""A small HTTP server in a supervised thread, which answers one caller at a time."""
+
+from __future__ import annotations
+
+import http.server
+from typing import Any
+
+from protocol.supervision import SUPERVISOR, Supervised, Supervisor
+
+TURN_S = 0.2
+ANSWER_WITHIN_S = 10.0  # a handler has its own time limit for a caller that says nothing, and writes little
+STOP_WITHIN_S = 5.0
+
+
+class HttpServer(http.server.HTTPServer):
+    def __init__(self, address: tuple[str, int], handler: type[http.server.BaseHTTPRequestHandler]) -> None:
+        """Raises: OSError if it cannot listen there."""
+        super().__init__(address, handler)
+        self.failed = 0  # callers that hung up, or whose request could not be answered
+        self._thread: Supervised | None = None
+
+    def start(self, name: str, supervisor: Supervisor = SUPERVISOR, *, is_needed: bool = False) -> None:
+        self._thread = supervisor.start(
+            name, lambda _: self.serve_forever(TURN_S), silent_s=ANSWER_WITHIN_S, is_needed=is_needed
+        )
+
+    def service_actions(self) -> None:
+        """Called at each turn."""
+        if self._thread:
+            self._thread.beat()
+
+    def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ARG002
+        """One request fails: it is no reason to write on stderr, which may be closed, or to stop answering others."""
+        self.failed += 1
+
+    def close(self) -> None:
+        if self._thread and self._thread.is_alive:  # `shutdown` waits for it, without a deadline
+            self._thread.stop(self.shutdown, STOP_WITHIN_S)
+        self.server_close()
