@@ -1,22 +1,20 @@
-"""Decode pictures to RGB, bounded, with OpenCV."""
+"""Decode pictures to RGB, bounded, with OpenCV: whole ones only, whatever its version makes of the others."""
 
 from __future__ import annotations
 
+import zlib
 from pathlib import Path
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from board.jpeg import decode_jpeg, jpeg_size
 from protocol.errors import InputError, MessageError
 from protocol.wire import MAX_SIDE_PX, Buffer, Encoding, FrameMessage, view_pixels
 
 PICTURE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp"})
 MAX_PICTURE_BYTES = 64 << 20
-# JPEG markers that start a frame and carry its size: SOF0..SOF15 without DHT, JPG and DAC (ITU T.81, table B.1)
-_SIZE_MARKERS = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
-# Markers that a length follows and that may stand before it: all but RST0..RST7, SOI, EOI and SOS
-_SEGMENT_MARKERS = frozenset(range(0xC0, 0xFF)) - frozenset(range(0xD0, 0xDB))
 
 
 def read_picture(path: Path) -> NDArray[np.uint8]:
@@ -30,10 +28,12 @@ def read_picture(path: Path) -> NDArray[np.uint8]:
     size = picture_size(data)
     if size and max(size) > MAX_SIDE_PX:
         raise InputError(f"{path} is {size[1]} × {size[0]}, at most {MAX_SIDE_PX} are read: use a smaller picture")
-    image = _decode(data) if size else None
-    if image is None:
+    if not size:
         raise InputError(f"{path} is not a picture that can be read: replace or remove it")
-    return image
+    try:
+        return _decode_whole(data)
+    except MessageError as error:
+        raise InputError(f"{path} cannot be used ({error}): replace or remove it") from None
 
 
 def decode_frame(message: FrameMessage) -> NDArray[np.uint8]:
@@ -49,9 +49,9 @@ def decode_pixels(encoding: Encoding, shape: tuple[int, int], pixels: Buffer) ->
     # subtle: the size is read from the bytes before decoding, so that a small file cannot ask for a huge picture
     if jpeg_size(data) != shape:
         raise MessageError(f"JPEG frame is {jpeg_size(data)}, its header says {shape}")
-    image = _decode(data)
-    if image is None or image.shape[:2] != shape:
-        raise MessageError("JPEG frame does not decode")
+    image = rgb(decode_jpeg(data))
+    if image.shape[:2] != shape:
+        raise MessageError(f"JPEG frame turns itself to {image.shape[:2]}: leave its orientation out")
     return image
 
 
@@ -74,25 +74,37 @@ def picture_size(data: bytes) -> tuple[int, int] | None:
     return jpeg_size(data)
 
 
-def jpeg_size(data: bytes | memoryview) -> tuple[int, int] | None:
-    """(height, width) from a JPEG's frame header, None if there is none."""
-    at = 2
-    while at + 9 <= len(data) and data[:2] == b"\xff\xd8" and data[at] == 0xFF:
-        marker, length = data[at + 1], int.from_bytes(data[at + 2 : at + 4], "big")
-        if marker in _SIZE_MARKERS:
-            return int.from_bytes(data[at + 5 : at + 7], "big"), int.from_bytes(data[at + 7 : at + 9], "big")
-        # subtle: past a marker without a length the decoder would find another frame header than this loop
-        if marker not in _SEGMENT_MARKERS or length < 2:
-            return None
-        at += 2 + length
-    return None
-
-
-def _decode(data: bytes) -> NDArray[np.uint8] | None:
+def _decode_whole(data: bytes) -> NDArray[np.uint8]:
+    """Of a JPEG, PNG or BMP file. Raises: MessageError."""
+    if data[:2] == b"\xff\xd8":
+        return rgb(decode_jpeg(data))
+    if data[:2] == b"BM":
+        _check_bmp(data)
+    else:
+        _check_png(data)
     try:
         bgr = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
     except cv2.error:
-        return None
+        bgr = None
     if bgr is None or max(bgr.shape) > MAX_SIDE_PX:
-        return None
+        raise MessageError("it does not decode")
     return rgb(bgr)
+
+
+def _check_png(data: bytes) -> None:
+    """Chunks with their checksums, up to the last (PNG, 5.3). Raises: MessageError."""
+    at = 8
+    while at + 12 <= len(data):
+        end = at + 8 + int.from_bytes(data[at : at + 4], "big")
+        if zlib.crc32(data[at + 4 : end]) != int.from_bytes(data[end : end + 4], "big"):
+            raise MessageError("PNG is damaged")
+        if data[at + 4 : at + 8] == b"IEND":
+            return
+        at = end + 4
+    raise MessageError("PNG ends before its last chunk")
+
+
+def _check_bmp(data: bytes) -> None:
+    """Raises: MessageError if the file is shorter than it says."""
+    if len(data) < int.from_bytes(data[2:6], "little"):
+        raise MessageError("BMP ends before its last row")

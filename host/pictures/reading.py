@@ -20,12 +20,14 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+import board.pictures
 from board.preprocess import preprocess
 from protocol.errors import InputError
 from protocol.manifest import Preprocess
 
 GOOD_FOLDERS = ("good", "ok", "fresh", "normal")
-SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
+UNCHECKED_SUFFIXES = (".tif", ".tiff", ".webp")  # which the board never sees
+SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", *UNCHECKED_SUFFIXES)
 TRAIN_SHARE = 0.71  # of the good pictures, where no folder says which ones train
 FEWEST_GOOD = 16  # below this neither the network nor the threshold has seen what good looks like
 FEWEST_HELD_OUT = 4
@@ -89,11 +91,22 @@ def choose_preprocess(picture: Path, input_px: int) -> Preprocess:
 
 
 def read_picture(path: Path) -> Images:
-    """uint8 (h, w, 3) RGB. Raises: InputError if it cannot be read."""
+    """uint8 (h, w, 3) RGB. Raises: InputError if it cannot be read whole."""
+    if path.suffix.lower() not in UNCHECKED_SUFFIXES or is_jpeg(path):
+        return board.pictures.read_picture(path)
     bgr = cv2.imread(str(path), cv2.IMREAD_COLOR)
     if bgr is None:
         raise InputError(f"{path} cannot be read as a picture: replace or remove it")
     return np.asarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB), np.uint8)
+
+
+def is_jpeg(path: Path) -> bool:
+    """By its first bytes. Raises: InputError."""
+    try:
+        with path.open("rb") as file:
+            return file.read(2) == b"\xff\xd8"
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror}") from None
 
 
 def encode_png(rgb: Images) -> bytes:

@@ -11,7 +11,7 @@ from typing import Any
 
 import zmq
 
-from board.pictures import jpeg_size
+from board.jpeg import jpeg_size
 from host.server.admission import Admission
 from host.server.cluster import RayCrew
 from host.server.crew import Crew

@@ -59,6 +59,7 @@ REBIRTH_REQUEST = Metric("Node Control/Rebirth", DataType.BOOLEAN, True, 1)
 SHAPE = (24, 32)
 PIXELS = np.random.default_rng(1).integers(0, 256, (*SHAPE, 3), np.uint8)
 JPEG, PNG, BMP = (cv2.imencode(form, PIXELS)[1].tobytes() for form in (".jpg", ".png", ".bmp"))
+JPEG_RESTARTS = cv2.imencode(".jpg", PIXELS, [cv2.IMWRITE_JPEG_RST_INTERVAL, 2])[1].tobytes()
 TRIGGER = Trigger("run", 7, 12345, "clock")
 BELT_MESSAGES = (
     TRIGGER,
@@ -213,7 +214,7 @@ def open_decoders() -> dict[str, Decoder]:
         "program": Decoder(feed_program, ProgramError, program_seeds()),
         "recording": Decoder(lambda data: recording(feed_record(data)), InputError, record_seeds()),
         "recording-file": Decoder(recording, InputError, [feed_record(seed) for seed in record_seeds()]),
-        "jpeg": Decoder(lambda data: decode_pixels("jpeg", SHAPE, data), MessageError, [JPEG]),
+        "jpeg": Decoder(lambda data: decode_pixels("jpeg", SHAPE, data), MessageError, [JPEG, JPEG_RESTARTS]),
         "picture": Decoder(feed_file(read_picture), InputError, [JPEG, PNG, BMP]),
     }
 

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from board.pictures import jpeg_size
+from board.jpeg import jpeg_size
 from board.seams import LastPart
 from board.sources.belt import MAX_GAP, BeltSettings, BeltSource
 from protocol.errors import InputError
@@ -318,13 +318,26 @@ JPEG = encode_jpeg(grey(90, (16, 24)))
         (encode_jpeg(grey(90, (24, 16))), "JPEG frame is (24, 16), its header says (16, 24)"),
         (b"", "JPEG frame is None"),
         (b"\xff\xd8", "JPEG frame is None"),
-        (JPEG[: JPEG.index(b"\xff\xda")], "JPEG frame does not decode"),
+        (JPEG[: JPEG.index(b"\xff\xda")], "JPEG ends before its picture"),
+        (JPEG[:-3], "JPEG ends before its end marker"),
+        (JPEG[:-3] + JPEG[-2:], "JPEG ends before its last block"),
         (b"\x89PNG" + JPEG, "JPEG frame is None"),
         (claim_size(JPEG, 60000, 60000), "JPEG frame is (60000, 60000), its header says (16, 24)"),
         (claim_size(JPEG, 4096, 4096), "JPEG frame is (4096, 4096), its header says (16, 24)"),
         (hide_size(claim_size(JPEG, 4000, 4000), (16, 24)), "JPEG frame is None"),
     ],
-    ids=["turned", "empty", "start only", "header only", "no JPEG", "bomb", "large", "hidden bomb"],
+    ids=[
+        "turned",
+        "empty",
+        "start only",
+        "header only",
+        "cut",
+        "cut and ended",
+        "no JPEG",
+        "bomb",
+        "large",
+        "hidden bomb",
+    ],
 )
 def test_a_jpeg_that_is_not_what_its_header_says_is_a_corrupt_frame(station: Station, data: bytes, fault: str) -> None:
     """The fault shows that a bomb is refused by its size, before anything is decoded."""

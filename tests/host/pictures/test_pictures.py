@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import pytest
 
-from host.pictures.reading import choose_preprocess, digest, list_pictures, load_images, load_masks
+from host.pictures.reading import choose_preprocess, digest, list_pictures, load_images, load_masks, read_picture
 from protocol.errors import InputError
 
 
@@ -117,8 +117,20 @@ def test_mixed_sizes(tmp_path: Path) -> None:
 
 def test_unreadable_picture(tmp_path: Path) -> None:
     (tmp_path / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\nnothing")
-    with pytest.raises(InputError, match=r"broken\.png cannot be read as a picture: replace or remove it"):
+    with pytest.raises(InputError, match=r"broken\.png is not a picture that can be read: replace or remove it"):
         choose_preprocess(tmp_path / "broken.png", 128)
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".bmp", ".webp"])
+@pytest.mark.parametrize("share", [0.4, 0.5, 0.9])
+def test_a_cut_picture_teaches_nothing(tmp_path: Path, suffix: str, share: float) -> None:
+    """A decoder fills with grey what is missing, and a model learns that grey is good; also under another name."""
+    random = np.random.default_rng(1).integers(0, 256, (64, 64, 3), np.uint8)
+    data = cv2.imencode(".jpg" if suffix == ".webp" else suffix, random)[1].tobytes()
+    ended = b"\xff\xd9" if data[:2] == b"\xff\xd8" else b""
+    (tmp_path / f"cut{suffix}").write_bytes(data[: int(share * len(data))] + ended)
+    with pytest.raises(InputError, match=r"cut\.\w+ cannot be used"):
+        read_picture(tmp_path / f"cut{suffix}")
 
 
 def test_small_pictures(tmp_path: Path) -> None:
