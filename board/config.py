@@ -10,7 +10,8 @@ from typing import Any, Literal
 
 from board.drift.watch import DriftSettings
 from board.engines.settings import EngineSettings
-from board.gate.gate import GateSettings
+from board.gate.motion import MotionSettings
+from board.gate.settings import GateSettings
 from board.log import LogSettings
 from board.models.change import ModelChangeSettings
 from board.sinks.metrics import MetricsSettings
@@ -56,6 +57,7 @@ class LineConfig:
     engines: EngineSettings = field(default_factory=EngineSettings)
     model_change: ModelChangeSettings = field(default_factory=ModelChangeSettings)
     gate: GateSettings = field(default_factory=GateSettings)
+    motion: MotionSettings = field(default_factory=MotionSettings)
     broker: BrokerSettings = field(default_factory=BrokerSettings)
     mqtt: MqttSettings = field(default_factory=MqttSettings)
     tap: TapSettings = field(default_factory=TapSettings)

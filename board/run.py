@@ -19,8 +19,9 @@ import cv2
 from board.config import LineConfig, load_config
 from board.drift.watch import DriftWatch
 from board.engines.fpga_pynq import find_logic
-from board.gate.gate import Gate, TimerGate, open_gate
+from board.gate.gate import Gate, open_gate
 from board.gate.timer import LineTimer
+from board.gate.timer_gate import TimerGate
 from board.log import say, start_log
 from board.loop.line import Line
 from board.loop.panel import Panel
@@ -84,7 +85,7 @@ def run_station(config: LineConfig, stop: threading.Event) -> None:
         timer = LineTimer(logic) if config.needs_timer else None
         if timer:
             opened.callback(timer.close)
-        gate = open_gate(config.gate, config.belt_speed_mm_s, timer)  # first: a crash may have left it open
+        gate = open_station_gate(config, timer)  # first: a crash may have left it open
         opened.callback(gate.close)
         panel = Panel(timer) if config.panel and timer else None
         if panel:
@@ -102,7 +103,7 @@ def run_station(config: LineConfig, stop: threading.Event) -> None:
         if config.drift.enabled:
             others.append(DriftWatch(config.drift, lambda: models.current.package, mqtt.publish_drift))
         if config.metrics.listen:
-            read = partial(read_counters, mqtt, source, others)
+            read = partial(read_counters, mqtt, gate, source, others)
             others.append(MetricsSink(config.metrics, read, lambda: mqtt.state))
         for sink in others:
             opened.callback(sink.close)
@@ -133,6 +134,11 @@ def leave(gate: Gate | TimerGate, mqtt: MqttSink, _kind: object, error: BaseExce
     gate.hold(True)
     if error:
         mqtt.farewell = str(error) if isinstance(error, BeltsightError) else f"ended: {describe(error)}"
+
+
+def open_station_gate(config: LineConfig, timer: LineTimer | None) -> Gate | TimerGate:
+    """Raises: InputError; EngineError."""
+    return open_gate(config.gate, config.belt_speed_mm_s, timer, motion=config.motion, mode=config.mode)
 
 
 def open_source(config: LineConfig, package: Package, last: LastPart | None, timer: LineTimer | None) -> FrameSource:
@@ -189,8 +195,10 @@ def open_second_opinion(
     return SecondOpinion(settings, config.engines.remote, second, mqtt.publish_opinion, captures)
 
 
-def read_counters(mqtt: MqttSink, source: FrameSource, sinks: list[ResultSink]) -> dict[str, object]:
-    return {**mqtt.counters(), **count_losses(source, sinks)}
+def read_counters(
+    mqtt: MqttSink, gate: Gate | TimerGate, source: FrameSource, sinks: list[ResultSink]
+) -> dict[str, object]:
+    return {**mqtt.counters(), **gate.counters(), **count_losses(source, sinks)}
 
 
 def count_losses(source: FrameSource, sinks: list[ResultSink]) -> dict[str, int]:

@@ -8,6 +8,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from board.loop.condition import Complaint
 from protocol.messages import Decision, Frame, Trigger, Verdict
 
 
@@ -89,6 +90,13 @@ class Actuator(Protocol):
 
     def apply(self, trigger: Trigger, decision: Decision) -> None:
         """Have the gate let the part through if the decision is OK; reject it otherwise. Does not block."""
+
+    def complaint(self) -> Complaint | None:
+        """What is wrong with the gate, or with what is known of the belt."""
+
+    @property
+    def distrust(self) -> str:
+        """Why it is not known where the gate stands: no part may be OK meanwhile. Empty if it does as it is told."""
 
     def hold(self, is_held: bool) -> None:
         """While it is held it is closed, whatever was decided. From any thread, while all others may be dead or hang:

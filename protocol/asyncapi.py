@@ -43,7 +43,17 @@ _VERDICT: dict[str, Schema] = {
     "part_id": _PART_ID,
     "time": _TIME,
 }
-_COUNTERS = ("parts", "ok", "reject", "unknown", "missed_deadlines", "unacknowledged", "dropped_verdicts")
+_COUNTERS = (
+    "parts",
+    "ok",
+    "reject",
+    "unknown",
+    "missed_deadlines",
+    "good_stopped",
+    "gate_faults",
+    "unacknowledged",
+    "dropped_verdicts",
+)
 BOUNDS: dict[str, dict[str, Schema]] = {
     "Verdict": _VERDICT,
     "Opinion": _VERDICT,

@@ -49,6 +49,11 @@ class HealthReport:
     unknown: int = 0
     missed_deadlines: int = 0  # parts that were too late for the gate
     parts_per_s: float = 0.0  # since the report before
+    good_stopped: int = (
+        0  # good parts that the closed gate stopped for a neighbour's sake, or because it was not trusted
+    )
+    gate_faults: int = 0  # movements of the gate that failed
+    belt_speed_mm_s: float | None = None  # as it was measured; None where nothing measures it
     held_s: float = 0.0  # how long the line stood still because a verdict could not be handed over
     rss_mb: float = 0.0  # resident memory of the station's process
     stages_ms: dict[str, Percentiles] = field(default_factory=dict)

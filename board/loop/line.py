@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,7 +44,7 @@ class Line:
         mqtt: MqttSink,
         capture: CaptureSink,
         others: Sequence[ResultSink],
-        counters: Callable[[], dict[str, int]] = dict,
+        counters: Callable[[], Mapping[str, float]] = dict,
         complaints: Sequence[Complains] = (),
         watchdog: Watchdog | None = None,
         panel: Panel | None = None,
@@ -56,7 +56,7 @@ class Line:
         self._mqtt, self._capture = mqtt, capture
         self._sinks: tuple[ResultSink, ...] = (mqtt, capture, *others)
         self._counters = counters
-        ours = (self._threads, self._pause, self._engines, self._broker, self._choice)
+        ours = (self._threads, self._pause, self._engines, self._broker, self._choice, gate.complaint)
         self._complaints: tuple[Complains, ...] = (*ours, *complaints)
         self._watchdog = watchdog or Watchdog({})
         self._panel = panel
@@ -178,6 +178,8 @@ class Line:
             return "UNKNOWN", finding.reason or f"{late_ms:.0f} ms too late for the gate", True
         if finding.score is None:
             return "UNKNOWN", finding.reason, False
+        if self._gate.distrust:
+            return "UNKNOWN", self._gate.distrust, False
         return ("REJECT" if finding.score >= self._models.threshold else "OK"), "", False
 
     def _publish(self, frame: Frame, verdict: Verdict, anomaly: NDArray[np.int8] | None) -> None:

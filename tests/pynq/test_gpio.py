@@ -11,11 +11,14 @@ from pathlib import Path
 import pynq
 import pytest
 
-from board.gate.gate import NOBODY, Gate, GateSettings, GpioPin
+from board.gate.gate import NOBODY, Gate, open_gate
 from board.gate.gpio import open_gpio
+from board.gate.motion import MotionSettings
+from board.gate.pins import GpioPin
+from board.gate.settings import GateSettings
 from board.sources.barrier import LightBarrier
 from protocol.errors import InputError
-from protocol.messages import Trigger, clock_id
+from protocol.messages import MAX_T_NS, Trigger, clock_id
 
 CHIP_BASE, FIRST_USER_PIN = 906, 54
 TOLERANCE_S = 0.02
@@ -79,8 +82,11 @@ def test_without_pynq_the_error_is_one_line() -> None:
 @pytest.fixture
 def gate(line: Path) -> Gate:  # noqa: ARG001 - the pin needs its line
     """Opens 200 ms after the trigger, for 100 ms; each test closes it."""
-    settings = GateSettings(kind="gpio", distance_mm=100, window_mm=40, lead_ms=0)
-    return Gate(settings, belt_speed_mm_s=400, pin=GpioPin(3))
+    settings = GateSettings(kind="gpio", distance_mm=100, window_mm=40, lead_ms=0, gpio_pin=3)
+    gate = open_gate(settings, 400, motion=MotionSettings(by="nothing"))
+    assert isinstance(gate, Gate)
+    gate.seen_until(MAX_T_NS)
+    return gate
 
 
 def test_the_gate_lets_a_good_part_through_at_its_time(gate: Gate, line: Path) -> None:

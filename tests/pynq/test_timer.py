@@ -13,12 +13,14 @@ import pynq
 import pytest
 
 from board.engines.fpga_pynq import FpgaSettings, find_logic
-from board.gate.gate import GateSettings, TimerGate
+from board.gate.gate import open_gate
+from board.gate.motion import MotionSettings
+from board.gate.settings import GateSettings
 from board.gate.timer import LineTimer
 from board.overlay.simulation.pynq_device import NAMES, PLL_CONTROLS, PLL_TIMES_20, SLCR
 from board.overlay.simulation.timer import SimulatedTimer, build_timer
 from board.sources.barrier import TimerBarrier
-from protocol.messages import Trigger
+from protocol.messages import MAX_T_NS, Trigger
 
 ROOT = Path(__file__).resolve().parents[2]
 SETTINGS = GateSettings(kind="timer", distance_mm=200, window_mm=40, lead_ms=5)
@@ -88,7 +90,8 @@ def test_the_clock_is_the_one_that_pynq_has_set(timer: LineTimer) -> None:
 
 def test_a_part_is_stamped_and_the_gate_opens_for_it(timer: LineTimer, device: TimerDevice) -> None:
     barrier = TimerBarrier(timer, filter_us=500, inverted=False)
-    gate = TimerGate(SETTINGS, SPEED_MM_S, timer)
+    gate = open_gate(SETTINGS, SPEED_MM_S, timer, motion=MotionSettings(by="nothing"))
+    gate.seen_until(MAX_T_NS)
     edge_ns = device.timer.set_pins(barrier=True)
     trigger = barrier.next(5.0)
     assert trigger is not None
@@ -98,3 +101,4 @@ def test_a_part_is_stamped_and_the_gate_opens_for_it(timer: LineTimer, device: T
     moves = [((t_ns - edge_ns) / 1e6, is_open) for t_ns, is_open in device.timer.moves()]
     assert [is_open for _, is_open in moves] == [True, False]
     assert [t_ms for t_ms, _ in moves] == pytest.approx([175, 215], abs=TOLERANCE_MS)
+    gate.close()

@@ -12,9 +12,11 @@ from typing import NamedTuple
 
 import pytest
 
-from board.gate.gate import NOBODY, Gate, GateSettings, open_gate
+from board.gate.gate import NOBODY, Gate, open_gate
+from board.gate.motion import MotionSettings
+from board.gate.settings import GateSettings
 from protocol.errors import InputError
-from protocol.messages import Decision, Trigger
+from protocol.messages import MAX_T_NS, Decision, Trigger
 
 TOLERANCE_MS = 20.0  # of a laptop's threads
 WITHIN_S = 5.0
@@ -22,6 +24,7 @@ SPEED_MM_S = 1000.0
 # at 1 m/s: the part's window begins 100 − 40 / 2 − 5 = 75 ms after its trigger and lasts 40 ms
 SETTINGS = GateSettings(distance_mm=100, window_mm=40, lead_ms=5)
 START_MS, WINDOW_MS = 75.0, 40.0
+TRUSTED = MotionSettings(by="nothing")
 
 
 class Movement(NamedTuple):
@@ -36,8 +39,9 @@ class Belt:
     def __init__(self, log: Path, settings: GateSettings) -> None:
         self.log = log
         self.start_ns = time.monotonic_ns()
-        gate = open_gate(settings, SPEED_MM_S)
+        gate = open_gate(settings, SPEED_MM_S, motion=TRUSTED)
         assert isinstance(gate, Gate)
+        gate.seen_until(MAX_T_NS)
         self.gate = gate
 
     def trigger(self, part_id: int, at_ms: float = 0) -> Trigger:
@@ -95,14 +99,15 @@ def test_the_deadline_follows_from_trigger_distance_and_speed(open_belt: Callabl
 def test_a_good_part_finds_the_gate_open_for_its_window(open_belt: Callable[[], Belt]) -> None:
     belt = open_belt()
     belt.apply("OK")
-    check_moves(belt.wait_for(2), [Movement(True, 0, START_MS), Movement(False, 0, START_MS + WINDOW_MS)])
+    check_moves(belt.wait_for(2), [Movement(True, 0, START_MS), Movement(False, NOBODY, START_MS + WINDOW_MS)])
 
 
 @pytest.mark.parametrize("decision", ["REJECT", "UNKNOWN"])
 def test_any_other_part_finds_it_closed(open_belt: Callable[[], Belt], decision: Decision) -> None:
     belt = open_belt()
     belt.apply(decision)
-    check_moves(belt.wait_for(2), [Movement(False, 0, START_MS), Movement(False, 0, START_MS + WINDOW_MS)])
+    time.sleep((START_MS + WINDOW_MS) / 1e3)
+    assert len(belt.movements()) == 1
 
 
 def test_verdicts_may_come_in_any_order(open_belt: Callable[[], Belt]) -> None:
@@ -114,9 +119,9 @@ def test_verdicts_may_come_in_any_order(open_belt: Callable[[], Belt]) -> None:
         moves,
         [
             Movement(True, 0, START_MS),
-            Movement(False, 0, START_MS + WINDOW_MS),
+            Movement(False, NOBODY, START_MS + WINDOW_MS),
             Movement(True, 1, 60 + START_MS),
-            Movement(False, 1, 60 + START_MS + WINDOW_MS),
+            Movement(False, NOBODY, 60 + START_MS + WINDOW_MS),
         ],
     )
 
@@ -125,15 +130,7 @@ def test_a_rejected_neighbour_of_a_good_part_finds_the_gate_closed(open_belt: Ca
     belt = open_belt()
     belt.apply("OK", 0, at_ms=0)
     belt.apply("REJECT", 1, at_ms=25)
-    moves = belt.wait_for(3)
-    check_moves(
-        moves,
-        [
-            Movement(True, 0, START_MS),
-            Movement(False, 1, 25 + START_MS),
-            Movement(False, 1, 25 + START_MS + WINDOW_MS),
-        ],
-    )
+    check_moves(belt.wait_for(2), [Movement(True, 0, START_MS), Movement(False, NOBODY, 25 + START_MS)])
 
 
 def test_the_end_of_a_window_does_not_close_the_gate_on_the_next_good_part(open_belt: Callable[[], Belt]) -> None:
@@ -146,7 +143,7 @@ def test_the_end_of_a_window_does_not_close_the_gate_on_the_next_good_part(open_
         [
             Movement(True, 0, START_MS),
             Movement(True, 1, 25 + START_MS),
-            Movement(False, 1, 25 + START_MS + WINDOW_MS),
+            Movement(False, NOBODY, 25 + START_MS + WINDOW_MS),
         ],
     )
 
@@ -158,15 +155,18 @@ def test_a_verdict_that_comes_too_late_does_not_move_the_gate(
     belt = open_belt()
     belt.apply(decision, 0, at_ms=-START_MS - 1)
     belt.apply("OK", 1, at_ms=0)
-    check_moves(belt.wait_for(2), [Movement(True, 1, START_MS), Movement(False, 1, START_MS + WINDOW_MS)])
+    check_moves(belt.wait_for(2), [Movement(True, 1, START_MS), Movement(False, NOBODY, START_MS + WINDOW_MS)])
 
 
-def test_a_late_verdict_does_not_close_the_gate_on_a_neighbour(open_belt: Callable[[], Belt]) -> None:
+def test_a_part_that_is_told_of_late_closes_the_gate_on_its_neighbour(open_belt: Callable[[], Belt]) -> None:
+    """It may be at the gate, whoever it is."""
     belt = open_belt()
     belt.apply("OK", 1, at_ms=0)
     belt.wait_for(1)
-    belt.apply("REJECT", 0, at_ms=-30)
-    check_moves(belt.wait_for(2), [Movement(True, 1, START_MS), Movement(False, 1, START_MS + WINDOW_MS)])
+    belt.apply("REJECT", 0, at_ms=-20)
+    moves = belt.wait_for(2)
+    assert [move[:2] for move in moves] == [(True, 1), (False, NOBODY)]
+    assert moves[1].at_ms < START_MS + WINDOW_MS / 2
 
 
 def test_close_leaves_the_gate_closed_and_lets_nobody_through_any_more(tmp_path: Path) -> None:
@@ -189,32 +189,3 @@ def test_the_board_without_pynq_says_what_to_do() -> None:
 def test_a_log_that_cannot_be_written_says_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"correct \[gate\] dry_log"):
         open_gate(GateSettings(dry_log=tmp_path / "none" / "gate.jsonl"), SPEED_MM_S)
-
-
-class StuckPin:
-    """Its first movement for a part takes longer than the window of the next, as on a machine that stands still."""
-
-    def __init__(self) -> None:
-        self.written: list[tuple[int, bool]] = []
-
-    def write(self, is_open: bool, part_id: int) -> None:
-        self.written.append((part_id, is_open))
-        if part_id == 0 and is_open:
-            time.sleep(0.3)
-
-    def close(self) -> None:
-        pass
-
-
-def test_the_gate_does_not_open_for_a_part_that_has_gone_by() -> None:
-    pin = StuckPin()
-    with contextlib.closing(Gate(SETTINGS, SPEED_MM_S, pin)) as gate:
-        start_ns = time.monotonic_ns()
-        for part_id, at_ms in ((0, 0), (1, 100), (2, 500)):
-            gate.apply(Trigger("run", part_id, start_ns + at_ms * 1_000_000, "clock"), "OK")
-        deadline_s = time.monotonic() + WITHIN_S
-        while (2, True) not in pin.written and time.monotonic() < deadline_s:
-            time.sleep(0.005)
-    opened = [part_id for part_id, is_open in pin.written if is_open]
-    assert opened == [0, 2]
-    assert (1, False) in pin.written

@@ -48,6 +48,10 @@ class HeldGate:
     """Says whether it was told to stay closed."""
 
     is_held: bool = False
+    distrust: str = ""
+
+    def complaint(self) -> None:
+        return None
 
     def deadline_ns(self, trigger: Trigger) -> int:
         return trigger.t_ns + 2_600_000_000

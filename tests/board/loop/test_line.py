@@ -17,7 +17,8 @@ from board.config import LineConfig
 from board.engines.chain import open_engine
 from board.engines.fpga import Logic
 from board.engines.settings import EngineName, EngineSettings
-from board.gate.gate import GateSettings, open_gate
+from board.gate.gate import open_gate
+from board.gate.settings import GateSettings
 from board.gate.timer import LineTimer
 from board.loop.line import Line
 from board.loop.panel import Panel

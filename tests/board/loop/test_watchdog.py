@@ -22,7 +22,8 @@ from numpy.typing import NDArray
 from board.config import LineConfig
 from board.engines.chain import open_engine
 from board.engines.settings import EngineName, EngineSettings
-from board.gate.gate import GateSettings, open_gate
+from board.gate.gate import open_gate
+from board.gate.settings import GateSettings
 from board.loop.line import Line
 from board.loop.watchdog import Watchdog, beat_interval_s
 from board.seams import Engine

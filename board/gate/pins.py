@@ -1,0 +1,55 @@
+"""What the processor moves: a dry record, or a GPIO line."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Protocol
+
+from board.gate.gpio import open_gpio
+from protocol.errors import InputError
+
+
+class Pin(Protocol):
+    def write(self, is_open: bool, part_id: int) -> None:
+        """Raises: OSError or ValueError; where the gate stands is not known then."""
+
+    def close(self) -> None: ...
+
+
+class DryPin:
+    """Moves nothing; writes when it would have, so that a simulation can check what passed."""
+
+    def __init__(self, log: Path | None) -> None:
+        self._rest = b""  # of a line that the disk took in part
+        try:
+            self._log = log.open("wb", buffering=0) if log else None
+        except OSError as error:
+            raise InputError(f"cannot write {log} ({error.strerror}): correct [gate] dry_log") from None
+
+    def write(self, is_open: bool, part_id: int) -> None:
+        if self._log:
+            line = {"t_ns": time.monotonic_ns(), "part_id": part_id, "open": is_open}
+            data = self._rest + json.dumps(line).encode() + b"\n"
+            written = self._log.write(data) or 0
+            self._rest = data[written:]
+            if self._rest:
+                raise OSError(f"{written} of {len(data)} bytes were written")
+
+    def close(self) -> None:
+        if self._log:
+            self._log.close()
+
+
+class GpioPin:
+    """A GPIO output through `pynq`: high lets the part through."""
+
+    def __init__(self, user_pin: int) -> None:
+        self._pin = open_gpio(user_pin, "out", "gate.gpio_pin")
+
+    def write(self, is_open: bool, part_id: int) -> None:  # noqa: ARG002 - the seam of all pins
+        self._pin.write(int(is_open))
+
+    def close(self) -> None:
+        self._pin.release()

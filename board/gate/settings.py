@@ -1,0 +1,35 @@
+"""[gate] of the line's configuration."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from protocol.strict import require
+
+NS_PER_S = 1_000_000_000
+
+
+@dataclass(frozen=True)
+class GateSettings:
+    kind: Literal["dry", "gpio", "timer"] = "dry"
+    distance_mm: float = 300.0  # light barrier → gate
+    window_mm: float = 80.0  # length of belt, centred on the part, that nobody shares with a part that is not OK
+    lead_ms: float = 5.0  # the gate's own reaction time
+    dry_log: Path | None = None  # where the dry gate writes its movements, one JSON line each
+    gpio_pin: int = 0  # user GPIO number (EMIO) of the gate's output
+
+    def start_ns(self, belt_speed_mm_s: float) -> int:
+        """From a part's trigger to the beginning of its window."""
+        travel_s = (self.distance_mm - self.window_mm / 2) / belt_speed_mm_s
+        return int((travel_s - self.lead_ms / 1e3) * NS_PER_S)
+
+    def window_ns(self, belt_speed_mm_s: float) -> int:
+        return int(self.window_mm / belt_speed_mm_s * NS_PER_S)
+
+    def __post_init__(self) -> None:
+        require(self.window_mm > 0, "window_mm", "must be above 0")
+        require(self.distance_mm > self.window_mm / 2, "distance_mm", "must be more than half of window_mm")
+        require(self.lead_ms >= 0, "lead_ms", "must be 0 or more")
+        require(self.gpio_pin >= 0, "gpio_pin", "must be 0 or more")
