@@ -13,6 +13,7 @@ from board.engines.settings import EngineSettings
 from board.gate.motion import MotionSettings
 from board.gate.settings import GateSettings
 from board.log import LogSettings
+from board.loop.alarms import AlarmSettings
 from board.models.change import ModelChangeSettings
 from board.sinks.metrics import MetricsSettings
 from board.sinks.mqtt import MqttSettings
@@ -63,6 +64,7 @@ class LineConfig:
     tap: TapSettings = field(default_factory=TapSettings)
     recorder: RecorderSettings = field(default_factory=RecorderSettings)
     drift: DriftSettings = field(default_factory=DriftSettings)
+    alarms: AlarmSettings = field(default_factory=AlarmSettings)
     metrics: MetricsSettings = field(default_factory=MetricsSettings)
     log: LogSettings = field(default_factory=LogSettings)
     second_opinion: SecondOpinionSettings | None = None  # of [engines.remote]'s server, near the threshold

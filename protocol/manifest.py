@@ -164,6 +164,11 @@ class Manifest:
         fault = self.map.threshold_fault(self.threshold.value)
         require(not fault, "threshold.value", fault)
 
+    @property
+    def calibrated_score(self) -> Distribution | None:
+        """How the model scored good parts."""
+        return self.calibration.statistics.get("score") if self.calibration else None
+
 
 @dataclass(frozen=True)
 class Golden:

@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from board.commands import Commands
 from board.config import LineConfig
 from board.log import say
+from board.loop.alarms import Alarms
 from board.loop.condition import Complains, Complaint, judge
-from board.loop.panel import Panel
+from board.loop.panel import Panel, Press
 from board.loop.watchdog import Watchdog
 from board.models.change import Models
 from board.models.inspector import NS_PER_MS, Finding
@@ -56,7 +57,9 @@ class Line:
         self._mqtt, self._capture = mqtt, capture
         self._sinks: tuple[ResultSink, ...] = (mqtt, capture, *others)
         self._counters = counters
-        ours = (self._threads, self._pause, self._engines, self._broker, self._choice, gate.complaint)
+        self._alarms = Alarms(config.alarms)
+        models_and_broker = (self._engines, self._choice, self._broker)
+        ours = (self._threads, self._pause, *models_and_broker, gate.complaint, self._alarms.complaint)
         self._complaints: tuple[Complains, ...] = (*ours, *complaints)
         self._watchdog = watchdog or Watchdog({})
         self._panel = panel
@@ -86,7 +89,7 @@ class Line:
         for received in self._mqtt.take_commands():
             self._answer(self._commands.obey(received))
         for press in self._panel.take_presses() if self._panel else ():
-            self._paused_by = "button" if press == "pause" else ""
+            self._press(press)
         self._answer(self._models.step())
         self._announce(*judge(said for complain in self._complaints if (said := complain())))
         frame = self._source.read(READ_TIMEOUT_S)
@@ -105,8 +108,7 @@ class Line:
         if isinstance(order, Pause):
             self._paused_by = f"command {order.id}"
         elif isinstance(order, Resume):
-            self._paused_by = ""
-            self._models.failed_trial = ""
+            self._resume()
         elif isinstance(order, SetThreshold):
             self._models.set_threshold(order.value)
         elif isinstance(order, Capture):
@@ -114,6 +116,18 @@ class Line:
         elif isinstance(order, (SwitchModel, Rollback)):
             return self._models.begin(order)
         return True
+
+    def _press(self, press: Press) -> None:
+        if press == "pause":
+            self._paused_by = "button"
+        else:
+            self._resume()
+
+    def _resume(self) -> None:
+        """Whoever resumes has seen what was wrong."""
+        self._paused_by = ""
+        self._models.failed_trial = ""
+        self._alarms.learn_anew()
 
     def _answer(self, answer: Answer | None) -> None:
         """To whoever commanded, and in the log; after a change of model the state names the new one."""
@@ -153,6 +167,9 @@ class Line:
         )
         self._publish(frame, verdict, finding.anomaly)
         self._health.note(verdict, (time.monotonic_ns() - decided_ns) / NS_PER_MS)
+        self._alarms.note_part()
+        if not self._paused_by:
+            self._alarms.note(verdict, self._models.current.manifest.calibrated_score)
         if frame.image is not None and not self._paused_by:
             self._answer(self._models.note(failed=finding.score is None, rejected=decision == "REJECT"))
 

@@ -269,6 +269,11 @@ def test_a_thousand_parts_are_a_thousand_verdicts(run_line: RunLine) -> None:
     assert decisions(verdicts) == ["REJECT" if level >= 160 else "OK" for level in levels]
 
 
+def test_a_line_that_rejects_nearly_everything_says_so(run_line: RunLine, capsys: pytest.CaptureFixture[str]) -> None:
+    run_line(FrameList([grey(170 + number) for number in range(60)]))
+    assert "alarm: 50 of the last 50 parts rejected: look at lamp, lens and parts" in capsys.readouterr().err
+
+
 def test_buttons_pause_and_resume_and_the_leds_say_so(run_line: RunLine, timer_library: Path) -> None:
     fabric = SimulatedTimer(timer_library)
     leds = []
