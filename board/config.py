@@ -14,6 +14,7 @@ from board.gate.motion import MotionSettings
 from board.gate.settings import GateSettings
 from board.log import LogSettings
 from board.loop.alarms import AlarmSettings
+from board.loop.challenge import ChallengeSettings
 from board.models.change import ModelChangeSettings
 from board.sinks.metrics import MetricsSettings
 from board.sinks.mqtt import MqttSettings
@@ -57,6 +58,7 @@ class LineConfig:
     tracker: TrackerSettings = field(default_factory=TrackerSettings)
     engines: EngineSettings = field(default_factory=EngineSettings)
     model_change: ModelChangeSettings = field(default_factory=ModelChangeSettings)
+    challenge: ChallengeSettings = field(default_factory=ChallengeSettings)
     gate: GateSettings = field(default_factory=GateSettings)
     motion: MotionSettings = field(default_factory=MotionSettings)
     broker: BrokerSettings = field(default_factory=BrokerSettings)

@@ -73,9 +73,9 @@ def open_models(
         expected = other.manifest.preprocess.frame_px
         if expected != frame_px:
             raise InputError(f"{model_id} takes frames of {expected}, this line's are {frame_px}")
-        return open_inspector(other, config.engines, logic)
+        return open_inspector(other, config.engines, logic, config.challenge.least_share)
 
-    first = open_inspector(package, config.engines, logic)
+    first = open_inspector(package, config.engines, logic, config.challenge.least_share)
     models = Models(first, config.threshold, config.model_change, open_other, chosen.before if chosen else "")
     if chosen and chosen.trial_starts:
         _go_on_with_trial(models, chosen, open_other)
@@ -92,8 +92,12 @@ def _go_on_with_trial(models: Models, chosen: Chosen, open_other: OpenInspector)
     models.stand_by(previous, chosen.trial_starts)
 
 
-def open_inspector(package: Package, settings: EngineSettings, logic: Logic) -> Inspector:
-    """Raises: EngineError if no engine passes its self-test; InputError for a server's keys or endpoint."""
+def open_inspector(
+    package: Package, settings: EngineSettings, logic: Logic, least_share: float | None = None
+) -> Inspector:
+    """Raises: EngineError if no engine passes its self-test; InputError for a server's keys or endpoint, or for
+    known-bad parts that do not fit the package.
+    """
     with contextlib.ExitStack() as opened:
         remote = connect_remote(package, settings)
         if remote:
@@ -103,5 +107,7 @@ def open_inspector(package: Package, settings: EngineSettings, logic: Logic) -> 
             return open_engine(name, package, settings, remote=remote, logic=logic)
 
         engines = EngineChain(settings, package.load_golden(), open_one)
+        opened.callback(engines.close)
+        inspector = Inspector(package, engines, remote, least_share)
         opened.pop_all()
-    return Inspector(package, engines, remote)
+    return inspector

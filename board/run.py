@@ -103,7 +103,7 @@ def run_station(config: LineConfig, stop: threading.Event) -> None:
         if config.drift.enabled:
             others.append(DriftWatch(config.drift, lambda: models.current.package, mqtt.publish_drift))
         if config.metrics.listen:
-            read = partial(read_counters, mqtt, gate, source, others)
+            read = partial(read_counters, mqtt, models, gate, source, others)
             others.append(MetricsSink(config.metrics, read, lambda: mqtt.state))
         for sink in others:
             opened.callback(sink.close)
@@ -196,9 +196,9 @@ def open_second_opinion(
 
 
 def read_counters(
-    mqtt: MqttSink, gate: Gate | TimerGate, source: FrameSource, sinks: list[ResultSink]
+    mqtt: MqttSink, models: Models, gate: Gate | TimerGate, source: FrameSource, sinks: list[ResultSink]
 ) -> dict[str, object]:
-    return {**mqtt.counters(), **gate.counters(), **count_losses(source, sinks)}
+    return {**mqtt.counters(), **models.counters(), **gate.counters(), **count_losses(source, sinks)}
 
 
 def count_losses(source: FrameSource, sinks: list[ResultSink]) -> dict[str, int]:

@@ -54,6 +54,7 @@ _COUNTERS = (
     "unacknowledged",
     "dropped_verdicts",
 )
+_KNOWN_BAD = ("known_bad_parts", "known_bad_found")
 BOUNDS: dict[str, dict[str, Schema]] = {
     "Verdict": _VERDICT,
     "Opinion": _VERDICT,
@@ -61,7 +62,7 @@ BOUNDS: dict[str, dict[str, Schema]] = {
     "LineState": {"time": _TIME},
     "HealthReport": {
         "time": _TIME,
-        **dict.fromkeys((*_COUNTERS, "refused_by_broker", "dropped_commands"), _COUNT),
+        **dict.fromkeys((*_COUNTERS, *_KNOWN_BAD, "refused_by_broker", "dropped_commands"), _COUNT),
         **dict.fromkeys(("parts_per_s", "held_s", "rss_mb"), _COUNT),
     },
     "DriftReport": {"time": _TIME, "parts": _COUNT},

@@ -2,6 +2,7 @@
 
     pause, resume   {"id": "7d3e", "expires": "2026-01-01T08:00:30Z"}
     threshold       … "value": 1.7      parts are rejected from this score on
+                    … "confirmed": true    though fewer known-bad parts are found than must be
     capture         … "parts": 200      the next OK parts are recorded, to train on
     model           … "model": "orange-256"    the line changes to another model; one that it has not, it fetches
                     … "url": "http://host:8000/orange-256"
@@ -67,6 +68,7 @@ class SetThreshold(Order):
     """Until the next one, another model, or the station's restart."""
 
     value: float
+    confirmed: bool = False  # also where the model then finds too few of its known-bad parts
 
 
 @dataclass(frozen=True)
@@ -86,6 +88,7 @@ class SwitchModel(Order):
 
     model: str
     url: str = ""  # of the package's folder, for a station that has no such model
+    confirmed: bool = False  # also one that carries no known-bad parts
 
     def __post_init__(self) -> None:
         super().__post_init__()

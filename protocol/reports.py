@@ -57,6 +57,8 @@ class HealthReport:
     held_s: float = 0.0  # how long the line stood still because a verdict could not be handed over
     rss_mb: float = 0.0  # resident memory of the station's process
     stages_ms: dict[str, Percentiles] = field(default_factory=dict)
+    known_bad_parts: int = 0  # frames of known-bad parts in the model's package; 0: nothing proves that it rejects one
+    known_bad_found: int = 0  # of these, how many are rejected at the present threshold
     unacknowledged: int = 0  # verdicts in the outbox
     dropped_verdicts: int = 0  # out of a full outbox
     refused_by_broker: int = 0

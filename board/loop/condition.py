@@ -17,7 +17,7 @@ class Complaint:
     counts, no times that run.
     """
 
-    state: Literal["idle", "degraded", "alarm", "stopped"]
+    state: Literal["running", "idle", "degraded", "alarm", "stopped"]  # running: worth saying, and nothing more
     reason: str  # what is wrong and what to do about it, in one line
 
 

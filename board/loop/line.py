@@ -16,6 +16,7 @@ from board.log import say
 from board.loop.alarms import Alarms
 from board.loop.condition import Complains, Complaint, judge
 from board.loop.panel import Panel, Press
+from board.loop.showing import Showing
 from board.loop.watchdog import Watchdog
 from board.models.change import Models
 from board.models.inspector import NS_PER_MS, Finding
@@ -57,9 +58,17 @@ class Line:
         self._mqtt, self._capture = mqtt, capture
         self._sinks: tuple[ResultSink, ...] = (mqtt, capture, *others)
         self._counters = counters
+        self._showing = Showing(models, config.challenge.every)
         self._alarms = Alarms(config.alarms)
         models_and_broker = (self._engines, self._choice, self._broker)
-        ours = (self._threads, self._pause, *models_and_broker, gate.complaint, self._alarms.complaint)
+        ours = (
+            self._threads,
+            self._pause,
+            *models_and_broker,
+            gate.complaint,
+            self._showing.complaint,
+            self._alarms.complaint,
+        )
         self._complaints: tuple[Complains, ...] = (*ours, *complaints)
         self._watchdog = watchdog or Watchdog({})
         self._panel = panel
@@ -92,9 +101,12 @@ class Line:
             self._press(press)
         self._answer(self._models.step())
         self._announce(*judge(said for complain in self._complaints if (said := complain())))
-        frame = self._source.read(READ_TIMEOUT_S)
+        frame = self._source.read(0 if self._showing.is_due else READ_TIMEOUT_S)
         if frame is not None:
             self._judge(frame)
+        if frame is None or self._models.fault:
+            with self._loop.busy(self._models.current.engines.most_s):
+                self._answer(self._showing.step())
         self._report_when_due()
 
     def _beat(self) -> None:
@@ -110,7 +122,7 @@ class Line:
         elif isinstance(order, Resume):
             self._resume()
         elif isinstance(order, SetThreshold):
-            self._models.set_threshold(order.value)
+            self._models.set_threshold(order.value, is_confirmed=order.confirmed)
         elif isinstance(order, Capture):
             self._capture.begin(order)
         elif isinstance(order, (SwitchModel, Rollback)):
@@ -165,6 +177,7 @@ class Line:
             readings=frame.readings,
             location=frame.location,
         )
+        self._showing.note_part(self._gate.deadline_ns(frame.trigger) - decided_ns)
         self._publish(frame, verdict, finding.anomaly)
         self._health.note(verdict, (time.monotonic_ns() - decided_ns) / NS_PER_MS)
         self._alarms.note_part()
@@ -180,9 +193,9 @@ class Line:
         finding.stages_ms = {"wait": waited_ms, "decode": frame.decode_ms}
         if frame.image is None:
             return finding
-        obstacle = self._obstacle()
-        if obstacle or self._paused_by:
-            finding.reason = obstacle or f"paused by {self._paused_by}"
+        obstacle = self._obstacle() or (f"paused by {self._paused_by}" if self._paused_by else self._models.fault)
+        if obstacle:
+            finding.reason = obstacle
         else:
             with self._loop.busy(self._models.current.engines.most_s):
                 self._models.current.inspect(frame.image, finding)
@@ -221,7 +234,8 @@ class Line:
             self._report()
 
     def _report(self) -> None:
-        counters = {**self._mqtt.counters(), **self._counters(), "capture_parts_left": self._capture.parts_left}
+        counters = {**self._mqtt.counters(), **self._models.counters(), **self._counters()}
+        counters["capture_parts_left"] = self._capture.parts_left
         self._mqtt.publish_health(self._health.report(counters))
 
     def _threads(self) -> Complaint | None:
@@ -261,7 +275,7 @@ class Line:
             return
         self._announced = (state, reason)
         text = f"{state}: {reason}" if reason else state
-        say(text, level="INFO" if state == "running" else "WARNING", state=state, reason=reason)
+        say(text, level="INFO" if state == "running" and not reason else "WARNING", state=state, reason=reason)
         self._watchdog.show(text)
         self._mqtt.set_state(state, reason)
         if self._panel:

@@ -9,6 +9,7 @@ with it after its next start.
 from __future__ import annotations
 
 import contextlib
+import math
 import queue
 import time
 from collections.abc import Callable
@@ -48,6 +49,7 @@ class _Trial:
     order: SwitchModel | Rollback | None  # None: it began before this start of the station
     previous: Inspector
     previous_threshold: float
+    previous_found: int | None = None  # where that threshold was confirmed
     starts: int = 1
     parts: int = 0
     rejected: int = 0
@@ -74,6 +76,7 @@ class Models:
         self.failed_trial = ""  # which model went back, and why; until another is commanded, or somebody resumes
         self.current, self.before = first, before
         self._threshold = first.manifest.threshold.value if threshold is None else threshold
+        self._confirmed_found: int | None = None  # known-bad parts, at a threshold that was confirmed with too few
         self._settings, self._open = settings, open_inspector
         self._trial: _Trial | None = None
         self._supervisor = supervisor
@@ -86,12 +89,41 @@ class Models:
         """Of the model that judges."""
         return self._threshold
 
-    def set_threshold(self, value: float) -> None:
-        """Raises: MessageError for one that the model's scores cannot reach."""
+    def set_threshold(self, value: float, *, is_confirmed: bool = False) -> None:
+        """Raises: MessageError for one that the model's scores cannot reach, or at which too few known-bad parts are
+        found; `is_confirmed`: as few are enough, but none is not.
+        """
         fault = self.current.manifest.map.threshold_fault(value)
         if fault:
             raise MessageError(f"value {fault}")
+        known_bad = self.current.known_bad
+        found, short = known_bad.found(value), known_bad.fault(value)
+        if short and not (is_confirmed and found):
+            what = f"at {value:g} only {found} of {known_bad.frames} known-bad parts are found"
+            advice = "or confirm it (confirmed = true)" if found else "as nothing would be rejected"
+            raise MessageError(f"{what}, {known_bad.fewest} must be: give a lower one, {advice}")
         self._threshold = value
+        self._confirmed_found = found if short else None
+
+    @property
+    def fault(self) -> str:
+        """Why nothing may pass: the model does not find its known-bad parts. Empty if it does."""
+        return self.current.known_bad.fault(self._threshold, self._confirmed_found)
+
+    @property
+    def is_confirmed(self) -> bool:
+        """Whether the threshold was confirmed though fewer known-bad parts are found than must be."""
+        return self._confirmed_found is not None
+
+    def show_known_bad(self) -> Answer | None:
+        """One of them to the model that judges. The answer, when a trial ends by it."""
+        self.current.show_known_bad()
+        return self._go_back(self._trial, self.fault) if self._trial and self.fault else None
+
+    def counters(self) -> dict[str, int]:
+        """For the health report."""
+        known_bad = self.current.known_bad
+        return {"known_bad_parts": known_bad.frames, "known_bad_found": known_bad.found(self._threshold)}
 
     def begin(self, order: SwitchModel | Rollback) -> bool:
         """Open the model beside the current one, for `step` to take over. True if all is done: a trial was ended.
@@ -134,8 +166,8 @@ class Models:
         self._opening = None
         if isinstance(opened, str):
             return _answer(order, opened)
-        self._trial = _Trial(order, self.current, self._threshold)
-        self.current, self._threshold = opened, opened.manifest.threshold.value
+        self._trial = _Trial(order, self.current, self._threshold, self._confirmed_found)
+        self.current, self._threshold, self._confirmed_found = opened, opened.manifest.threshold.value, None
         if self._settings.trial_parts == 0:
             self._end_trial()
         return _answer(order, "")
@@ -143,7 +175,7 @@ class Models:
     def stand_by(self, previous: Inspector, starts: int) -> None:
         """The first model is still on trial, from before this start. Takes the inspector over."""
         self.before = ""
-        self._trial = _Trial(None, previous, previous.manifest.threshold.value, starts)
+        self._trial = _Trial(None, previous, previous.manifest.threshold.value, starts=starts)
 
     @property
     def complaint(self) -> str:
@@ -191,14 +223,16 @@ class Models:
 
     def _prepare(self, order: SwitchModel | Rollback, model: str, url: str) -> None:
         try:
-            self._opened.put((order, self._open_and_keep(model, url)))
+            self._opened.put((order, self._open_and_keep(order, model, url)))
         except BeltsightError as error:
             self._opened.put((order, str(error)))
 
-    def _open_and_keep(self, model: str, url: str) -> Inspector:
+    def _open_and_keep(self, order: SwitchModel | Rollback, model: str, url: str) -> Inspector:
         """subtle: kept before it is taken over: here, for a disk may be slow and the line must not wait for it."""
+        may_have_none = isinstance(order, Rollback) or order.confirmed
         opened = self._open(model, url)
         try:
+            _require_proof(opened, may_have_none=may_have_none)
             self._keep(Chosen(model, self.current.manifest.id, 1 if self._settings.trial_parts else 0))
         except InputError:
             opened.close()
@@ -217,6 +251,7 @@ class Models:
     def _return_to(self, trial: _Trial) -> None:
         self.current.close()
         self.current, self._threshold = trial.previous, trial.previous_threshold
+        self._confirmed_found = trial.previous_found
         self._trial = None
 
     def _end_trial(self) -> None:
@@ -249,6 +284,17 @@ class Models:
         if self._unkept and not self._opening and self._now_s() >= self._keep_again_s:
             with contextlib.suppress(InputError):
                 self._keep(self._choice())
+
+
+def _require_proof(opened: Inspector, *, may_have_none: bool) -> None:
+    """Raises: InputError for a model that does not find its known-bad parts, or carries none."""
+    known_bad = opened.known_bad
+    known_bad.show_all(opened.engines, math.inf)
+    fault = known_bad.fault(opened.manifest.threshold.value)
+    if fault:
+        raise InputError(fault)
+    if not known_bad.frames and not may_have_none:
+        raise InputError(f"{known_bad.remark()}, or confirm the change (confirmed = true)")
 
 
 def require_threshold(manifest: Manifest, value: float) -> None:

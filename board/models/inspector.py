@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from board.engines.chain import EngineChain
 from board.engines.remote import RemoteServer
+from board.models.known_bad import AT_START_S, KnownBad
 from board.preprocess import preprocess
 from board.score import score_map
 from protocol.errors import EngineError, InputError
@@ -30,10 +31,25 @@ class Finding:
 
 
 class Inspector:
-    def __init__(self, package: Package, engines: EngineChain, remote: RemoteServer | None = None) -> None:
-        """Takes over the engines, and the connection that one of them uses."""
+    def __init__(
+        self,
+        package: Package,
+        engines: EngineChain,
+        remote: RemoteServer | None = None,
+        least_share: float | None = None,
+    ) -> None:
+        """Takes over the engines, and the connection that one of them uses. `least_share`: see `KnownBad`.
+
+        Raises: ManifestError.
+        """
         self.package, self.manifest, self.engines = package, package.manifest, engines
         self._remote = remote
+        self.known_bad = KnownBad(package, least_share)
+        self.known_bad.show_all(engines, AT_START_S)
+
+    def show_known_bad(self) -> bool:
+        """The next known-bad frame to the engines; False if none spoke."""
+        return self.known_bad.show_next(self.engines)
 
     def inspect(self, image: NDArray[np.uint8], finding: Finding) -> None:
         """Fill in the finding from a frame uint8 (h, w, 3)."""

@@ -40,6 +40,8 @@ COUNTED: dict[str, tuple[str, Literal["counter", "gauge"], str]] = {
     "dropped_commands": ("commands_dropped_total", "counter", "Commands that came too many at once"),
     "capture_parts_left": ("capture_parts_left", "gauge", "Parts that a commanded capture still takes"),
     "log_lost": ("log_lines_lost_total", "counter", "Lines of the log that could not be written"),
+    "known_bad_parts": ("known_bad_parts", "gauge", "Known-bad parts that the model's package carries"),
+    "known_bad_found": ("known_bad_found", "gauge", "Of these, how many the model finds at the present threshold"),
     "refused_messages": ("messages_refused_total", "counter", "Messages of the belt that are none"),
     "good_stopped": ("good_parts_stopped_total", "counter", "Good parts that met the closed gate"),
     "gate_faults": ("gate_faults_total", "counter", "Movements of the gate that failed"),

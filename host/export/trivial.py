@@ -46,8 +46,11 @@ def mean_layer(name: str, source: str, *, channels: int, relu: bool) -> Conv:
     return Conv(name, source, weights, exponents, np.zeros(1, np.int32), exponent=-7, stride=2, relu=relu)
 
 
-def write_trivial_package(folder: Path, frame_px: int = FRAME_PX, threshold: float = 0.25) -> Path:
-    """A complete package; its id is the folder's name. `threshold` 0.25 is grey level 160."""
+def write_trivial_package(folder: Path, frame_px: int = FRAME_PX, threshold: float = 0.25, glare: int = WHITE) -> Path:
+    """A complete package; its id is the folder's name. `threshold` 0.25 is grey level 160.
+
+    `glare` is the grey level of its known-bad parts.
+    """
     net = brightness_net()
     how = Preprocess((frame_px, frame_px), (0, 0, frame_px, frame_px), (INPUT_PX, INPUT_PX))
     ramp = np.linspace(0, 255, frame_px).astype(np.uint8)
@@ -64,15 +67,17 @@ def write_trivial_package(folder: Path, frame_px: int = FRAME_PX, threshold: flo
         challenge=Challenge(KNOWN_BAD, 1, {"glare": KNOWN_BAD}, KNOWN_BAD, 1.0),
     )
     dark = np.zeros((frame_px, frame_px, 3), np.uint8)
-    known_bad = {CHALLENGE_BIN: encode_known_bad([dark], [_paint_glare(dark, part) for part in range(KNOWN_BAD)])}
+    known_bad = {
+        CHALLENGE_BIN: encode_known_bad([dark], [_paint_glare(dark, part, glare) for part in range(KNOWN_BAD)])
+    }
     write_package(folder, manifest, write_graphs(net), make_golden(frame[np.newaxis], how, net), known_bad)
     return folder
 
 
-def _paint_glare(dark: NDArray[np.uint8], part: int) -> NDArray[np.uint8]:
-    """White over the image's upper left quarter and a little more: every possible threshold is reached."""
+def _paint_glare(dark: NDArray[np.uint8], part: int, glare: int) -> NDArray[np.uint8]:
+    """Bright over the image's upper left quarter and a little more: white reaches every possible threshold."""
     glaring: NDArray[np.uint8] = dark.copy()
-    glaring[: len(dark) // (2 + part), : len(dark) // 2] = WHITE
+    glaring[: len(dark) // (2 + part), : len(dark) // 2] = glare
     return glaring
 
 

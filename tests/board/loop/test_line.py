@@ -20,6 +20,7 @@ from board.engines.settings import EngineName, EngineSettings
 from board.gate.gate import open_gate
 from board.gate.settings import GateSettings
 from board.gate.timer import LineTimer
+from board.loop.challenge import ChallengeSettings
 from board.loop.line import Line
 from board.loop.panel import Panel
 from board.overlay.simulation.timer import SimulatedTimer
@@ -98,6 +99,33 @@ class BrittleEngine:
         self._engine.close()
 
 
+class Gaps(FrameList):
+    """Between any two parts nothing comes for a while."""
+
+    def __init__(self, frames: Iterable[NDArray[np.uint8] | str]) -> None:
+        super().__init__(frames)
+        self._is_gap = False
+
+    def read(self, timeout_s: float) -> Frame | None:  # type: ignore[override]
+        self._is_gap = not self._is_gap
+        return None if self._is_gap else super().read(timeout_s)
+
+
+class BlindEngine:
+    """A real engine whose maps are all low for a while."""
+
+    def __init__(self, engine: Engine, blind: range) -> None:
+        self.name, self._engine, self._blind, self._calls = engine.name, engine, blind, 0
+
+    def infer(self, image: NDArray[np.uint8]) -> NDArray[np.int8]:
+        self._calls += 1
+        anomaly = self._engine.infer(image)
+        return np.full_like(anomaly, -128) if self._calls in self._blind else anomaly
+
+    def close(self) -> None:
+        self._engine.close()
+
+
 RunLine = Callable[..., list[Verdict]]
 
 
@@ -165,6 +193,20 @@ def test_a_threshold_of_the_configuration_comes_first(run_line: RunLine) -> None
     verdicts = run_line(FrameList([grey(160), grey(255)]), config=config)
     assert decisions(verdicts) == ["OK", "REJECT"]
     assert verdicts[0].threshold == 0.9
+
+
+def test_a_model_that_no_longer_finds_known_bad_parts_passes_nothing_until_it_does(run_line: RunLine) -> None:
+    """Golden vector and two known-bad parts at the start; blind from the second part on, for eight pictures."""
+    config = replace(CONFIG, challenge=ChallengeSettings(every=4))
+    verdicts = run_line(Gaps([grey(0)] * 16), config=config, wrap=lambda engine: BlindEngine(engine, range(5, 13)))
+    assert decisions(verdicts)[:4] == ["OK"] * 4, "three were judged blindly, the next known-bad part is not yet due"
+    unknown = [verdict for verdict in verdicts if verdict.decision == "UNKNOWN"]
+    assert [verdict.part_id for verdict in unknown] == list(range(4, 4 + len(unknown)))
+    assert unknown[0].reason == (
+        "trivial finds fewer than 2 of its 2 known-bad parts, so nothing passes: lower the threshold, or take another "
+        "model"
+    )
+    assert decisions(verdicts)[-1] == "OK"
 
 
 def test_a_threshold_of_nought_is_a_threshold(run_line: RunLine) -> None:

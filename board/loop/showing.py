@@ -1,0 +1,53 @@
+"""Known-bad frames are shown to the model between the parts: what it no longer finds is known within some parts.
+
+None delays a part: the next one has as much time before the gate as the last one had, and a frame is only shown if that
+is enough for both.
+"""
+
+from __future__ import annotations
+
+from board.loop.condition import Complaint
+from board.models.change import Models
+from protocol.commands import Answer
+
+OVERDUE = 20  # times as many parts as planned
+CONFIRMED = "a threshold was confirmed at which too few known-bad parts are found: lower it"
+NO_TIME = "between the parts is no time to show known-bad ones: use a faster engine or a slower belt"
+
+
+class Showing:
+    def __init__(self, models: Models, every: int) -> None:
+        """One frame every so many parts; 0: never, but while the model does not find them."""
+        self._models, self._every = models, every
+        self._parts = 0  # since the last frame
+        self._margin_ns = 0
+
+    def note_part(self, margin_ns: int) -> None:
+        """A part was judged so long before the gate had to know."""
+        self._parts += 1
+        self._margin_ns = margin_ns
+
+    @property
+    def is_due(self) -> bool:
+        known_bad = self._models.current.known_bad
+        is_wanted = self._every > 0 and (self._parts >= self._every or not known_bad.all_shown)
+        return is_wanted and known_bad.frames > 0 and 2 * known_bad.took_ns <= self._margin_ns
+
+    def step(self) -> Answer | None:
+        """Between two parts: show a frame if it is due, or if nothing passes anyway. The answer, if it ends a trial."""
+        if not self.is_due and not self._models.fault:
+            return None
+        self._parts = 0
+        return self._models.show_known_bad()
+
+    def complaint(self) -> Complaint | None:
+        fault, remark = self._models.fault, self._models.current.known_bad.remark()
+        if fault:
+            return Complaint("stopped", fault)
+        if self._models.is_confirmed:
+            return Complaint("degraded", CONFIRMED)
+        if remark:
+            return Complaint("degraded" if self._models.current.known_bad.frames else "running", remark)
+        if 0 < OVERDUE * self._every <= self._parts:
+            return Complaint("degraded", NO_TIME)
+        return None

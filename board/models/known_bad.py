@@ -1,0 +1,89 @@
+"""The known-bad parts of a model's package: shown to its engines at loading, and one by one between parts.
+
+What the golden vectors cannot tell: not that the integers are the right ones, but that they still mean "bad" at the
+present threshold. A model that finds fewer of them than it must passes nothing.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from board.engines.chain import EngineChain
+from board.preprocess import preprocess
+from board.score import score_map
+from protocol.errors import EngineError
+from protocol.manifest import FAIR_SHARE, Package
+
+AT_START_S = 10.0  # a slow engine shows the rest between the first parts
+GOLDEN_RATIO = 0.618034  # steps of it are spread evenly: few frames are already of several kinds
+
+
+class KnownBad:
+    """Owned by whoever owns the engines. Without frames it finds nothing and complains of nothing."""
+
+    def __init__(self, package: Package, least_share: float | None = None) -> None:
+        """`least_share` of the frames must be found; None: the package's own. Raises: ManifestError."""
+        self._package, self._map = package, package.manifest.map
+        how = package.manifest.preprocess
+        self._images = [preprocess(frame, how) for frame in package.load_known_bad()]
+        self._scores: list[float | None] = [None] * len(self._images)  # as they were last shown
+        self._order = sorted(range(len(self._images)), key=lambda index: index * GOLDEN_RATIO % 1)
+        self._shown = 0
+        self.took_ns = 0  # the last one
+        challenge = package.manifest.challenge
+        self.fewest = challenge.fewest(least_share) if challenge else 0
+
+    @property
+    def frames(self) -> int:
+        return len(self._images)
+
+    @property
+    def all_shown(self) -> bool:
+        return None not in self._scores
+
+    def show_all(self, engines: EngineChain, within_s: float, clock_s: Callable[[], float] = time.monotonic) -> None:
+        """Every frame that was not shown yet, or at least one of them where there is no time for more."""
+        until_s = clock_s() + within_s
+        while not self.all_shown:
+            if not self.show_next(engines) or clock_s() > until_s:
+                return
+
+    def show_next(self, engines: EngineChain) -> bool:
+        """False if no engine spoke, which the line says itself."""
+        index, started_ns = self._order[self._shown % len(self._order)], time.monotonic_ns()
+        try:
+            anomaly, _ = engines.infer(self._images[index])
+        except EngineError:
+            return False
+        self._scores[index] = score_map(anomaly, self._map)
+        self._shown += 1
+        self.took_ns = time.monotonic_ns() - started_ns
+        return True
+
+    def found(self, threshold: float) -> int:
+        """How many are rejected, of those that were shown."""
+        return sum(score is not None and score >= threshold for score in self._scores)
+
+    def fault(self, threshold: float, fewest: int | None = None) -> str:
+        """Why nothing may pass; empty if enough are found. What was not shown yet may be found, but one must be."""
+        fewest = self.fewest if fewest is None else fewest
+        found, missed = self.found(threshold), self._missed(threshold)
+        if not self._images or (found and self.frames - missed >= fewest):
+            return ""
+        return (
+            f"{self._package.manifest.id} finds fewer than {fewest} of its {self.frames} known-bad parts, so nothing "
+            "passes: lower the threshold, or take another model"
+        )
+
+    def remark(self) -> str:
+        """What is weak about the proof, whatever the threshold; empty if nothing is."""
+        challenge, name = self._package.manifest.challenge, self._package.manifest.id
+        if challenge is None:
+            return f"{name} carries no known-bad parts, so nothing proves that it still rejects one: export it again"
+        if self.fewest < FAIR_SHARE * self.frames:
+            return f"{name} need find only {self.fewest} of its {self.frames} known-bad parts: train it again"
+        return ""
+
+    def _missed(self, threshold: float) -> int:
+        return sum(score is not None and score < threshold for score in self._scores)

@@ -1,0 +1,61 @@
+"""A known-bad frame is shown when it is due and surely delays no part."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from board.engines.chain import open_engine
+from board.engines.settings import EngineSettings
+from board.loop.showing import NO_TIME, OVERDUE, Showing
+from board.models.change import Models
+from protocol.manifest import Package
+from tests.examples import only_model
+
+TOOK_NS = 1_000_000
+
+
+@pytest.fixture
+def models(trivial_package: Package) -> Iterator[Models]:
+    settings = EngineSettings()
+    models = only_model(trivial_package, settings, lambda name: open_engine(name, trivial_package, settings))
+    models.current.known_bad.took_ns = TOOK_NS
+    yield models
+    models.close()
+
+
+def after(models: Models, parts: int, margin_ns: int, every: int = 3) -> Showing:
+    showing = Showing(models, every)
+    for _ in range(parts):
+        showing.note_part(margin_ns)
+    return showing
+
+
+@pytest.mark.parametrize(
+    ("parts", "margin_ns", "every", "is_due"),
+    [
+        (3, 2 * TOOK_NS, 3, True),
+        (3, 2 * TOOK_NS - 1, 3, False),
+        (3, -1, 3, False),
+        (2, 2 * TOOK_NS, 3, False),
+        (9, 2 * TOOK_NS, 0, False),
+    ],
+)
+def test_due_is_one_every_so_many_parts_where_there_is_time(
+    models: Models, parts: int, margin_ns: int, every: int, is_due: bool
+) -> None:
+    assert after(models, parts, margin_ns, every).is_due is is_due
+
+
+def test_one_at_a_time(models: Models) -> None:
+    showing = after(models, 3, 10_000 * TOOK_NS)
+    assert showing.step() is None
+    assert not showing.is_due
+
+
+def test_no_time_is_said(models: Models) -> None:
+    assert after(models, 3 * OVERDUE - 1, 0).complaint() is None
+    complaint = after(models, 3 * OVERDUE, 0).complaint()
+    assert complaint is not None
+    assert (complaint.state, complaint.reason) == ("degraded", NO_TIME)
