@@ -7,11 +7,15 @@ sim/conveyor.py --connect tcp://HOST:5560 --broker HOST     feed a board that is
 
 from __future__ import annotations
 
+import signal
+
+if not __package__:  # started as a file: no traceback of Ctrl-C while modules are loaded; then `main` has its own
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
 import argparse
 import contextlib
 import importlib.util
 import json
-import signal
 import sys
 import threading
 import time
@@ -21,7 +25,6 @@ from pathlib import Path
 
 if not __package__:  # started as a file: import from the repository, not from this folder
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # no traceback while modules are loaded; then `main` has its own
 
 import cv2
 from rich.console import Console
@@ -213,7 +216,7 @@ def start_station(
         belt_speed_mm_s=options.speed,
         gate_distance_mm=gate.distance_mm,
         window_mm=gate.window_mm,
-        motion="",
+        motion=choose_motion(options),
         part_mm=TYPICAL_PART_MM if options.source == "rendered" else CARD_MM,
         engines=tuple(options.engine),
         runtime=options.runtime,

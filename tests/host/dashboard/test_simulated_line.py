@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import sqlite3
 import subprocess
 import sys
 from pathlib import Path
@@ -38,3 +40,14 @@ def test_the_page_shows_the_parts_of_the_belt(tmp_path: Path) -> None:
     assert f"page: http://127.0.0.1:{port}/" in output
     assert (tmp_path / "run" / "dashboard" / "history.sqlite").is_file()
     assert "Traceback" not in (tmp_path / "run" / "dashboard.log").read_text()
+
+
+def test_the_page_has_every_part_from_the_first_one_on(tmp_path: Path) -> None:
+    """The belt starts when the page listens to the broker."""
+    write_trivial_package(tmp_path / "models" / "trivial")
+    command = [sys.executable, "sim/conveyor.py", "--dashboard", "--parts", "12", "--rate", "12"]
+    command += ["--models", str(tmp_path / "models"), "--model", "trivial", "--run-folder", str(tmp_path / "run")]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
+    assert "12, 12, 0" in done.stdout, done.stderr
+    with contextlib.closing(sqlite3.connect(tmp_path / "run" / "dashboard" / "history.sqlite")) as history:
+        assert history.execute("select count(*) from parts").fetchone() == (12,)
