@@ -216,7 +216,7 @@ def start_station(
         belt_speed_mm_s=options.speed,
         gate_distance_mm=gate.distance_mm,
         window_mm=gate.window_mm,
-        motion=choose_motion(options),
+        motion="",
         part_mm=TYPICAL_PART_MM if options.source == "rendered" else CARD_MM,
         engines=tuple(options.engine),
         runtime=options.runtime,
