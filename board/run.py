@@ -29,7 +29,7 @@ from board.loop.signals import stop_on_signals
 from board.loop.watchdog import Watchdog
 from board.models.change import Models
 from board.packages import choose_package, open_models
-from board.seams import FrameSource, LastPart, ResultSink
+from board.seams import Ahead, FrameSource, LastPart, ResultSink
 from board.sinks.capture import CaptureSink
 from board.sinks.metrics import MetricsSink
 from board.sinks.mqtt import MqttSink
@@ -123,6 +123,7 @@ def run_station(config: LineConfig, stop: threading.Event) -> None:
             capture=capture,
             others=others,
             counters=lambda: {**count_losses(source, others), **gate.counters(), "log_lost": STDERR.lost},
+            complaints=[source.complaint] if isinstance(source, BeltSource) else [],
             watchdog=watchdog,
             panel=panel,
         )
@@ -141,21 +142,23 @@ def open_station_gate(config: LineConfig, timer: LineTimer | None) -> Gate | Tim
     return open_gate(config.gate, config.belt_speed_mm_s, timer, motion=config.motion, mode=config.mode)
 
 
-def open_source(config: LineConfig, package: Package, last: LastPart | None, timer: LineTimer | None) -> FrameSource:
+def open_source(
+    config: LineConfig, package: Package, last: LastPart | None, timer: LineTimer | None, ahead: Ahead | None = None
+) -> FrameSource:
     """The configured source; in free-running mode with the tracker behind it. Raises: InputError; EngineError."""
     if config.mode == "triggered":
-        return open_camera_or_replay(config, package, last, timer)
-    source = open_camera_or_replay(config, package, None, None)  # which counts views, not parts
+        return open_camera_or_replay(config, package, last, timer, ahead)
+    source = open_camera_or_replay(config, package, None, None, None)  # which counts views, not parts
     from board.sources.tracked import TrackedSource  # noqa: PLC0415 - each driver only where it is used
 
     return TrackedSource(source, config.tracker, package.manifest.preprocess.frame_px, last)
 
 
 def open_camera_or_replay(
-    config: LineConfig, package: Package, last: LastPart | None, timer: LineTimer | None
+    config: LineConfig, package: Package, last: LastPart | None, timer: LineTimer | None, ahead: Ahead | None
 ) -> FrameSource:
     if config.source == "belt":
-        return BeltSource(config.belt, last)
+        return BeltSource(config.belt, last, ahead)
     if config.source == "replay":
         from board.sources.replay import ReplaySource  # noqa: PLC0415
 
@@ -206,7 +209,7 @@ def count_losses(source: FrameSource, sinks: list[ResultSink]) -> dict[str, int]
     recorders = [sink for sink in sinks if isinstance(sink, RecorderSink)]
     observers = [sink for sink in sinks if isinstance(sink, (SecondOpinion, DriftWatch))]
     return {
-        "refused_messages": source.refused_messages if isinstance(source, BeltSource) else 0,
+        **(source.counters() if isinstance(source, BeltSource) else {"refused_messages": 0}),
         "recorder_dropped": sum(recorder.dropped for recorder in recorders),
         **{name: count for observer in observers for name, count in observer.counters().items()},
     }

@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
-import math
+import threading
 import time
-from collections import deque
+from collections import Counter, deque
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import zmq
 
+from board.loop.condition import Complaint
 from board.pictures import decode_frame
-from board.seams import LastPart
+from board.seams import Ahead, Deaf, LastPart
+from board.sources.numbering import Numbering
 from protocol.errors import MessageError
 from protocol.messages import Frame, Trigger, clock_id
 from protocol.sockets import open_socket
 from protocol.strict import require
-from protocol.wire import EndOfRun, FrameMessage, Message, Motion, Passage, decode_message
+from protocol.supervision import SUPERVISOR, Supervised, Supervisor
+from protocol.wire import EndOfRun, FrameMessage, Motion, Passage, decode_message
 
-KEPT_RUNS = 64  # whose late messages are still known as such
-MAX_GAP = 10_000  # parts; a larger jump of the part ids is a new count, not a loss
+POLL_S = 0.01
+SILENT_S = 0.5  # of the thread that reads
+COMPLAIN_S = 30.0  # after numbers that were not in order
 NS_PER_MS = 1_000_000
 
 
@@ -27,128 +32,208 @@ class BeltSettings:
     endpoint: str = "tcp://127.0.0.1:5560"
     queue_frames: int = 4  # received ahead of the line; beyond it the belt is held back
     frame_timeout_ms: float = 200.0  # a trigger whose frame has not come by then is a lost frame
+    transit_ms: float = 30.0  # a message is on its way for less
 
     def __post_init__(self) -> None:
         require(1 <= self.queue_frames <= 1000, "queue_frames", "must be 1..1000")
         require(self.frame_timeout_ms > 0, "frame_timeout_ms", "must be above 0")
+        require(0 <= self.transit_ms <= 10_000, "transit_ms", "must be 0..10000")
+
+
+@dataclass(frozen=True)
+class Waiting:
+    sent: Trigger  # as its maker names it
+    trigger: Trigger
+    arrived_ns: int  # what the belt was held back for does not count
+
+
+@dataclass(frozen=True)
+class Arrived:
+    """A part whose picture is decoded only when the line takes it: triggers behind it are not to wait."""
+
+    trigger: Trigger
+    message: FrameMessage | None
+    fault: str = ""
+
+    def decode(self) -> Frame:
+        if self.message is None:
+            return Frame(self.trigger, None, self.fault)
+        readings = self.message.header.readings
+        started_ns = time.monotonic_ns()
+        try:
+            image = decode_frame(self.message)
+        except MessageError as error:
+            return Frame(self.trigger, None, f"corrupt frame: {error}", readings)
+        decode_ms = (time.monotonic_ns() - started_ns) / NS_PER_MS
+        return Frame(self.trigger, image, "", readings, decode_ms=decode_ms)
 
 
 class BeltSource:
-    """Every part that triggered, or that is missing from the count, comes out of `read` exactly once, in order."""
+    """Every part that triggered, or that is missing from the count, comes out of `read` exactly once.
 
-    def __init__(self, settings: BeltSettings, last: LastPart | None = None) -> None:
+    Messages are read as they come, by a thread of its own: the gate hears of a trigger while parts before it are
+    still judged.
+    """
+
+    def __init__(
+        self,
+        settings: BeltSettings,
+        last: LastPart | None = None,
+        ahead: Ahead | None = None,
+        *,
+        now_s: Callable[[], float] = time.monotonic,
+        supervisor: Supervisor = SUPERVISOR,
+    ) -> None:
         """`last` has been judged already, before this start: parts of its run that follow it are owed a verdict."""
+        self._settings = settings
         self._timeout_ns = int(settings.frame_timeout_ms * NS_PER_MS)
+        self._transit_ns = int(settings.transit_ms * NS_PER_MS)
+        self._ahead = ahead or Deaf()
+        self._now_s = now_s
         self._clock = clock_id()
-        self._run = last.run if last else ""
-        self._past_runs: deque[str] = deque(maxlen=KEPT_RUNS)
-        self._next_id = last.part_id + 1 if last else 0
-        self._waiting: deque[Trigger] = deque()  # triggers whose frame has not come
-        self._ready: deque[Frame] = deque()
-        self.refused_messages = 0
+        self._numbering = Numbering(last, self._clock, time.monotonic_ns())
+        self._waiting: deque[Waiting] = deque()  # triggers whose frame has not come
+        self._ready: deque[Arrived] = deque()
+        self._refused: Counter[str] = Counter()
+        self._complain_until_s = -1.0
+        self._changed = threading.Condition()
+        self._closing = threading.Event()
         self._socket = open_socket("PULL", settings.endpoint, bind=True, high_water_mark=settings.queue_frames)
+        self._thread = supervisor.start("belt", self._receive, silent_s=SILENT_S)
 
     def read(self, timeout_s: float) -> Frame | None:
-        deadline_s = time.monotonic() + timeout_s
-        while not self._ready:
-            left_s = deadline_s - time.monotonic()
-            if self._socket.poll(self._poll_ms(left_s), zmq.POLLIN):
-                self._take(self._socket.recv_multipart(copy=False))
-            else:
-                self._give_up_frames()  # only now: behind a slow engine, frames wait here that have long arrived
-            if left_s <= 0 and not self._ready:
+        with self._changed:
+            if not self._changed.wait_for(lambda: self._ready, timeout_s):
                 return None
-        return self._ready.popleft()
+            arrived = self._ready.popleft()
+            self._changed.notify_all()
+        return arrived.decode()
 
     def close(self) -> None:
+        self._thread.stop(self._closing.set, within_s=1.0)
         self._socket.close(0)
 
-    def _poll_ms(self, left_s: float) -> int:
-        """Until the caller's deadline, or until the oldest trigger's frame is overdue."""
-        until_s = left_s
-        if self._waiting:
-            until_s = min(until_s, (self._waiting[0].t_ns + self._timeout_ns - time.monotonic_ns()) / 1e9)
-        return max(0, math.ceil(until_s * 1000))
+    @property
+    def refused_messages(self) -> int:
+        return sum(self._refused.values())
+
+    def counters(self) -> dict[str, int]:
+        return {
+            "refused_messages": self.refused_messages,
+            **{f"refused_{kind}": self._refused[kind] for kind in ("undecodable", "repeated", "late_frames")},
+            "part_gaps": self._numbering.gaps,
+            "parts_missing": self._numbering.missing,
+            "part_restarts": self._numbering.restarts,
+        }
+
+    def complaint(self) -> Complaint | None:
+        if self._now_s() >= self._complain_until_s:
+            return None
+        return Complaint(
+            "degraded", "part numbers jumped, repeated or began again: check the belt's trigger and its count"
+        )
+
+    def _receive(self, supervised: Supervised) -> None:
+        while not self._closing.is_set():
+            supervised.beat()
+            if not self._wait_for_room():
+                continue
+            asked_ns = time.monotonic_ns()
+            if self._socket.poll(0, zmq.POLLIN):
+                self._take(self._socket.recv_multipart(copy=False))
+                continue
+            # only now: behind a slow engine, frames wait here that have long arrived, and triggers that nobody knows
+            self._give_up_frames()
+            self._ahead.seen_until(max(0, asked_ns - self._transit_ns))
+            self._socket.poll(int(POLL_S * 1000), zmq.POLLIN)
+
+    def _wait_for_room(self) -> bool:
+        with self._changed:
+            return self._changed.wait_for(lambda: len(self._ready) < self._settings.queue_frames, POLL_S)
 
     def _take(self, parts: list[zmq.Frame]) -> None:
         try:
             message = decode_message([part.buffer for part in parts])
         except MessageError:
-            self.refused_messages += 1
+            self._refused["undecodable"] += 1
             return
-        if run_of(message) in self._past_runs:
-            self.refused_messages += 1  # its parts have all been judged
-        elif isinstance(message, FrameMessage):
+        if isinstance(message, FrameMessage):
             self._take_frame(message)
         elif isinstance(message, EndOfRun):
             self._take_end(message)
-        elif not isinstance(message, (Motion, Passage)):
-            self._expect(message)
+        elif isinstance(message, Motion):
+            self._ahead.moved(message.position_um, self._on_our_clock(message))
+        elif isinstance(message, Passage):
+            self._ahead.at_gate(self._on_our_clock(message))
+        elif not self._expect(message):
+            self._refused["repeated"] += 1
+            self._complain()
 
-    def _expect(self, trigger: Trigger) -> None:
-        """Note a part if it is new. Ids that were skipped become lost parts."""
-        if trigger.run != self._run:
-            self._begin(trigger.run, trigger.part_id)
-        gap = trigger.part_id - self._next_id
-        if gap < 0:
-            return
-        trigger = self._on_our_clock(trigger)
-        if gap <= MAX_GAP:
-            for part_id in range(self._next_id, trigger.part_id):
-                self._waiting.append(replace(trigger, part_id=part_id))
-        self._waiting.append(trigger)
-        self._next_id = trigger.part_id + 1
+    def _expect(self, sent: Trigger) -> bool:
+        """Note a part, and those that were skipped before it; False if it has been told before."""
+        out_of_order = self._numbering.gaps + self._numbering.restarts
+        placed = self._numbering.place(sent)
+        if self._numbering.gaps + self._numbering.restarts > out_of_order:
+            self._complain()
+        self._wait_for_frames(sent, placed)
+        return bool(placed)
 
-    def _begin(self, run: str, first_id: int) -> None:
-        self._lose_all("the belt started a new run")
-        self._past_runs.append(self._run)
-        self._run, self._next_id = run, first_id
+    def _wait_for_frames(self, sent: Trigger, placed: list[Trigger]) -> None:
+        for part in placed:
+            trigger = replace(part, t_ns=self._on_our_clock(part), clock=self._clock)
+            self._ahead.expect(trigger)
+            self._waiting.append(Waiting(replace(sent, part_id=part.part_id), trigger, time.monotonic_ns()))
 
     def _take_frame(self, message: FrameMessage) -> None:
-        """The frame of a waiting trigger; what waited before it has lost its frame."""
-        header = message.header
-        self._expect(header.trigger)
-        while self._waiting and self._waiting[0].part_id < header.trigger.part_id:
-            self._lose("frame lost")
-        if not self._waiting or self._waiting[0].part_id != header.trigger.part_id:
-            self.refused_messages += 1  # its part was given up and judged already
+        """The frame of a waiting trigger; what waited before it in its run has lost its frame."""
+        sent = message.header.trigger
+        if not self._find(sent):
+            self._expect(sent)
+        found = self._find(sent)
+        if not found:
+            self._refused["late_frames"] += 1  # its part was given up and judged already
             return
-        trigger = self._waiting.popleft()
-        started_ns = time.monotonic_ns()
-        try:
-            image = decode_frame(message)
-        except MessageError as error:
-            self._ready.append(Frame(trigger, None, f"corrupt frame: {error}", header.readings))
-            return
-        decode_ms = (time.monotonic_ns() - started_ns) / NS_PER_MS
-        self._ready.append(Frame(trigger, image, "", header.readings, decode_ms=decode_ms))
+        for waiting in [waiting for waiting in self._waiting if waiting.sent.run == sent.run]:
+            self._waiting.remove(waiting)
+            if waiting is found:
+                break
+            self._add(Arrived(waiting.trigger, None, "frame lost"))
+        self._add(Arrived(found.trigger, message))
+
+    def _find(self, sent: Trigger) -> Waiting | None:
+        """Whose frame this is. A maker may stamp a frame anew: then the number decides."""
+        same = [waiting for waiting in self._waiting if _number(waiting.sent) == _number(sent)]
+        exact = [waiting for waiting in same if waiting.sent.t_ns == sent.t_ns]
+        return next(iter(exact or same), None)
 
     def _take_end(self, end: EndOfRun) -> None:
-        if end.run != self._run:
-            self._begin(end.run, 0)
-        if end.parts > self._next_id:
-            self._expect(Trigger(end.run, end.parts - 1, time.monotonic_ns(), self._clock))
-        self._lose_all("frame lost")
+        now = Trigger(end.run, end.parts, time.monotonic_ns(), self._clock)
+        missing = self._numbering.end(end.run, end.parts, now)
+        if missing:
+            self._complain()
+        self._wait_for_frames(now, missing)
+        for waiting in [waiting for waiting in self._waiting if waiting.sent.run == end.run]:
+            self._waiting.remove(waiting)
+            self._add(Arrived(waiting.trigger, None, "frame lost"))
 
-    def _on_our_clock(self, trigger: Trigger) -> Trigger:
-        """Another machine's time says nothing here, nor does one yet to come: the trigger counts from its arrival."""
+    def _on_our_clock(self, told: Trigger | Motion | Passage) -> int:
+        """Another machine's time says nothing here, nor does one yet to come: it counts from its arrival."""
         now_ns = time.monotonic_ns()
-        if trigger.clock == self._clock and trigger.t_ns <= now_ns:
-            return trigger
-        return replace(trigger, t_ns=now_ns, clock=self._clock)
+        return told.t_ns if told.clock == self._clock and told.t_ns <= now_ns else now_ns
 
     def _give_up_frames(self) -> None:
         now_ns = time.monotonic_ns()
-        while self._waiting and self._waiting[0].t_ns + self._timeout_ns <= now_ns:
-            self._lose("frame lost")
+        while self._waiting and self._waiting[0].arrived_ns + self._timeout_ns <= now_ns:
+            self._add(Arrived(self._waiting.popleft().trigger, None, "frame lost"))
 
-    def _lose_all(self, why: str) -> None:
-        while self._waiting:
-            self._lose(why)
+    def _add(self, arrived: Arrived) -> None:
+        with self._changed:
+            self._ready.append(arrived)
+            self._changed.notify_all()
 
-    def _lose(self, why: str) -> None:
-        self._ready.append(Frame(self._waiting.popleft(), None, why))
+    def _complain(self) -> None:
+        self._complain_until_s = self._now_s() + COMPLAIN_S
 
 
-def run_of(message: Message) -> str:
-    return message.header.trigger.run if isinstance(message, FrameMessage) else message.run
+def _number(trigger: Trigger) -> tuple[str, int]:
+    return trigger.run, trigger.part_id

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 
 import cv2
@@ -14,12 +14,13 @@ import pytest
 from numpy.typing import NDArray
 
 from board.jpeg import jpeg_size
-from board.seams import LastPart
-from board.sources.belt import MAX_GAP, BeltSettings, BeltSource
+from board.seams import Ahead, LastPart
+from board.sources.belt import BeltSettings, BeltSource
+from board.sources.numbering import MAX_FILLED
 from protocol.errors import InputError
 from protocol.messages import Frame, Trigger, clock_id
 from protocol.sockets import open_socket
-from protocol.wire import Buffer, EndOfRun, FrameHeader, FrameMessage, encode_message, encode_raw_frame
+from protocol.wire import Buffer, EndOfRun, FrameHeader, FrameMessage, Motion, Passage, encode_message, encode_raw_frame
 
 TIMEOUT_MS = 100.0
 PATIENCE_S = 3.0
@@ -33,8 +34,11 @@ def grey(level: int, shape: tuple[int, int] = (6, 8)) -> NDArray[np.uint8]:
 class Station:
     """A belt source and the socket of a belt that feeds it."""
 
-    def __init__(self, endpoint: str, last: LastPart | None = None) -> None:
-        self.source = BeltSource(BeltSettings(endpoint, queue_frames=1000, frame_timeout_ms=TIMEOUT_MS), last)
+    def __init__(
+        self, endpoint: str, last: LastPart | None = None, ahead: Ahead | None = None, queue_frames: int = 1000
+    ) -> None:
+        settings = BeltSettings(endpoint, queue_frames=queue_frames, frame_timeout_ms=TIMEOUT_MS)
+        self.source = BeltSource(settings, last, ahead)
         self._push = open_socket("PUSH", endpoint, bind=False, high_water_mark=0, linger_ms=0, timeout_ms=2000)
 
     def close(self) -> None:
@@ -144,7 +148,7 @@ def test_a_gap_in_the_count_is_lost_parts(station: Station) -> None:
 
 def test_after_a_restart_the_parts_that_passed_meanwhile_are_lost_parts(endpoint: str) -> None:
     with contextlib.closing(Station(endpoint, LastPart("run", 3))) as station:
-        station.part(3)
+        station.trigger(3, age_ms=1e4)
         station.part(6)
         assert station.seen(3) == [(4, "frame lost"), (5, "frame lost"), (6, "")]
 
@@ -158,14 +162,62 @@ def test_after_a_restart_the_end_of_the_run_tells_of_them_too(endpoint: str) -> 
 def test_after_a_restart_another_run_counts_from_anew(endpoint: str) -> None:
     with contextlib.closing(Station(endpoint, LastPart("old", 3))) as station:
         station.part(0)
-        station.end(9, "old")
-        assert station.seen(1) == [(0, "")]
+        station.end(5, "old")
+        assert station.seen(2) == [(0, ""), (4, "frame lost")]
 
 
-def test_a_jump_beyond_reason_is_a_new_count(station: Station) -> None:
+def test_a_jump_beyond_reason_is_counted_and_said_but_no_flood_of_verdicts(station: Station) -> None:
     station.part(0)
-    station.part(MAX_GAP + 2)
-    assert station.seen(2) == [(0, ""), (MAX_GAP + 2, "")]
+    station.part(MAX_FILLED + 2)
+    assert station.seen(2) == [(0, ""), (MAX_FILLED + 2, "")]
+    counters = station.source.counters()
+    assert (counters["part_gaps"], counters["parts_missing"]) == (1, MAX_FILLED + 1)
+    complaint = station.source.complaint()
+    assert complaint is not None
+    assert complaint.reason.startswith("part numbers jumped, repeated or began again")
+
+
+@pytest.mark.parametrize(
+    ("numbers", "runs"),
+    [
+        ([1, 2, 3, 1, 2, 3], ["run"] * 3 + ["run#2"] * 3),
+        ([65534, 65535, 0, 1], ["run"] * 2 + ["run#2"] * 2),
+        ([3, 4, 2**40, 5, 6], ["run"] * 3 + ["run#2"] * 2),
+        ([0, 1, 9000, 9001, 2, 3], ["run"] * 4 + ["run#2"] * 2),
+        ([3, 3, 3, 4], ["run", "run#2", "run#3", "run#3"]),
+        ([3, 2, 1], ["run", "run#2", "run#3"]),
+    ],
+    ids=["again", "wrapped", "one far off", "jump and back", "stuck", "backwards"],
+)
+def test_whatever_the_count_does_each_trigger_has_one_verdict(
+    station: Station, numbers: list[int], runs: list[str]
+) -> None:
+    for number in numbers:
+        station.part(number)
+    frames = station.read(len(numbers))
+    assert [(frame.trigger.run, frame.trigger.part_id) for frame in frames] == list(zip(runs, numbers, strict=True))
+    assert all(frame.image is not None for frame in frames)
+    assert station.source.complaint() is not None
+
+
+def test_a_count_that_began_again_goes_on_after_a_restart(endpoint: str) -> None:
+    with contextlib.closing(Station(endpoint, LastPart("run#2", 3))) as station:
+        station.trigger(3, age_ms=1e4)
+        station.part(5)
+        frames = station.read(2)
+        assert [(f.trigger.run, f.trigger.part_id, f.fault) for f in frames] == [
+            ("run#2", 4, "frame lost"),
+            ("run#2", 5, ""),
+        ]
+
+
+def test_interleaved_runs_do_not_end_each_other(station: Station) -> None:
+    triggers = [station.trigger(number, run) for number in range(20) for run in ("a", "b")]
+    for trigger in triggers:
+        station.frame(trigger)
+    frames = station.read(40)
+    assert [(f.trigger.run, f.trigger.part_id, f.fault) for f in frames] == [(t.run, t.part_id, "") for t in triggers]
+    assert station.source.complaint() is None
 
 
 def test_the_count_may_begin_anywhere(station: Station) -> None:
@@ -173,33 +225,35 @@ def test_the_count_may_begin_anywhere(station: Station) -> None:
     assert station.seen(1) == [(1000, "")]
 
 
-def test_duplicates_are_refused(station: Station) -> None:
+def test_a_part_that_is_told_again_is_no_second_one(station: Station) -> None:
     trigger = station.trigger(0)
     station.frame(trigger)
     station.frame(trigger)
     station.send(encode_message(trigger))
     station.part(1)
-    station.part(0)
     assert station.seen(2) == [(0, ""), (1, "")]
+    counters = station.source.counters()
+    assert (counters["refused_late_frames"], counters["refused_repeated"], counters["refused_messages"]) == (1, 1, 2)
+    assert station.source.complaint() is not None
 
 
-def test_a_new_run_counts_from_anew_and_the_old_ones_part_is_lost(station: Station) -> None:
+def test_a_new_run_counts_from_anew_and_the_old_ones_part_is_still_waited_for(station: Station) -> None:
     station.part(0, "old")
-    station.trigger(1, "old")
-    station.part(0, "new")
-    frames = station.read(3)
-    assert [(frame.trigger.run, frame.trigger.part_id) for frame in frames] == [("old", 0), ("old", 1), ("new", 0)]
-    assert [frame.fault for frame in frames] == ["", "the belt started a new run", ""]
-
-
-def test_what_still_comes_of_a_run_that_has_ended_is_no_second_part(station: Station) -> None:
-    late = station.trigger(0, "old")
+    lost, late = station.trigger(1, "old"), station.trigger(2, "old")
     station.part(0, "new")
     station.frame(late)
     station.end(5, "old")
     station.part(1, "new")
-    frames = station.read(3)
-    assert [(frame.trigger.run, frame.trigger.part_id) for frame in frames] == [("old", 0), ("new", 0), ("new", 1)]
+    frames = station.read(7)
+    assert [(frame.trigger.run, frame.trigger.part_id, frame.fault) for frame in frames] == [
+        ("old", 0, ""),
+        ("new", 0, ""),
+        ("old", lost.part_id, "frame lost"),
+        ("old", late.part_id, ""),
+        ("old", 3, "frame lost"),
+        ("old", 4, "frame lost"),
+        ("new", 1, ""),
+    ]
 
 
 def test_the_end_of_a_run_tells_of_parts_that_never_came(station: Station) -> None:
@@ -220,6 +274,67 @@ def test_the_end_of_a_whole_run_adds_nothing(station: Station) -> None:
     station.end(1)
     station.end(0, "empty")
     assert station.seen(1) == [(0, "")]
+
+
+class Gate:
+    """Notes what it is told."""
+
+    def __init__(self) -> None:
+        self.told: list[tuple[str, int]] = []
+        self.seen_ns = 0
+
+    def expect(self, trigger: Trigger) -> None:
+        self.told.append(("part", trigger.part_id))
+
+    def seen_until(self, t_ns: int) -> None:
+        self.seen_ns = t_ns
+
+    def at_gate(self, t_ns: int) -> None:
+        self.told.append(("passage", t_ns))
+
+    def moved(self, position_um: int, t_ns: int) -> None:
+        assert t_ns <= time.monotonic_ns()
+        self.told.append(("motion", position_um))
+
+
+def wait_until(holds: Callable[[], bool]) -> None:
+    deadline_s = time.monotonic() + PATIENCE_S
+    while not holds():
+        assert time.monotonic() < deadline_s
+        time.sleep(0.002)
+
+
+def test_the_gate_hears_of_a_trigger_before_anybody_reads_its_picture(endpoint: str) -> None:
+    gate = Gate()
+    with contextlib.closing(Station(endpoint, ahead=gate)) as station:
+        station.part(0)
+        station.send(encode_message(Motion("run", 700, time.monotonic_ns(), clock_id())))
+        passed = Passage("run", time.monotonic_ns(), clock_id())
+        station.send(encode_message(passed))
+        station.trigger(2)
+        wait_until(lambda: len(gate.told) == 5)
+        assert gate.told == [("part", 0), ("motion", 700), ("passage", passed.t_ns), ("part", 1), ("part", 2)]
+
+
+def test_the_gate_knows_until_when_it_has_heard_of_all(endpoint: str) -> None:
+    gate = Gate()
+    with contextlib.closing(Station(endpoint, ahead=gate)):
+        asked_ns = time.monotonic_ns()
+        wait_until(lambda: gate.seen_ns > asked_ns)
+        assert gate.seen_ns < time.monotonic_ns() - BeltSettings().transit_ms * 1e6 + 1e6
+
+
+def test_while_the_belt_is_held_back_the_gate_is_not_told_that_it_knows_all(endpoint: str) -> None:
+    gate = Gate()
+    with contextlib.closing(Station(endpoint, ahead=gate, queue_frames=2)) as station:
+        for number in range(4):
+            station.part(number)
+        wait_until(lambda: ("part", 1) in gate.told)
+        time.sleep(0.05)  # whatever was on its way has come
+        seen_ns = gate.seen_ns
+        time.sleep(0.1)
+        assert gate.seen_ns == seen_ns
+        assert station.seen(4) == [(number, "") for number in range(4)]
 
 
 def test_times_of_another_machine_are_replaced_by_the_arrival(station: Station) -> None:
