@@ -95,7 +95,7 @@ def run_station(config: LineConfig, stop: threading.Event) -> None:
         models = open_models(config, package, trusted, chosen, logic)
         opened.callback(models.close)
         mqtt.set_model(package)
-        source = open_source(config, package, mqtt.last_part, timer)
+        source = open_source(config, package, mqtt.last_part, timer, gate)
         opened.callback(source.close)
         others = open_sinks(config, models)
         if config.second_opinion:
