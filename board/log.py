@@ -6,8 +6,8 @@ import json
 from dataclasses import dataclass
 from typing import Literal
 
+from protocol.console import STDERR
 from protocol.messages import rfc3339_now
-from protocol.standard_error import STDERR
 
 LogFormat = Literal["text", "json"]
 Level = Literal["INFO", "WARNING", "ERROR"]

@@ -37,10 +37,10 @@ from board.sinks.recorder import RecorderSink
 from board.sinks.second_opinion import SecondOpinion, SecondOpinionSettings
 from board.sinks.tap import TapSink
 from board.sources.belt import BeltSource
+from protocol.console import STDERR, occupy_standard_files
 from protocol.errors import EXIT_BAD_INPUT, BeltsightError, InputError, run_main
 from protocol.manifest import Package, load_package
 from protocol.signing import TrustedKeys
-from protocol.standard_error import STDERR, occupy_standard_files
 from protocol.supervision import SUPERVISOR, describe
 
 EXIT_UNWANTED = 1

@@ -10,6 +10,8 @@ import os
 import sys
 from collections.abc import Callable
 
+from protocol.console import STDERR
+
 EXIT_BAD_INPUT = 2
 EXIT_READER_LEFT = 141  # what shells report for a command whose reader left
 EXIT_INTERRUPTED = 130  # what shells report for a command that Ctrl-C ended
@@ -62,12 +64,13 @@ def run_main(main: Callable[[], int], *, interrupted: str = "interrupted") -> in
             stream.reconfigure(errors="replace")
     try:
         code = main()
-        sys.stdout.flush()
+        if sys.stdout:  # None where it was closed
+            sys.stdout.flush()
     except BeltsightError as error:
-        print(f"beltsight: {error}", file=sys.stderr)
+        STDERR.write(f"beltsight: {error}")
         return EXIT_BAD_INPUT
     except KeyboardInterrupt:
-        print(f"beltsight: {interrupted}", file=sys.stderr)
+        STDERR.write(f"beltsight: {interrupted}")
         return EXIT_INTERRUPTED
     except BrokenPipeError:  # as of `… | head`: whatever is left to say goes nowhere
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from protocol.errors import InputError, MessageError
 from protocol.messages import Decision, Verdict
 from protocol.sockets import open_socket
+from protocol.supervision import SUPERVISOR, Supervised
 from protocol.tap import TapPart, decode_tap
 
 TILE_PX = 192
@@ -24,6 +25,7 @@ ROWS = 2
 POLL_MS = 100
 GREEN, RED, AMBER = (60, 160, 70), (205, 50, 45), (215, 165, 30)
 COLOURS: dict[Decision, tuple[int, int, int]] = {"OK": GREEN, "REJECT": RED, "UNKNOWN": AMBER}
+SILENT_S = 5.0
 
 Picture = NDArray[np.uint8]
 
@@ -38,12 +40,10 @@ class Gallery:
         self._parts: deque[TapPart] = deque(maxlen=COLUMNS * ROWS)
         self._stopping = threading.Event()
         self._socket = open_socket("SUB", endpoint, bind=False, high_water_mark=8, timeout_ms=POLL_MS)
-        self._thread = threading.Thread(target=self._run, name="gallery", daemon=True)
-        self._thread.start()
+        self._thread = SUPERVISOR.start("gallery", self._run, silent_s=SILENT_S)
 
     def close(self) -> None:
-        self._stopping.set()
-        self._thread.join()
+        self._thread.stop(self._stopping.set, SILENT_S)
         self._socket.close(0)
 
     def save(self, path: Path) -> None:
@@ -62,8 +62,9 @@ class Gallery:
         if not written:
             raise InputError(f"cannot write {path}: name a .png")
 
-    def _run(self) -> None:
+    def _run(self, supervised: Supervised) -> None:
         while not self._stopping.is_set():
+            supervised.beat()
             if self._socket.poll(POLL_MS):
                 with contextlib.suppress(MessageError):
                     self.keep(decode_tap(self._socket.recv_multipart()))

@@ -10,6 +10,9 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
+
+from protocol.supervision import SUPERVISOR, Supervised
 
 LOOPBACK = "127.0.0.1"
 CHUNK_BYTES = 65536
@@ -17,6 +20,7 @@ MAX_WAITING = 64  # chunks on their way, each direction; beyond it the sender's 
 RETRANSMIT_S = 0.2  # Linux waits at least this long before it sends a lost segment again
 STALL_TURN_S = 0.01
 CONNECT_WITHIN_S = 5.0
+CLOSE_WITHIN_S = 5.0
 # Connection number, whether towards the target, bytes.
 Listener = Callable[[int, bool, bytes], None]
 
@@ -41,8 +45,8 @@ class Relay:
         self._open: set[_Connection] = set()
         self._socket = socket.create_server((LOOPBACK, 0))
         self.port = int(self._socket.getsockname()[1])
-        self._thread = threading.Thread(target=self._accept, name="relay", daemon=True)
-        self._thread.start()
+        # None, here and below: who waits on a socket is woken when `close` or `hang_up` shuts it
+        self._thread = SUPERVISOR.start("relay", self._accept, silent_s=None)
 
     def cut(self) -> None:
         """End every connection and drop what was on its way; a new one is welcome."""
@@ -50,13 +54,13 @@ class Relay:
             connection.hang_up()
 
     def close(self) -> None:
-        _shut(self._socket)
-        self._thread.join()
+        self._thread.stop(lambda: _shut(self._socket), CLOSE_WITHIN_S)
         for connection in list(self._open):
             connection.hang_up()
-            connection.thread.join()
+            if connection.thread:
+                connection.thread.wait(CLOSE_WITHIN_S)
 
-    def _accept(self) -> None:
+    def _accept(self, _: Supervised) -> None:
         number = 0
         with self._socket, contextlib.suppress(OSError):  # of the socket that `close` shut
             while True:
@@ -69,16 +73,19 @@ class Relay:
                 far.settimeout(None)
                 connection = _Connection(near, far)
                 self._open.add(connection)
-                connection.thread = threading.Thread(target=self._serve, args=(connection, number), daemon=True)
-                connection.thread.start()
+                connection.thread = SUPERVISOR.start(
+                    "connection", partial(self._serve, connection, number), silent_s=None, is_once=True
+                )
                 number += 1
 
-    def _serve(self, connection: _Connection, number: int) -> None:
+    def _serve(self, connection: _Connection, number: int, _: Supervised) -> None:
         near, far = connection.near, connection.far
-        up = threading.Thread(target=self._pass_on, args=(connection, near, far, number, True), daemon=True)
-        up.start()
+        up = SUPERVISOR.start(
+            "way there", lambda _: self._pass_on(connection, near, far, number, True), silent_s=None, is_once=True
+        )
         self._pass_on(connection, far, near, number, False)
-        up.join()
+        while not up.wait(CLOSE_WITHIN_S):
+            continue
         with near, far:
             self._open.discard(connection)
 
@@ -86,15 +93,17 @@ class Relay:
         self, connection: _Connection, source: socket.socket, sink: socket.socket, number: int, towards_target: bool
     ) -> None:
         waiting: queue.Queue[tuple[float, bytes]] = queue.Queue(MAX_WAITING)
-        sender = threading.Thread(target=self._send, args=(connection, waiting, sink), daemon=True)
-        sender.start()
+        sender = SUPERVISOR.start(
+            "sender", lambda _: self._send(connection, waiting, sink), silent_s=None, is_once=True
+        )
         data = b"?"
         while data:
             data = _receive(source)
             if data:
                 self._listener(number, towards_target, data)
             waiting.put((time.monotonic() + self._travel_s(), data))
-        sender.join()
+        while not sender.wait(CLOSE_WITHIN_S):
+            continue
 
     def _travel_s(self) -> float:
         return self.link.delay_s + (RETRANSMIT_S if self._random.random() < self.link.loss else 0.0)
@@ -117,7 +126,7 @@ class _Connection:
     def __init__(self, near: socket.socket, far: socket.socket) -> None:
         self.near, self.far = near, far
         self.ended = threading.Event()
-        self.thread = threading.current_thread()  # until its own runs
+        self.thread: Supervised | None = None
 
     def hang_up(self) -> None:
         self.ended.set()

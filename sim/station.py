@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import http.client
 import importlib.util
 import json
+import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
@@ -24,6 +28,8 @@ START_WITHIN_S = 30.0
 STOP_WITHIN_S = 10.0
 PAGE_TELLS_WITHIN_S = 5.0
 LOOPBACK = "127.0.0.1"
+PR_SET_PDEATHSIG = 1  # prctl(2)
+LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
 
 
 @dataclass(frozen=True)
@@ -59,6 +65,7 @@ class Process:
                 stderr=subprocess.STDOUT,
                 cwd=ROOT,
                 start_new_session=True,  # Ctrl-C is for the belt, which then stops its children in order
+                preexec_fn=partial(end_with_parent, os.getpid()),  # noqa: PLW1509 - two calls of the system, no lock
             )
 
     @property
@@ -106,6 +113,14 @@ def open_log(path: Path) -> BinaryIO:
         return path.open("wb")
     except OSError as error:
         raise InputError(f"cannot write {path} ({error.strerror}): name another --run-folder") from None
+
+
+def end_with_parent(parent: int) -> None:
+    """In the child, before it becomes another program: however the belt ends, nothing of it stays behind."""
+    if LIBC:
+        LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+    if os.getppid() != parent:  # it ended before
+        os._exit(1)
 
 
 @contextlib.contextmanager

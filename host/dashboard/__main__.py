@@ -13,6 +13,7 @@ import getpass
 import signal
 import socket
 import sys
+from functools import partial
 from pathlib import Path
 
 import uvicorn
@@ -35,9 +36,12 @@ from host.dashboard.shifts import parse_shifts
 from host.dashboard.station import Station
 from host.dashboard.tables import open_database
 from host.dashboard.writer import Writer
+from host.last_words import LastWords
 from protocol.address import split_address
+from protocol.console import STDERR, STDOUT, occupy_standard_files
 from protocol.errors import InputError, run_main
 from protocol.keys import is_loopback
+from protocol.supervision import SUPERVISOR
 
 EXAMPLE_PORT = 8080
 MAX_CONNECTIONS = 200
@@ -45,14 +49,15 @@ MAX_HEADER_BYTES = 32 << 10
 
 
 def main() -> int:
+    occupy_standard_files()
     options = parse_options()
     if options.set_password is not None:
         set_password(options.passwords, options.set_password, ask_password())
         print(f"beltsight: {options.set_password} may act, by {options.passwords}")
         return 0
     config = load_config(options.config)
-    serve(options, config)
-    return 0
+    SUPERVISOR.see_everything()
+    return serve(options, config)
 
 
 def parse_options() -> argparse.Namespace:
@@ -106,8 +111,8 @@ def ask_password() -> str:
     return password
 
 
-def serve(options: argparse.Namespace, config: LineConfig) -> None:
-    """Until SIGTERM or Ctrl-C. Raises: InputError."""
+def serve(options: argparse.Namespace, config: LineConfig) -> int:
+    """Until SIGTERM or Ctrl-C, or until it cannot go on: the exit code. Raises: InputError."""
     require_passwords(options.passwords)
     with contextlib.ExitStack() as opened:
         listener = opened.enter_context(listen(options.listen))
@@ -134,11 +139,18 @@ def serve(options: argparse.Namespace, config: LineConfig) -> None:
             raise InputError(f"{options.certificate} with {options.key}: {error}: give both in PEM form") from None
         server.append(uvicorn.Server(settings))
         scheme = "https" if options.certificate else "http"
-        print(f"beltsight: the page of line {config.line} is at {scheme}://{options.listen}/", flush=True)
+        STDOUT.write(f"beltsight: the page of line {config.line} is at {scheme}://{options.listen}/")
         # subtle: uvicorn raises the signal that ended it again, which must not keep us from closing what is open
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda *_: None)
-        server[0].run(sockets=[listener])
+        words = LastWords(lambda text: STDERR.write(f"beltsight: {text}"), partial(end_server, server[0]))
+        with SUPERVISOR.keep_watch(words.act):
+            server[0].run(sockets=[listener])
+        return words.exit_code
+
+
+def end_server(server: uvicorn.Server) -> None:
+    server.should_exit = True
 
 
 def open_desk(opened: contextlib.ExitStack, options: argparse.Namespace, config: LineConfig) -> Desk:
@@ -148,6 +160,7 @@ def open_desk(opened: contextlib.ExitStack, options: argparse.Namespace, config:
     opened.callback(engine.dispose)
     history = History(engine, config.site, config.line, parse_shifts(options.shifts))
     station, figures, speaker = Station(), Figures(), (config.site, config.line)
+    station.own_trouble = lambda: str(SUPERVISOR.trouble() or "")
     figures.recall(history.latest(KEPT))
     hub = Hub(
         lambda: summarize(history, station, figures, writer.trouble, speaker),

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import mimetypes
 from collections.abc import AsyncIterator, Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 from sqlalchemy.exc import SQLAlchemyError
@@ -19,22 +20,26 @@ from starlette.staticfiles import StaticFiles
 from host.dashboard.acts import Refused, act_routes
 from host.dashboard.desk import Desk
 from host.dashboard.guard import Guard
+from host.dashboard.hub import SILENT_S
 from host.dashboard.metrics import metrics_routes
 from host.dashboard.reads import read_routes
 from host.dashboard.review import review_routes
 from host.dashboard.tables import first_line
 from protocol.errors import InputError
+from protocol.supervision import SUPERVISOR, Supervisor
 
 PAGE = Path(__file__).resolve().parent / "page"
 
 
-def make_app(desk: Desk, names: Sequence[str], stopping: Callable[[], bool]) -> Starlette:
+def make_app(
+    desk: Desk, names: Sequence[str], stopping: Callable[[], bool], supervisor: Supervisor = SUPERVISOR
+) -> Starlette:
     # subtle: the table of the system may call scripts text/plain, which browsers then refuse
     mimetypes.add_type("text/javascript", ".js")
 
     @contextlib.asynccontextmanager
     async def live(_app: Starlette) -> AsyncIterator[None]:
-        ticking = asyncio.create_task(desk.hub.run(stopping))
+        _, ticking = supervisor.start_task("live view", partial(desk.hub.run, stopping), silent_s=SILENT_S)
         yield
         ticking.cancel()
         with contextlib.suppress(asyncio.CancelledError):

@@ -10,9 +10,12 @@ from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 from host.dashboard.history import Row
+from protocol.supervision import Supervised
 
 TICK_S = 0.2
 SUMMARY_EVERY = 5  # ticks
+SUMMARIZE_WITHIN_S = 30.0  # it asks the database
+SILENT_S = 1.0  # of the loop that answers every page
 MAX_PAGES = 64
 QUEUED_EVENTS = 25  # of each page: five seconds
 MAX_PENDING = 1000  # parts between two ticks
@@ -35,11 +38,14 @@ class Hub:
         with self._lock:
             self._pending.extend(parts)
 
-    async def run(self, stopping: Callable[[], bool]) -> None:
+    async def run(self, stopping: Callable[[], bool], supervised: Supervised) -> None:
+        supervised.let_end()  # with the program
         tick = 0
         while not stopping():
+            supervised.beat()
             if tick % SUMMARY_EVERY == 0:
-                summary = await asyncio.to_thread(self._summarize)
+                with supervised.busy(SUMMARIZE_WITHIN_S):
+                    summary = await asyncio.to_thread(self._summarize)
                 self._send("summary", summary)
             parts = self._take_pending()
             if parts:

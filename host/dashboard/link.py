@@ -17,12 +17,15 @@ from protocol.commands import Answer, Order
 from protocol.errors import BeltsightError, InputError, MessageError
 from protocol.messages import decode_json, decode_opinion, decode_verdict, encode_json
 from protocol.streams import COMMAND, DRIFT, HEALTH, RESULT, SECOND_OPINION, STATE, VERDICT, command_topic, topic
+from protocol.supervision import SUPERVISOR, Supervised, Supervisor
 
 SESSION_S = 7 * 24 * 3600  # how long the broker keeps verdicts for a page that is not there
 ANSWERED_WITHIN_S = 10.0
 SWAPPED_WITHIN_S = 90.0  # a model is verified and tested before the answer
 MAX_WAITING = 8  # orders at a time
 RECONNECT_S = 2.0
+CONNECTED_WITHIN_S = 60.0  # far more than an attempt takes, which has its own deadlines
+SILENT_S = 1.0
 
 
 class NoAnswer(BeltsightError):  # noqa: N818 - what the page then says
@@ -30,7 +33,16 @@ class NoAnswer(BeltsightError):  # noqa: N818 - what the page then says
 
 
 class Link:
-    def __init__(self, broker: BrokerSettings, site: str, line: str, station: Station, writer: Writer) -> None:
+    def __init__(
+        self,
+        broker: BrokerSettings,
+        site: str,
+        line: str,
+        station: Station,
+        writer: Writer,
+        *,
+        supervisor: Supervisor = SUPERVISOR,
+    ) -> None:
         """Connects, again and again, from a thread. Raises: InputError if the credentials are not in order."""
         broker.credentials.apply(mqtt.Client(CallbackAPIVersion.VERSION2))
         self._broker, self._site, self._line = broker, site, line
@@ -41,8 +53,8 @@ class Link:
         self._stop = threading.Event()
         self.refused = 0  # messages that were none, or not for the history
         station.broker_trouble = "connecting to the broker"
-        self._thread = threading.Thread(target=self._watch, name="broker", daemon=True)
-        self._thread.start()
+        self._supervisor = supervisor
+        self._thread = supervisor.start("link to the broker", self._watch, silent_s=SILENT_S)
 
     def send(self, name: str, order: Order) -> Answer:
         """Wait for the line's answer. Raises: NoAnswer."""
@@ -63,15 +75,16 @@ class Link:
             del self._waiting[order.id]
 
     def close(self) -> None:
-        self._stop.set()
-        self._thread.join(10.0)
+        self._thread.stop(self._stop.set, 10.0)
         if self._client:
             close_broker(self._client)
 
-    def _watch(self) -> None:
+    def _watch(self, supervised: Supervised) -> None:
         while not self._stop.wait(0.2 if self._client else 0):
+            supervised.beat()
             if self._client is None:
-                self._connect()
+                with supervised.busy(CONNECTED_WITHIN_S):
+                    self._connect()
             elif self._connected:
                 is_up = self._connected.event.is_set()
                 self._station.broker_trouble = "" if is_up else "the broker is gone: nothing is known of the line"
@@ -86,6 +99,7 @@ class Link:
                 topics=[self._topic(stream.name) for stream in streams],
                 session_s=SESSION_S,
                 prepare=self._prepare,
+                supervisor=self._supervisor,
             )
         except InputError as error:
             self._station.broker_trouble = str(error)

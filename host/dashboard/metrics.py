@@ -13,6 +13,8 @@ from starlette.routing import Route
 
 from board.records.health import resident_mb
 from host.dashboard.desk import Desk
+from protocol.console import STDERR
+from protocol.supervision import SUPERVISOR
 
 PREFIX = "beltsight_page_"
 
@@ -48,6 +50,13 @@ class Counts(Collector):
         yield _gauge("open", "Pages that are open", desk.hub.pages)
         yield _gauge("history_trouble", "1 while verdicts cannot be stored", float(bool(desk.writer.trouble)))
         yield _gauge("broker_connected", "1 while the broker is heard", float(not desk.station.broker_trouble))
+        trouble = GaugeMetricFamily(
+            f"{PREFIX}thread_trouble", "1 for a thread that has ended or hangs", labels=["thread"]
+        )
+        for entry in SUPERVISOR.troubles():
+            trouble.add_metric([entry.name], 1)
+        yield trouble
+        yield _counter("log_lines_lost", "Lines of the log that could not be written", STDERR.lost)
         yield _gauge("resident_bytes", "Memory of the program", resident_mb() * 1e6)
 
 

@@ -56,6 +56,7 @@ class Station:
         self._clock_s = clock_s
         self._said = _Said()
         self._lock = threading.Lock()
+        self.own_trouble: Callable[[], str] = str  # what of the page's own has ended or hangs, else empty
         self.broker_trouble = ""  # why the broker is not heard, else empty
 
     def take_state(self, payload: bytes) -> None:
@@ -97,6 +98,9 @@ class Station:
         """As the page shows it: a station that says nothing is lost, whatever it said last."""
         with self._lock:
             said = self._said
+            own_trouble = self.own_trouble()
+            if own_trouble:
+                return Condition("lost", f"the page's own {own_trouble}")
             if self.broker_trouble:
                 return Condition("lost", self.broker_trouble)
             if said.at_s is None or said.state.state in ("lost", "stopped"):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import queue
-import sys
 import threading
 import time
 from collections.abc import Callable
@@ -14,10 +13,14 @@ from sqlalchemy.exc import SQLAlchemyError
 from host.dashboard.history import History, Row
 from host.dashboard.tables import first_line
 from protocol.broker import MAX_UNANSWERED
+from protocol.console import STDERR
 from protocol.messages import Opinion, Verdict
+from protocol.supervision import SUPERVISOR, Supervised, Supervisor
 
 GATHER_S = 0.05  # verdicts of this time share one commit
 RETRY_S = 1.0
+SILENT_S = RETRY_S + 1.0
+COMMIT_WITHIN_S = 60.0  # a database that cleans up, or deletes a day of a busy line
 DELETE_EVERY_S = 3600.0
 
 
@@ -30,15 +33,20 @@ class Item:
 class Writer:
     """One thread. The broker sends no more than `MAX_UNANSWERED` ahead, so the queue has a bound."""
 
-    def __init__(self, history: History, keep_days: float, show: Callable[[list[Row]], None]) -> None:
+    def __init__(
+        self,
+        history: History,
+        keep_days: float,
+        show: Callable[[list[Row]], None],
+        supervisor: Supervisor = SUPERVISOR,
+    ) -> None:
         self._history, self._keep_days, self._show = history, keep_days, show
         self._queue: queue.Queue[Item] = queue.Queue(2 * MAX_UNANSWERED)
         self._stop = threading.Event()
         self._delete_at_s = 0.0
         self.trouble = ""  # why nothing is stored at present, else empty
         self.stored = self.duplicates = self.dropped = 0
-        self._thread = threading.Thread(target=self._run, name="history", daemon=True)
-        self._thread.start()
+        self._thread = supervisor.start("history's writer", self._run, silent_s=SILENT_S)
 
     def put(self, item: Item) -> None:
         """Never waits. What does not fit is not acknowledged: the broker sends it again at the next connection."""
@@ -48,14 +56,16 @@ class Writer:
             self.dropped += 1
 
     def close(self) -> None:
-        self._stop.set()
-        self._thread.join(10.0)
+        self._thread.stop(self._stop.set, 10.0)
 
-    def _run(self) -> None:
+    def _run(self, supervised: Supervised) -> None:
         items: list[Item] = []
         while not self._stop.is_set() or not self._queue.empty():
+            supervised.beat()
             items += self._gather()
-            if self._try(items):
+            with supervised.busy(COMMIT_WITHIN_S):
+                is_stored = self._try(items)
+            if is_stored:
                 items = []
             elif self._stop.wait(RETRY_S):
                 return  # they were not acknowledged, and come again
@@ -100,4 +110,4 @@ class Writer:
         """In the log, when it is news."""
         if trouble != self.trouble:
             self.trouble = trouble
-            print(f"beltsight: {trouble or 'the history is written again'}", file=sys.stderr, flush=True)
+            STDERR.write(f"beltsight: {trouble or 'the history is written again'}")

@@ -5,15 +5,16 @@ from __future__ import annotations
 import contextlib
 import http.server
 import secrets
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 from protocol.errors import InputError
+from protocol.http_server import HttpServer
 from protocol.manifest import MANIFEST, Package
 from protocol.signing import SIGNATURE
 
 STALLED_S = 30.0  # a station that takes no more bytes for so long is left
+STATIONS_AT_ONCE = 32
 CHUNK_BYTES = 1 << 16
 
 
@@ -27,17 +28,14 @@ def serve_package(package: Package, host: str, port: int = 0) -> Iterator[str]:
         served = files
 
     try:
-        server = http.server.ThreadingHTTPServer((host, port), Handler)
+        server = HttpServer((host, port), Handler, at_once=STATIONS_AT_ONCE)
     except OSError as error:
         raise InputError(f"cannot listen on {host}:{port} ({error.strerror}): correct --serve") from None
-    thread = threading.Thread(target=server.serve_forever, name="serve-package", daemon=True)
-    thread.start()
+    server.start("server of the package")
     try:
         yield f"http://{host}:{server.server_port}{base}"
     finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
+        server.close()
 
 
 class _Handler(http.server.BaseHTTPRequestHandler):

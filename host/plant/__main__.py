@@ -17,6 +17,7 @@ import threading
 from collections.abc import Callable, Sequence
 
 from host.broker_options import add_broker_options, broker_settings
+from host.last_words import LastWords
 from host.plant.edge_node import Names
 from host.plant.home_assistant import DEFAULT_PREFIX, HomeAssistant
 from host.plant.inbox import Arrival, Inbox
@@ -25,17 +26,22 @@ from host.plant.primary_host import PrimaryHost
 from host.plant.removal import remove_discovered
 from host.plant.sparkplug import Sparkplug
 from protocol.broker import BrokerSettings
+from protocol.console import STDERR, STDOUT, occupy_standard_files
 from protocol.errors import InputError, run_main
 from protocol.streams import HEALTH, RESULT, STATE, VERDICT, is_topic_level
 from protocol.strict import FieldError
+from protocol.supervision import SUPERVISOR
 
 TURN_S = 0.05
+SILENT_S = 20.0  # of the loop, which waits for the plant's broker when it connects
 AT_ONCE = 500  # arrivals between two turns
 Dialect = Sparkplug | HomeAssistant
 
 
 def main() -> int:
+    occupy_standard_files()
     options = parse_options()
+    SUPERVISOR.see_everything()
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
@@ -51,14 +57,19 @@ def main() -> int:
         dialects = open_dialects(options, broker, inbox, names)
         for dialect in dialects:
             opened.callback(dialect.close)
-        print(f"beltsight: bridge of site {options.site} runs", flush=True)
-        run_bridge(inbox, dialects, stop.is_set)
-    return 0
+        STDOUT.write(f"beltsight: bridge of site {options.site} runs")
+        words = LastWords(lambda text: STDERR.write(f"beltsight: {text}"), stop.set)
+        with SUPERVISOR.watch("bridge", silent_s=SILENT_S) as loop, SUPERVISOR.keep_watch(words.act):
+            run_bridge(inbox, dialects, stop.is_set, loop.beat)
+    return words.exit_code
 
 
-def run_bridge(inbox: Inbox, dialects: Sequence[Dialect], stopping: Callable[[], bool]) -> None:
+def run_bridge(
+    inbox: Inbox, dialects: Sequence[Dialect], stopping: Callable[[], bool], beat: Callable[[], None]
+) -> None:
     has_sparkplug = any(isinstance(dialect, Sparkplug) for dialect in dialects)
     while not stopping():
+        beat()
         for arrival in take_arrivals(inbox):
             for dialect in dialects:
                 dialect.take(arrival)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Callable
 
@@ -16,6 +15,7 @@ from host.plant.readings import count_values, decode_verdict_of, is_alive, state
 from host.plant.tags import REBIRTH, verdict_values
 from host.plant.waiting import Parcel, Waiting
 from protocol.broker import BrokerSettings, Will
+from protocol.console import STDERR
 from protocol.errors import InputError, MessageError
 from protocol.messages import decode_json
 from protocol.reports import LineState
@@ -254,4 +254,4 @@ class Sparkplug:
         """Once, until something else is wrong."""
         if text != self._complaint:
             self._complaint = text
-            print(f"beltsight: {text}", file=sys.stderr, flush=True)
+            STDERR.write(f"beltsight: {text}")

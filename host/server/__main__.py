@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import logging
 import os
 import signal
 import sys
@@ -20,6 +21,7 @@ from pathlib import Path
 
 import zmq
 
+from host.last_words import LastWords
 from host.server.admission import Admission
 from host.server.cluster import MOST_WORKERS, RayCrew
 from host.server.crew import Crew, Keys
@@ -28,26 +30,33 @@ from host.server.front import Front
 from host.server.logs import log, start_logging
 from host.server.metrics import Metrics, serve_metrics
 from protocol.address import split_address
+from protocol.console import occupy_standard_files
 from protocol.errors import InputError, run_main
 from protocol.keys import client_options, is_loopback, load_public, load_secret, server_options
 from protocol.sockets import Options, Socket, open_socket
+from protocol.supervision import SUPERVISOR
 
 DEFAULTS = Limits()
+SILENT_S = 2.0  # of the poll loop
 UNREAD_REPLIES = 1000  # more than one board can be owed
 BOARDS, WORKERS = b"boards", b"workers"  # ZAP domains
 
 
 def main() -> int:
+    occupy_standard_files()
     options = parse_options()
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
     start_logging()
-    if options.join:
-        run_joined(options, stop)
-    else:
-        run_front(options, stop)
-    return 0
+    SUPERVISOR.see_everything()
+    words = LastWords(lambda text: log("threads", level=logging.ERROR, what=text), stop.set)
+    with SUPERVISOR.keep_watch(words.act):
+        if options.join:
+            run_joined(options, stop)
+        else:
+            run_front(options, stop)
+    return words.exit_code
 
 
 def parse_options() -> argparse.Namespace:
@@ -101,7 +110,7 @@ def run_front(options: argparse.Namespace, stop: threading.Event) -> None:
     )
     with contextlib.ExitStack() as opened:
         http = serve_metrics(metrics, *split_address(options.metrics, 9464))
-        opened.callback(http.shutdown)
+        opened.callback(http.close)
         # a folder that only this user can enter: who is in there is one of ours
         folder = opened.enter_context(tempfile.TemporaryDirectory(prefix="beltsight-"))
         admission = open_admission(options, metrics)
@@ -125,7 +134,8 @@ def run_front(options: argparse.Namespace, stop: threading.Event) -> None:
         )
         opened.callback(front.close)
         log("server runs", bind=options.bind, encrypted=bool(options.key), workers=options.workers)
-        front.run(stop.is_set)
+        with SUPERVISOR.watch("front", silent_s=SILENT_S) as loop:
+            front.run(stop.is_set, loop.beat)
 
 
 def open_cluster(options: argparse.Namespace) -> RayCrew:

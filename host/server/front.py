@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import queue
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -40,9 +42,11 @@ from protocol.detection import Ping, Pong, RefusalCode, Request, decode_to_serve
 from protocol.detection import encode as encode_reply
 from protocol.errors import InputError, MessageError
 from protocol.sockets import Socket
+from protocol.supervision import SUPERVISOR, Supervised, Supervisor
 
 TEND_EVERY_S = 0.02
 SCAN_EVERY_S = 1.0
+SCAN_WITHIN_S = 60.0  # the sums of large models are made anew
 MAX_PER_TURN = 64  # messages of one socket that are served before the others have their turn
 
 
@@ -59,6 +63,7 @@ class Front:
         limits: Limits,
         metrics: Metrics,
         admission: Admission | None,
+        supervisor: Supervisor = SUPERVISOR,
     ) -> None:
         self._boards, self._workers, self._crew = boards, workers, crew
         self._folder, self._metrics, self._admission = models, metrics, admission
@@ -66,9 +71,10 @@ class Front:
         self._max_wait_ms = max(1, int(limits.max_wait_ms))
         self._routes: dict[bytes, Socket] = {}  # a worker's name -> the socket it came in on
         self._greeted: dict[bytes, set[bytes]] = {}  # connections of workers that have only one so far
-        self._scanner = ThreadPoolExecutor(1)
+        self._supervisor = supervisor
         self._scan: Scan = Scan()
-        self._scanning: Future[Scan] | None = None
+        self._scanning: Supervised | None = None
+        self._scanned: queue.SimpleQueue[Scan] = queue.SimpleQueue()
         self._tend_at_s = self._beat_at_s = self._scan_at_s = 0.0
         self._said = Once()
         self._poller = zmq.Poller()
@@ -84,13 +90,15 @@ class Front:
                 self._register(monitor, lambda monitor=monitor: admission.note_failures(monitor))  # type: ignore[misc]
         self._take_over(scan_models(models, Scan()))
 
-    def run(self, stop: Callable[[], bool]) -> None:
+    def run(self, stop: Callable[[], bool], beat: Callable[[], None]) -> None:
         while not stop():
+            beat()
             self._turn()
 
     def close(self) -> None:
         self._crew.stop()
-        self._scanner.shutdown()
+        if self._scanning:
+            self._scanning.wait(SCAN_WITHIN_S)
 
     def _register(self, socket: Any, handler: Callable[[], None]) -> None:
         self._poller.register(socket, zmq.POLLIN)
@@ -299,13 +307,23 @@ class Front:
         self._watched = pidfds
 
     def _scan_when_due(self, now_s: float) -> None:
-        if self._scanning is not None and self._scanning.done():
-            self._take_over(self._scanning.result())
+        if self._scanning is None or not self._scanning.is_alive:
+            with contextlib.suppress(queue.Empty):  # a scan that failed is named by the supervisor, and tried again
+                self._take_over(self._scanned.get_nowait())
             self._scanning = None
         if self._scanning is None and now_s >= self._scan_at_s:
             self._scan_at_s = now_s + SCAN_EVERY_S
-            self._scanning = self._scanner.submit(scan_models, self._folder, self._scan)
+            self._scanning = self._supervisor.start(
+                "models' scan",
+                partial(self._look_through, self._scan),
+                silent_s=SCAN_WITHIN_S,
+                is_needed=False,
+                is_once=True,
+            )
             self._reload_keys()
+
+    def _look_through(self, known: Scan, _: Supervised) -> None:
+        self._scanned.put(scan_models(self._folder, known))
 
     def _take_over(self, scan: Scan) -> None:
         for path, reading in scan.readings.items():

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
-import sys
 
+from protocol.console import STDERR
 from protocol.messages import rfc3339_now
 
 MAX_ONCE = 1024  # different things said once; what comes on top is only counted
@@ -19,8 +19,13 @@ class JsonFormatter(logging.Formatter):
         return json.dumps({"time": rfc3339_now(), "level": record.levelname, "event": record.getMessage(), **fields})
 
 
+class LineHandler(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        STDERR.write(self.format(record))
+
+
 def start_logging() -> None:
-    handler = logging.StreamHandler(sys.stderr)
+    handler = LineHandler()
     handler.setFormatter(JsonFormatter())
     _LOGGER.handlers[:] = [handler]
     _LOGGER.setLevel(logging.INFO)

@@ -7,12 +7,17 @@
 from __future__ import annotations
 
 import http.server
-import threading
 import time
+from collections.abc import Iterator
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
 
+from protocol.console import STDERR
 from protocol.errors import InputError
+from protocol.http_server import HttpServer
+from protocol.supervision import SUPERVISOR
 
 ALIVE_WITHIN_S = 5.0
 TIMES_S = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10)
@@ -35,6 +40,7 @@ class Metrics:
         self.orphans = Counter("beltsight_orphan_results", "Results that nobody waited for any more", registry=registry)
         self.swaps = Counter("beltsight_model_versions", "Versions by what became of them", ["how"], registry=registry)
         self.refused = Counter("beltsight_refused_peers", "Connections refused", ["why"], registry=registry)
+        registry.register(Threads())
         self.turned_s = time.monotonic()  # set by the poll loop in each turn
         self.ready = False
 
@@ -43,7 +49,7 @@ class Metrics:
         return time.monotonic() - self.turned_s < ALIVE_WITHIN_S
 
 
-def serve_metrics(metrics: Metrics, host: str, port: int) -> http.server.HTTPServer:
+def serve_metrics(metrics: Metrics, host: str, port: int) -> HttpServer:
     """Answer in a thread of its own, one caller at a time. Raises: InputError if the port is taken."""
 
     class Handler(http.server.BaseHTTPRequestHandler):
@@ -71,8 +77,21 @@ def serve_metrics(metrics: Metrics, host: str, port: int) -> http.server.HTTPSer
             """A call every few seconds is no event."""
 
     try:
-        server = http.server.HTTPServer((host, port), Handler)
+        server = HttpServer((host, port), Handler)
     except OSError as error:
         raise InputError(f"--metrics {host}:{port} cannot be opened ({error.strerror}): choose another port") from None
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    server.start("metrics")
     return server
+
+
+class Threads(Collector):
+    """Read when somebody asks."""
+
+    def collect(self) -> Iterator[Metric]:
+        trouble = GaugeMetricFamily(
+            "beltsight_thread_trouble", "1 for a thread that has ended or hangs", labels=["thread"]
+        )
+        for entry in SUPERVISOR.troubles():
+            trouble.add_metric([entry.name], 1)
+        yield trouble
+        yield CounterMetricFamily("beltsight_log_lines_lost", "Lines of the log that were not written", STDERR.lost)

@@ -19,6 +19,7 @@ from typing import Any
 
 import zmq
 
+from host.last_words import EXIT_UNWANTED
 from host.server.orders import (
     BEAT_EVERY_S,
     CONTROL,
@@ -35,12 +36,14 @@ from host.server.orders import (
     decode,
     encode,
 )
+from protocol.console import STDERR
 from protocol.detection import Answer, Request, decode_to_server, refuse
 from protocol.detection import encode as encode_reply
 from protocol.errors import BeltsightError, EngineError, MessageError, run_main
 from protocol.keys import client_options, load_public, load_secret
 from protocol.manifest import MODEL_ONNX, decode_manifest
 from protocol.sockets import Options, Socket, open_socket
+from protocol.supervision import SUPERVISOR, Supervised
 from protocol.wire import Buffer
 
 MAX_MODEL_BYTES = 2 << 30
@@ -58,22 +61,26 @@ class Worker:
         self._over = threading.Event()
         self._leaving = threading.Event()
 
-    def run(self) -> None:
-        """Until told to leave, or the front is lost, or the parent is gone."""
-        control = threading.Thread(target=self._serve_control, daemon=True)
-        control.start()
+    def run(self) -> int:
+        """Until told to leave, or the front is lost, or the parent is gone: the exit code."""
+        # None: it loads models, as large as they are; the front gives up a worker that says nothing
+        control = SUPERVISOR.start("control", self._serve_control, silent_s=None)
+        control.let_end()  # it ends the worker
         self._work.send(encode(Hello()))
         while not self._over.is_set() and os.getppid() == self._parent:
             if self._work.poll(POLL_MS):
                 self._serve_batch(self._work.recv_multipart(copy=False))
         self._over.set()
-        control.join(LOST_AFTER_S)
+        control.wait(LOST_AFTER_S)
         self._work.close(0)
+        if control.ended:
+            STDERR.write(f"beltsight: worker: its control connection {control.trouble}")
+        return EXIT_UNWANTED if control.ended else 0
 
     def leave(self, _number: int, _frame: FrameType | None) -> None:
         self._leaving.set()
 
-    def _serve_control(self) -> None:
+    def _serve_control(self, _: Supervised) -> None:
         """A thread of its own, with a socket of its own."""
         beat_at_s, lost_at_s = 0.0, time.monotonic() + GREETED_WITHIN_S
         self._control.send(encode(Hello()))
@@ -182,8 +189,7 @@ def main() -> int:
     worker = Worker(options.connect, bytes.fromhex(options.name), keys, options.threads)
     signal.signal(signal.SIGTERM, worker.leave)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the server, which then stops its workers
-    worker.run()
-    return 0
+    return worker.run()
 
 
 if __name__ == "__main__":

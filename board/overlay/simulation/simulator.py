@@ -14,7 +14,6 @@ import os
 import subprocess
 import tempfile
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,6 +23,7 @@ from numpy.typing import NDArray
 from board.overlay.errors import Fault, OverlayError
 from board.overlay.isa import Segment
 from board.overlay.registers import CONTROL_IRQ_ENABLE, CONTROL_RESET, CONTROL_START, COUNTERS, OFFSETS, STATUS_DONE
+from protocol.supervision import SUPERVISOR
 
 HERE = Path(__file__).resolve().parent
 BASE = 0x10000000  # bus address of the buffer, as in harness.cpp
@@ -196,8 +196,7 @@ def _compile(verilog: str, name: str, harness: Path, work: Path) -> Path:
         _call(["g++", *flags, level, "-c", str(path), "-o", str(made)], environment)
         return str(made)
 
-    with ThreadPoolExecutor(COMPILERS) as pool:
-        objects = list(pool.map(compile_one, [*work.glob("*.cpp"), *runtime, harness]))
+    objects = SUPERVISOR.map("compiler", compile_one, [*work.glob("*.cpp"), *runtime, harness], at_once=COMPILERS)
     _call(["g++", "-shared", "-pthread", *objects, "-o", str(library)], environment)
     return library
 
