@@ -160,10 +160,10 @@ def open_desk(opened: contextlib.ExitStack, options: argparse.Namespace, config:
     opened.callback(engine.dispose)
     history = History(engine, config.site, config.line, parse_shifts(options.shifts))
     station, figures, speaker = Station(), Figures(), (config.site, config.line)
-    station.own_trouble = lambda: str(SUPERVISOR.trouble() or "")
+    station.own_trouble = own_trouble
     figures.recall(history.latest(KEPT))
     hub = Hub(
-        lambda: summarize(history, station, figures, writer.trouble, speaker),
+        lambda: summarize(history, station, figures, writer.trouble or str(SUPERVISOR.trouble() or ""), speaker),
         lambda key: pictures.path(key, "jpg") is not None,
     )
 
@@ -199,6 +199,12 @@ def open_desk(opened: contextlib.ExitStack, options: argparse.Namespace, config:
         sessions=Sessions(),
         guesses=Guesses(),
     )
+
+
+def own_trouble() -> str:
+    """What the page cannot do without, and has ended or hangs."""
+    trouble = SUPERVISOR.trouble()
+    return str(trouble) if trouble and trouble.is_needed else ""
 
 
 def local_endpoint(endpoint: str) -> str:

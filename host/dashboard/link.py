@@ -54,7 +54,7 @@ class Link:
         self.refused = 0  # messages that were none, or not for the history
         station.broker_trouble = "connecting to the broker"
         self._supervisor = supervisor
-        self._thread = supervisor.start("link to the broker", self._watch, silent_s=SILENT_S)
+        self._thread = supervisor.start("broker link", self._watch, silent_s=SILENT_S)
 
     def send(self, name: str, order: Order) -> Answer:
         """Wait for the line's answer. Raises: NoAnswer."""

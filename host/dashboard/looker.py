@@ -24,7 +24,7 @@ class Looker:
         self._stop = threading.Event()
         self.seen = self.refused = self.unkept = 0
         self._socket = open_socket("SUB", endpoint, bind=False, high_water_mark=QUEUED_PARTS, timeout_ms=POLL_MS)
-        self._thread = supervisor.start("pictures' reader", self._run, silent_s=SILENT_S, is_needed=False)
+        self._thread = supervisor.start("tap reader", self._run, silent_s=SILENT_S, is_needed=False)
 
     def close(self) -> None:
         self._thread.stop(self._stop.set, SILENT_S)

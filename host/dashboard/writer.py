@@ -46,7 +46,7 @@ class Writer:
         self._delete_at_s = 0.0
         self.trouble = ""  # why nothing is stored at present, else empty
         self.stored = self.duplicates = self.dropped = 0
-        self._thread = supervisor.start("history's writer", self._run, silent_s=SILENT_S)
+        self._thread = supervisor.start("writer", self._run, silent_s=SILENT_S)
 
     def put(self, item: Item) -> None:
         """Never waits. What does not fit is not acknowledged: the broker sends it again at the next connection."""

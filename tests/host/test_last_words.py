@@ -9,9 +9,9 @@ import pytest
 from host.last_words import LastWords
 from protocol.supervision import Trouble
 
-ENDED = Trouble("history's writer", "ended: KeyError: 'x'", is_needed=True, has_ended=True)
-SILENT = Trouble("history's writer", "silent for more than 2 s", is_needed=True, has_ended=False)
-UNNEEDED = Trouble("pictures' reader", "ended: KeyError: 'x'", is_needed=False, has_ended=True)
+ENDED = Trouble("writer", "ended: KeyError: 'x'", is_needed=True, has_ended=True)
+SILENT = Trouble("writer", "silent for more than 2 s", is_needed=True, has_ended=False)
+UNNEEDED = Trouble("tap reader", "ended: KeyError: 'x'", is_needed=False, has_ended=True)
 
 
 @dataclass
