@@ -24,25 +24,25 @@ class Encoder(Elaboratable):
         self.filter_cycles = Signal(FILTER_BITS)
         self.silence = Signal(32)  # cycles without a count forward, from which on the encoder may be dead
         self.most_back = Signal(BACK_BITS)  # counts: a belt at rest trembles
-        self.position = Signal(signed(POSITION_BITS))
+        self.position, self.furthest = Signal(signed(POSITION_BITS)), Signal(signed(POSITION_BITS))
+        self.quiet = Signal(32)  # cycles since it was last further than before
         self.raised = Signal(3)  # the first bits of ENCODER_FAULT
 
     def elaborate(self, _platform: object) -> Module:
         m = Module()
         a, b = self._filtered(m, self.a), self._filtered(m, self.b)
         counts, back, skipped = self._decode(m, a, b)
-        behind = Signal(32)  # counts below the furthest position so far
-        advances = Signal()
+        following, furthest = Signal(signed(POSITION_BITS)), self.furthest
+        advances, went_back = Signal(), Signal()
+        m.d.comb += [
+            following.eq(self.position + Mux(back, -1, 1)),
+            advances.eq(counts & ~back & (self.position == furthest)),
+        ]
+        m.d.sync += went_back.eq(furthest - self.position > self.most_back)
         with m.If(counts):
-            m.d.sync += self.position.eq(self.position + Mux(back, -1, 1))
-            with m.If(back):
-                m.d.sync += behind.eq(behind + 1)
-            with m.Elif(behind != 0):
-                m.d.sync += behind.eq(behind - 1)
-            with m.Else():
-                m.d.comb += advances.eq(1)
-        went_back = Signal()
-        m.d.sync += went_back.eq(behind > self.most_back)
+            m.d.sync += self.position.eq(following)
+        with m.If(advances):
+            m.d.sync += furthest.eq(following)
         m.d.comb += self.raised.eq(Cat(self._silent(m, advances), went_back, skipped))
         return m
 
@@ -75,10 +75,10 @@ class Encoder(Elaboratable):
 
     def _silent(self, m: Module, advances: Signal) -> Any:
         """A belt that only trembles is silent too."""
-        quiet, silent = Signal(32), Signal()
+        quiet, silent = self.quiet, Signal()
         m.d.comb += silent.eq(quiet >= self.silence)
         with m.If(advances):
             m.d.sync += quiet.eq(0)
-        with m.Elif(~silent):
+        with m.Elif(~quiet.all()):
             m.d.sync += quiet.eq(quiet + 1)
         return silent

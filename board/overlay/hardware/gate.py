@@ -6,14 +6,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from amaranth.hdl import Cat, Module, Mux, ResetInserter, Signal, signed
-from amaranth.lib.fifo import SyncFIFOBuffered
+from amaranth.hdl import Cat, Module, Mux, Signal, signed
 
 from board.overlay.hardware.component import Elaboratable
+from board.overlay.hardware.windows import WINDOWS, Windows
 
 PLACE_BITS = 64  # of a time in cycles, or of a position in counts, with its sign
 CYCLE_BITS = 32
-WINDOWS = 8
 AHEAD_CYCLES = 8  # a window takes a few through the queue
 NOWHERE = -(1 << PLACE_BITS - 1)
 
@@ -34,19 +33,24 @@ class Gate(Elaboratable):
         self.start, self.cycles, self.add = Signal(PLACE_BITS), Signal(CYCLE_BITS), Signal()
         self.limit, self.shut = Signal(CYCLE_BITS), Signal()  # whoever changes limit or by_position shuts too
         self.pin = Signal()
-        self.queued, self.missed = Signal(range(WINDOWS + 2)), Signal(16)
+        self.queued, self.missed = Signal(range(WINDOWS + 1)), Signal(16)
         self.refused = Signal(5)  # for a cycle each: the bits of GATE_REFUSED
         self.overran = Signal()  # a window of positions has been open for `limit`
-        # of the window that is open, or was the last: for whoever proves that the gate is nowhere else
+        # of the window that is open, or was the last
+        self.is_open, self.left = Signal(), Signal(CYCLE_BITS)
         self.begins, self.ends = Signal(signed(PLACE_BITS)), Signal(signed(PLACE_BITS))
         self.here = Signal(signed(PLACE_BITS))  # where the pin will be two cycles from now
-        self.windows: Any = SyncFIFOBuffered(width=2 * PLACE_BITS + 1, depth=WINDOWS)
+        self.windows = Windows(2 * PLACE_BITS + 1)  # start, end, and whether it opens
 
     def elaborate(self, _platform: object) -> Module:
         m = Module()
         shutting = Signal()
-        m.submodules.windows = ResetInserter(shutting)(self.windows)
-        m.d.comb += [self.queued.eq(self.windows.level), shutting.eq(self.shut | self.distrusted | self.overran)]
+        m.submodules.windows = self.windows
+        m.d.comb += [
+            shutting.eq(self.shut | self.distrusted | self.overran),
+            self.windows.drop.eq(shutting),
+            self.queued.eq(self.windows.level),
+        ]
         late, reasons = self._move(m, shutting), self._judge(m, shutting)
         m.d.comb += self.refused.eq(reasons | late)
         m.d.sync += self.missed.eq(self.missed + self.refused.any())
@@ -61,7 +65,7 @@ class Gate(Elaboratable):
         past, behind_begun, behind_end, long = Signal(), Signal(), Signal(), Signal()
         start, new_end = Signal(signed(PLACE_BITS)), Signal(signed(PLACE_BITS))
         added = self.start.as_signed()
-        m.d.comb += windows.w_data.eq(Cat(start, new_end, ~closes))
+        m.d.comb += windows.new.eq(Cat(start, new_end, ~closes))
         m.d.sync += [
             soon.eq(Mux(self.by_position, self.position, (self.time + AHEAD_CYCLES)[:PLACE_BITS].as_signed())),
             judged.eq(self.add & ~self.shut),
@@ -76,9 +80,9 @@ class Gate(Elaboratable):
         ]
         with m.If(judged):
             overlaps = ~Mux(closes, behind_begun, behind_end)
-            m.d.comb += reasons.eq(Cat(past, overlaps, long & ~closes, ~windows.w_rdy, self.distrusted))
+            m.d.comb += reasons.eq(Cat(past, overlaps, long & ~closes, ~windows.room, self.distrusted))
             with m.If(~reasons.any()):
-                m.d.comb += windows.w_en.eq(1)
+                m.d.comb += windows.add.eq(1)
                 m.d.sync += [begun.eq(start), end.eq(new_end)]
             with m.Elif(closes):
                 m.d.comb += shutting.eq(1)
@@ -89,22 +93,22 @@ class Gate(Elaboratable):
     def _move(self, m: Module, shutting: Signal) -> Any:
         """Whether a window comes to the head of the queue too late: the next part would meet it."""
         windows, here = self.windows, self.here
-        start, end = windows.r_data[:PLACE_BITS].as_signed(), windows.r_data[PLACE_BITS:-1].as_signed()
+        start, end = windows.oldest[:PLACE_BITS].as_signed(), windows.oldest[PLACE_BITS:-1].as_signed()
         # compared a cycle before they are needed: 64 bits are long
         due, in_time, has_length = Signal(), Signal(), Signal()
         before, behind = Signal(), Signal()  # of the open window: before its start (the belt went back), behind its end
-        is_open, opens, goes_on, left = Signal(), Signal(), Signal(), Signal(CYCLE_BITS)
-        late = Signal()
+        is_open, left = self.is_open, self.left
+        opens, goes_on, late = Signal(), Signal(), Signal()
         m.d.comb += [
-            windows.r_en.eq(due),
-            late.eq(due & ~in_time & windows.r_data[-1]),
+            windows.take.eq(due),
+            late.eq(due & ~in_time & windows.oldest[-1]),
             opens.eq(due & in_time & has_length),
             goes_on.eq(is_open & ~due & ~behind & (left != 1)),
             self.overran.eq(is_open & self.by_position & ~behind & (left == 1)),
         ]
         m.d.sync += [
             here.eq(Mux(self.by_position, self.position, (self.time + 2)[:PLACE_BITS].as_signed())),
-            due.eq(windows.r_rdy & ~due & ~shutting & (here >= start)),
+            due.eq(windows.any & ~due & ~shutting & (here >= start)),
             in_time.eq(here == start),
             has_length.eq(here < end),
             before.eq(here < Mux(due, start, self.begins)),

@@ -59,6 +59,7 @@ WINDOWS = "test_gate.py::test_the_gate_opens_at_its_time_for_its_cycles"
 ORDERS = "test_gate.py::test_random_orders_move_the_gate_as_the_model_says"
 TOO_LATE = "test_gate.py::test_a_closing_that_cannot_be_kept_closes_at_once"
 POSITIONS = "test_gate.py::test_random_belts_move_the_gate_as_the_positions_say"
+GOES_BACK = "test_gate.py::test_a_belt_that_goes_back_meets_a_closed_gate_before_the_window_and_behind_it"
 STANDS = "test_gate.py::test_a_belt_that_stands_in_a_window_meets_a_gate_that_closes"
 DISTRUSTED = "test_gate.py::test_positions_that_are_not_believed_open_nothing"
 PLACE = "test_barrier.py::test_an_interruption_has_the_position_of_its_edge"
@@ -68,6 +69,7 @@ BACK = "test_encoder.py::test_a_belt_that_goes_back_further_than_it_may_is_told"
 SKIPPED = "test_encoder.py::test_both_levels_at_once_are_a_count_that_is_missing"
 MOMENT = "test_line.py::test_time_and_position_are_of_one_moment"
 LOWERED = "test_line.py::test_a_new_limit_or_mode_shuts_the_gate"
+FULL = "test_gate.py::test_windows_beyond_the_queue_are_refused"
 SHUT = "test_gate.py::test_shut_closes_at_once_and_drops_what_waits"
 TIME = "test_line.py::test_time_counts_every_cycle_and_is_read_in_two_halves"
 LOST_FLAG = "test_line.py::test_a_lost_interruption_raises_a_flag_that_stays_until_it_is_cleared"
@@ -81,8 +83,16 @@ WRONG = WHOLE + "test_a_wrong_program_ends_in_its_fault"
 BAD_ANSWER = WHOLE + "test_errors_of_the_memory_are_faults"
 SAME_CYCLES = WHOLE + "test_a_program_takes_the_same_cycles_every_time"
 
+PROOF = "test_proof.py::test_no_program_and_no_signal_opens_the_gate_elsewhere"
+
 # fmt: off
 MUTATIONS = (
+    Mutation("a window reaches a count behind its end", "gate.py",
+             "here >= Mux(due, end, self.ends)", "here > Mux(due, end, self.ends)", PROOF, "inside it"),
+    Mutation("a window is open a cycle longer than its limit", "gate.py",
+             "Mux(due, self.limit, left - 1)", "Mux(due, self.limit + 1, left - 1)", PROOF, "what is left"),
+    Mutation("a dead encoder opens the gate", "line.py",
+             "gate.by_position & faults.any()", "gate.by_position & faults[1:].any()", PROOF, "of a silent belt"),
     Mutation("no borrow between the pixels of a lane", "array.py",
              "product[16:].as_signed() + product[15])", "product[16:].as_signed())", LANES),
     Mutation("T weighs the upper pixel's product", "array.py", "halves[0] + lower_t", "halves[0] + lower_u", LANES),
@@ -177,22 +187,24 @@ MUTATIONS = (
              "is_open & ~due & ~behind", "is_open & ~behind", ORDERS),
     Mutation("a closing that comes too late is only counted", "gate.py",
              "m.d.comb += shutting.eq(1)", "m.d.comb += shutting.eq(0)", TOO_LATE),
-    Mutation("windows outlive a shut", "gate.py", "ResetInserter(shutting)(self.windows)", "self.windows", SHUT),
+    Mutation("windows outlive a shut", "windows.py", "Mux(self.drop, 0,", "Mux(0, 0,", SHUT),
+    Mutation("a full queue takes one more", "windows.py", "self.level != WINDOWS", "self.stored != WINDOWS", FULL),
     Mutation("a window of positions is one of times", "gate.py",
              "here.eq(Mux(self.by_position, self.position,", "here.eq(Mux(0, self.position,", POSITIONS),
     Mutation("a belt that goes back leaves the gate open before the window", "gate.py",
-             "goes_on & ~before", "goes_on", POSITIONS),
+             "goes_on & ~before", "goes_on", GOES_BACK),
     Mutation("a belt that stands in a window leaves the gate open", "gate.py",
-             "behind & (left != 1)", "behind & ~(left[0] & 0)", STANDS),
+             "~behind & (left == 1)", "~behind & (left == 0)", STANDS),
     Mutation("a window opens though the position is not believed", "gate.py",
              "self.shut | self.distrusted", "self.shut", DISTRUSTED),
     Mutation("a part has the position of the filter's end", "barrier.py",
              "Cat(since, self.count, place)", "Cat(since, self.count, self.position)", PLACE),
     Mutation("the encoder counts every second edge", "encoder.py", "changed.xor()", "changed[0]", PULSES),
     Mutation("the belt goes the other way", "encoder.py", "a_before ^ b ^", "a_before ^ ~b ^", PULSES),
-    Mutation("a belt that trembles is not silent", "encoder.py", "with m.If(advances):", "with m.If(counts):", SILENT),
-    Mutation("a belt that comes back is not forgiven", "encoder.py",
-             "behind.eq(behind - 1)", "behind.eq(behind)", BACK),
+    Mutation("a belt that trembles is not silent", "encoder.py",
+             "counts & ~back & (self.position == furthest)", "counts & ~back", SILENT),
+    Mutation("a belt may go back a count less", "encoder.py",
+             "furthest - self.position >", "furthest - self.position >=", BACK),
     Mutation("a count that is missing is not told", "encoder.py",
              "skipped.eq(changed.all())", "skipped.eq(0)", SKIPPED),
     Mutation("a position is that of another moment than the time", "line.py",

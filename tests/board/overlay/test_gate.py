@@ -11,7 +11,8 @@ import pytest
 from amaranth.hdl import ResetInserter, Signal
 from amaranth.sim import Simulator
 
-from board.overlay.hardware.gate import AHEAD_CYCLES, NOWHERE, WINDOWS, Gate
+from board.overlay.hardware.gate import AHEAD_CYCLES, NOWHERE, Gate
+from board.overlay.hardware.windows import WINDOWS
 from board.overlay.registers import REFUSED_FULL, REFUSED_LONG, REFUSED_MOTION, REFUSED_OVERLAP, REFUSED_PAST
 from tests.board.overlay.clocked import PERIOD_S, simulate
 
@@ -155,7 +156,7 @@ def test_a_closing_that_cannot_be_kept_closes_at_once(start: int) -> None:
 
 
 def test_shut_closes_at_once_and_drops_what_waits() -> None:
-    opened, _ = check([Order(2, 50, 30), Order(4, 90, 5), Order(60, None), Order(64, 75, 5)])
+    opened, _ = check([Order(2, 50, 30), Order(4, 90, 5), Order(6, 100, 5), Order(60, None), Order(64, 75, 5)])
     assert opened == {*range(51, 61), *range(76, 81)}
 
 
