@@ -151,7 +151,7 @@ def open_source(
     source = open_camera_or_replay(config, package, None, None, None)  # which counts views, not parts
     from board.sources.tracked import TrackedSource  # noqa: PLC0415 - each driver only where it is used
 
-    return TrackedSource(source, config.tracker, package.manifest.preprocess.frame_px, last)
+    return TrackedSource(source, config.tracker, package.manifest.preprocess.frame_px, last, ahead)
 
 
 def open_camera_or_replay(
@@ -163,11 +163,11 @@ def open_camera_or_replay(
         from board.sources.replay import ReplaySource  # noqa: PLC0415
 
         expected = package.manifest.preprocess if config.mode == "triggered" else None
-        return ReplaySource(config.replay, expected)
+        return ReplaySource(config.replay, expected, ahead)
     if config.mode == "triggered":
         from board.sources.barrier import open_barrier_source  # noqa: PLC0415
 
-        return open_barrier_source(config.camera, timer)
+        return open_barrier_source(config.camera, timer, ahead)
     from board.sources.camera import open_camera_source  # noqa: PLC0415
 
     return open_camera_source(config.camera)

@@ -11,6 +11,7 @@ from typing import Protocol
 
 from board.gate.gpio import open_gpio
 from board.gate.timer import LineTimer
+from board.seams import Ahead, Deaf
 from board.sources.camera import CameraFeed, CameraSettings, open_camera
 from protocol.errors import EngineError, SourceError
 from protocol.messages import Frame, Trigger, clock_id, new_run
@@ -21,6 +22,10 @@ SILENT_S = 0.5
 CLOSE_WITHIN_S = 1.0
 CLEAR_POLLS = 3  # the beam counts as clear again after so many in a row: an edge that bounces is one part
 MAX_WAITING = 256  # parts between barrier and line; beyond them, parts come as faults
+
+LISTEN_S = 0.01
+STAMPED_WITHIN_NS = 20_000_000  # a part that broke the beam longer ago has reached the queue
+BARRIER_SILENT_S = 0.5
 
 NS_PER_MS = 1_000_000
 SEQUENCES = 1 << 32  # numbers of the overlay's timer, which then begin again
@@ -155,15 +160,31 @@ class TimerBarrier:
 
 
 class BarrierSource:
-    """One frame a part: the first that the camera exposed after the part broke the beam."""
+    """One frame a part: the first that the camera exposed after the part broke the beam.
 
-    def __init__(self, barrier: Barrier, feed: CameraFeed, frame_timeout_ms: float) -> None:
+    A thread of its own takes the parts from the barrier: the gate hears of each while those before it are judged.
+    """
+
+    def __init__(
+        self,
+        barrier: Barrier,
+        feed: CameraFeed,
+        frame_timeout_ms: float,
+        ahead: Ahead | None = None,
+        supervisor: Supervisor = SUPERVISOR,
+    ) -> None:
         self._barrier = barrier
         self._feed = feed
         self._timeout_ns = int(frame_timeout_ms * NS_PER_MS)
+        self._ahead = ahead or Deaf()
+        self._came: deque[Trigger] = deque()  # at most MAX_WAITING
+        self._error: SourceError | None = None
+        self._changed = threading.Condition()
+        self._closing = threading.Event()
         self._waiting: deque[Trigger] = deque()  # one part, and before it those that could not be queued
         self._lost_below = 0  # part ids below this one have no picture
         self._next_id = 0
+        self._thread = supervisor.start("parts", self._listen, silent_s=BARRIER_SILENT_S)
 
     def read(self, timeout_s: float) -> Frame | None:
         """Raises: SourceError when barrier or camera are gone for good."""
@@ -186,11 +207,16 @@ class BarrierSource:
         return Frame(trigger, shot.image)
 
     def close(self) -> None:
+        self._thread.stop(self._closing.set, 1.0)
         self._barrier.close()
         self._feed.close()
 
     def _wait_for_part(self, timeout_s: float) -> None:
-        trigger = self._barrier.next(timeout_s)
+        with self._changed:
+            self._changed.wait_for(lambda: self._came or self._error, timeout_s)
+            if not self._came and self._error:
+                raise self._error
+            trigger = self._came.popleft() if self._came else None
         if trigger is None:
             return
         lost = range(self._next_id, trigger.part_id)
@@ -198,15 +224,38 @@ class BarrierSource:
         self._waiting.append(trigger)
         self._lost_below, self._next_id = trigger.part_id, trigger.part_id + 1
 
+    def _listen(self, supervised: Supervised) -> None:
+        while not self._closing.is_set() and not self._error:
+            supervised.beat()
+            asked_ns = time.monotonic_ns()
+            try:
+                trigger = self._barrier.next(LISTEN_S)
+            except SourceError as error:
+                self._error = error
+                supervised.let_end()  # `read` says so
+                trigger = None
+            if trigger:
+                self._ahead.expect(trigger)
+            elif not self._error:
+                self._ahead.seen_until(max(0, asked_ns - STAMPED_WITHIN_NS))
+            self._pass_on(trigger)
 
-def open_barrier_source(settings: CameraSettings, timer: LineTimer | None) -> BarrierSource:
+    def _pass_on(self, trigger: Trigger | None) -> None:
+        """subtle: what finds no room is missing from the count, and `_wait_for_part` sees that."""
+        with self._changed:
+            if trigger and len(self._came) < MAX_WAITING:
+                self._came.append(trigger)
+            self._changed.notify()
+
+
+def open_barrier_source(settings: CameraSettings, timer: LineTimer | None, ahead: Ahead | None = None) -> BarrierSource:
     """`timer`: for the barrier of that name. Raises: InputError if camera or pin cannot be had; EngineError."""
     with contextlib.ExitStack() as undo:
         feed = CameraFeed(lambda: open_camera(settings), settings)
         undo.callback(feed.close)
         barrier = open_barrier(settings, timer)
         undo.pop_all()
-    return BarrierSource(barrier, feed, settings.frame_timeout_ms)
+    return BarrierSource(barrier, feed, settings.frame_timeout_ms, ahead)
 
 
 def open_barrier(settings: CameraSettings, timer: LineTimer | None) -> Barrier:

@@ -13,7 +13,7 @@ import cv2
 from board.pictures import PICTURE_SUFFIXES, read_picture, rgb
 from board.preprocess import preprocess
 from board.records.recording import RECORDING_SUFFIX, read_recording
-from board.seams import EndOfStream
+from board.seams import Ahead, Deaf, EndOfStream
 from protocol.errors import InputError
 from protocol.manifest import Preprocess
 from protocol.messages import Frame, Trigger, clock_id, new_run
@@ -30,10 +30,11 @@ class ReplaySettings:
 
 
 class ReplaySource:
-    def __init__(self, settings: ReplaySettings, expected: Preprocess | None) -> None:
+    def __init__(self, settings: ReplaySettings, expected: Preprocess | None, ahead: Ahead | None = None) -> None:
         """Raises: InputError if there is nothing to replay, or its first picture does not fit `expected`."""
         self._interval_s = 1 / settings.rate_hz if settings.rate_hz else 0.0
         self._due_s = time.monotonic()
+        self._ahead = ahead or Deaf()
         self._frames = open_frames(settings.path)
         first = next(self._frames, None)
         if first is not None:
@@ -43,17 +44,23 @@ class ReplaySource:
 
     def read(self, timeout_s: float) -> Frame | None:
         wait_s = self._due_s - time.monotonic()
+        self._ahead.seen_until(time.monotonic_ns())
         if wait_s > timeout_s:
             time.sleep(timeout_s)
             return None
         time.sleep(max(0.0, wait_s))
         self._due_s = max(self._due_s, time.monotonic() - 1.0) + self._interval_s
         for frame in self._frames:
-            return replace(frame, trigger=replace(frame.trigger, t_ns=time.monotonic_ns(), clock=clock_id()))
+            return self._tell(replace(frame.trigger, t_ns=time.monotonic_ns(), clock=clock_id()), frame)
         raise EndOfStream
 
     def close(self) -> None:
         self._frames = iter(())
+
+    def _tell(self, trigger: Trigger, frame: Frame) -> Frame:
+        self._ahead.expect(trigger)
+        self._ahead.seen_until(trigger.t_ns)
+        return replace(frame, trigger=trigger)
 
 
 def open_frames(path: Path) -> Iterator[Frame]:

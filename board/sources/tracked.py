@@ -15,7 +15,7 @@ from statistics import median
 import numpy as np
 from numpy.typing import NDArray
 
-from board.seams import FrameSource, LastPart
+from board.seams import Ahead, Deaf, FrameSource, LastPart
 from board.sources.finder import Blob, Finder
 from protocol.errors import InputError
 from protocol.messages import Frame, Location, Trigger
@@ -25,6 +25,7 @@ REACH = 0.45  # of a part's length: how far from its expected place a part is st
 NEAR_MIDDLE = 0.5  # of a part's length: a view that shows the part farther off than this is not its picture
 MAX_UNSEEN_VIEWS = 60  # a part that vanished, and that a standing belt does not carry on, is given up after these
 MAX_TRACKS = 64
+UM_PER_MM = 1000
 STILL_PX = 0.5  # a view: a slower belt stands
 FOLLOW = 0.3  # weight of a new view in the belt's measured speed
 
@@ -97,10 +98,14 @@ class TrackedSource:
         settings: TrackerSettings,
         frame_px: tuple[int, int],
         last: LastPart | None = None,
+        ahead: Ahead | None = None,
     ) -> None:
         """`frame_px` (height, width) of the frames to deliver; the count goes on behind `last` in its run."""
         self._judged_before = last
         self._source = source
+        self._ahead = ahead or Deaf()
+        self._px_per_mm = settings.px_per_mm
+        self._way_px = 0.0  # of the belt while parts were seen; it grows in the belt's direction
         self._part_px = settings.part_mm * settings.px_per_mm
         self._frame_px = frame_px
         self._view_px: tuple[int, ...] = ()  # (height, width) of the first view
@@ -143,6 +148,8 @@ class TrackedSource:
         for track in sorted(due, key=lambda track: (track.passed_ns(self._middle_px), track.y_px)):
             self._deliver(track, view)
         self._tracks = [track for track in self._tracks if not self._is_gone(track)]
+        # subtle: what crossed the middle since the view before may be first seen in this one, and is due with the next
+        self._ahead.seen_until(self._last.t_ns)
         self._last = view.trigger
 
     def _fits(self, image: Image) -> bool:
@@ -160,7 +167,10 @@ class TrackedSource:
     def _look(self, view: Frame, image: Image, steps: int) -> None:
         blobs = [blob for blob in self._finder.find(image) if self._has_centre(blob)]
         pairs = self._pair(blobs)
-        self._measure_step([(track, blob) for track, blob in pairs if not blob.cut_ends] or pairs, steps)
+        moved_px = self._measure_step([(track, blob) for track, blob in pairs if not blob.cut_ends] or pairs, steps)
+        if moved_px is not None:
+            self._way_px += moved_px
+            self._ahead.moved(round(self._way_px / self._px_per_mm * UM_PER_MM), view.trigger.t_ns)
         for track, blob in pairs:
             track.see(blob, self._sight(view.trigger.part_id, image, blob))
         paired = {id(blob) for _, blob in pairs}
@@ -185,19 +195,24 @@ class TrackedSource:
                 taken |= {id(track), id(blob)}
         return pairs
 
-    def _measure_step(self, pairs: list[tuple[Track, Blob]], steps: int) -> None:
-        """The belt carries all parts alike: what the seen ones moved, the unseen ones moved too."""
+    def _measure_step(self, pairs: list[tuple[Track, Blob]], steps: int) -> float | None:
+        """The belt carries all parts alike: what the seen ones moved, the unseen ones moved too.
+
+        Its way since the last view, in its own direction; None when no part shows it.
+        """
         if not pairs:
-            return
+            return None
         seen_px = median(blob.x_px - track.last_x_px for track, blob in pairs) / steps
         for track in self._tracks:
             track.x_px = track.last_x_px + seen_px * steps
         if self._step_px:
+            forward_px = seen_px * steps if self._step_px > 0 else -seen_px * steps
             self._step_px += FOLLOW * (seen_px - self._step_px)
-            return
+            return forward_px
         self._step_px = seen_px if abs(seen_px) > STILL_PX else 0.0
         for track in self._tracks:
             track.delivered = self._is_beyond_middle(track.last_x_px)
+        return abs(self._step_px) * steps
 
     def _is_new(self, blob: Blob) -> bool:
         """Neither a fragment of a known part nor one too many."""
@@ -240,6 +255,7 @@ class TrackedSource:
         best, now = track.best, view.trigger
         trigger = Trigger(now.run, self._next_id, track.passed_ns(self._middle_px), now.clock)
         self._next_id += 1
+        self._ahead.expect(trigger)
         self._ready.append(
             Frame(trigger, best.image, best.fault, view.readings, location=best.location, decode_ms=view.decode_ms)
         )
