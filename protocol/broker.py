@@ -41,11 +41,20 @@ class BrokerSettings:
     credentials: Credentials = field(default_factory=Credentials)
 
     def __post_init__(self) -> None:
+        require(is_host(self.host), "host", "must be a name or an address, such as broker.plant.example")
         require(1 <= self.port <= 65535, "port", "must be 1..65535")
         require(1 <= self.keepalive_s <= 3600, "keepalive_s", "must be 1..3600")
         is_hidden = self.credentials.ca_file is not None or is_loopback(f"tcp://{self.host}:{self.port}")
         is_safe = is_hidden or self.credentials.password_file is None
         require(is_safe, "credentials.password_file", "needs ca_file: a password does not go over a network in clear")
+
+
+def is_host(text: str) -> bool:
+    """Whether it can be one at all: "" and "a..b" cannot."""
+    try:
+        return bool(text.encode("idna")) and text.isprintable() and " " not in text
+    except UnicodeError:
+        return False
 
 
 @dataclass(frozen=True)

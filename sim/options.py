@@ -8,6 +8,7 @@ from pathlib import Path
 from protocol.address import parse_address
 from protocol.broker import BrokerSettings
 from protocol.errors import InputError
+from protocol.strict import FieldError
 from sim.camera import CameraSettings
 from sim.station import LOOPBACK, ROOT
 
@@ -210,4 +211,7 @@ def parse_broker(text: str) -> BrokerSettings:
     address = parse_address(text, port=1883)
     if address is None or not address[1]:
         raise InputError(f"--broker {text!r:.80}: use HOST or HOST:PORT")
-    return BrokerSettings(*address)
+    try:
+        return BrokerSettings(*address)
+    except FieldError as error:
+        raise InputError(f"--broker {text!r:.80}: {error}") from None

@@ -20,6 +20,7 @@ from paho.mqtt.enums import MQTTProtocolVersion
 
 from protocol.broker import BrokerSettings, Will, close_broker, connect_broker
 from protocol.errors import InputError
+from protocol.strict import FieldError
 from sim.station import AMQTT_CONFIG, LOOPBACK, Process, broker_command, free_port, wait_for_port
 
 WITHIN_S = 10
@@ -191,3 +192,14 @@ def test_a_broker_that_refuses_us_says_why(tmp_path: Path, port: int) -> None:
     refusal = r"refuses us \(Not authorized\): check its listeners and access rules, and our user"
     with running(tmp_path, command, port), pytest.raises(InputError, match=refusal):
         connect(port)
+
+
+@pytest.mark.parametrize("host", ["", "a..b", ".", "a b", "x" * 64, "\0"])
+def test_what_cannot_be_a_host_is_refused_before_anything_is_started(host: str) -> None:
+    with pytest.raises(FieldError, match="must be a name or an address"):
+        BrokerSettings(host)
+
+
+@pytest.mark.parametrize("host", ["localhost", "192.0.2.1", "::1", "broker.plant.example", "bücher.example"])
+def test_hosts(host: str) -> None:
+    assert BrokerSettings(host).host == host
