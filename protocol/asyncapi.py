@@ -10,12 +10,12 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from protocol.commands import MAX_CAPTURED_PARTS, ORDERS, Answer
+from protocol.commands import MAX_CAPTURED_PARTS, MAX_CHALLENGE_PARTS, ORDERS, Answer
 from protocol.drift import DriftReport
 from protocol.messages import MAX_PART_ID, Opinion, Verdict
-from protocol.reports import HealthReport, LineState
+from protocol.reports import ChallengeReport, HealthReport, LineState
 from protocol.schemas import Schema, Schemas, class_text
-from protocol.streams import COMMAND, DRIFT, HEALTH, RESULT, SECOND_OPINION, STATE, STREAMS, VERDICT, Stream
+from protocol.streams import CHALLENGE, COMMAND, DRIFT, HEALTH, RESULT, SECOND_OPINION, STATE, STREAMS, VERDICT, Stream
 
 Document = dict[str, Any]
 VERSION = "1.1.0"  # of the messages: a new key is a minor change, a removed one a major change
@@ -26,6 +26,7 @@ MESSAGES: dict[str, type[Any]] = {
     HEALTH.name: HealthReport,
     SECOND_OPINION.name: Opinion,
     DRIFT.name: DriftReport,
+    CHALLENGE.name: ChallengeReport,
     RESULT.name: Answer,
     **{f"{COMMAND.name}/{name}": order for name, order in ORDERS.items()},
 }
@@ -66,10 +67,12 @@ BOUNDS: dict[str, dict[str, Schema]] = {
         **dict.fromkeys(("parts_per_s", "held_s", "rss_mb"), _COUNT),
     },
     "DriftReport": {"time": _TIME, "parts": _COUNT},
+    "ChallengeReport": {"time": _TIME, "parts": _COUNT, "rejected": _COUNT},
     "Answer": {"time": _TIME},
     **{order.__name__: _ORDER for order in ORDERS.values()},
 }
 BOUNDS["Capture"] = _ORDER | {"parts": {"minimum": 1, "maximum": MAX_CAPTURED_PARTS}}
+BOUNDS["ChallengeParts"] = _ORDER | {"parts": {"minimum": 1, "maximum": MAX_CHALLENGE_PARTS}}
 OPEN_ENDED = frozenset({"HealthReport"})  # each source and sink has counters of its own
 
 _PARAMETERS = {

@@ -4,6 +4,7 @@
     threshold       … "value": 1.7      parts are rejected from this score on
                     … "confirmed": true    though fewer known-bad parts are found than must be
     capture         … "parts": 200      the next OK parts are recorded, to train on
+    challenge       … "parts": 3        the next parts are known bad, and must be rejected at the gate
     model           … "model": "orange-256"    the line changes to another model; one that it has not, it fetches
                     … "url": "http://host:8000/orange-256"
     rollback        back to the model before
@@ -27,6 +28,7 @@ from protocol.strict import build, require
 MAX_COMMAND_BYTES = 1024
 MAX_AHEAD_S = 3600.0  # a command is for now
 MAX_CAPTURED_PARTS = 10_000
+MAX_CHALLENGE_PARTS = 100
 _ID = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII)
 _MODEL = re.compile(r"\w[\w.-]{0,127}", re.ASCII)
 _URL = re.compile(r"https?://[A-Za-z0-9.:_\[\]-]{1,253}(/[A-Za-z0-9._~-]{1,128}){1,8}", re.ASCII)
@@ -83,6 +85,17 @@ class Capture(Order):
 
 
 @dataclass(frozen=True)
+class ChallengeParts(Order):
+    """The next parts are known bad: they must be rejected at the gate. The result comes on the challenge topic."""
+
+    parts: int
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(1 <= self.parts <= MAX_CHALLENGE_PARTS, "parts", f"must be 1..{MAX_CHALLENGE_PARTS}")
+
+
+@dataclass(frozen=True)
 class SwitchModel(Order):
     """Judge with another model."""
 
@@ -106,6 +119,7 @@ ORDERS: dict[str, type[Order]] = {
     "resume": Resume,
     "threshold": SetThreshold,
     "capture": Capture,
+    "challenge": ChallengeParts,
     "model": SwitchModel,
     "rollback": Rollback,
 }

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Literal, get_args
+
+from protocol.strict import require
 
 # subtle: from the mildest to the worst; where a line has several things to say, the worst is its state.
 #   idle      no part comes, and by now one should have
@@ -27,6 +30,32 @@ class LineState:
     time: str  # RFC 3339, UTC
     manifest_sha256: str = ""  # of the model
     signed_by: str = ""  # name of the trusted key that vouches for the model
+
+
+@dataclass(frozen=True)
+class ChallengeReport:
+    """Retained on the challenge topic: how the last challenge with known-bad parts on the belt went."""
+
+    passed: bool  # all of them were rejected at the gate
+    failed: bool  # one of them was not; neither: not all of them came in time
+    parts: int  # known-bad parts that were announced
+    rejected: int  # of them
+    reason: str  # why it was not passed, else empty
+    id: str  # of the command
+    model_id: str
+    threshold: float
+    time: str  # RFC 3339, UTC
+
+    def __post_init__(self) -> None:
+        require(not (self.passed and self.failed), "failed", "must be false where it was passed")
+        require(_is_time(self.time), "time", "must be like 2026-01-01T08:00:30Z")
+
+
+def _is_time(text: str) -> bool:
+    try:
+        return text.endswith("Z") and bool(datetime.fromisoformat(text[:-1]))
+    except ValueError:
+        return False
 
 
 @dataclass(frozen=True)

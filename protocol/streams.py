@@ -23,10 +23,11 @@ STATE = Stream("state", "mqtt", "running, degraded, stopped or lost (last will),
 HEALTH = Stream("health", "mqtt", "counters and latencies every few seconds", may_lose=True)
 SECOND_OPINION = Stream("second-opinion", "mqtt", "what the server says of a part near the threshold", may_lose=True)
 DRIFT = Stream("drift", "mqtt", "whether accepted parts look and score as at calibration", True, 1, True)
+CHALLENGE = Stream("challenge", "mqtt", "how the last challenge with known-bad parts went", True, 1, True)
 COMMAND = Stream("cmd", "mqtt", "cmd/pause and others, each with an id and an expiry", may_lose=True, qos=1)
 RESULT = Stream("cmd/result", "mqtt", "whether a command was obeyed, and why not", may_lose=True, qos=1)
 
-STREAMS = (BELT, TAP, VERDICT, STATE, HEALTH, SECOND_OPINION, DRIFT, COMMAND, RESULT)
+STREAMS = (BELT, TAP, VERDICT, STATE, HEALTH, SECOND_OPINION, DRIFT, CHALLENGE, COMMAND, RESULT)
 
 
 def topic(stream: Stream, site: str, line: str) -> str:

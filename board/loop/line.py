@@ -14,6 +14,7 @@ from board.commands import Commands
 from board.config import LineConfig
 from board.log import say
 from board.loop.alarms import Alarms
+from board.loop.challenge import Challenges
 from board.loop.condition import Complains, Complaint, judge
 from board.loop.panel import Panel, Press
 from board.loop.showing import Showing
@@ -24,7 +25,7 @@ from board.records.health import Health
 from board.seams import Actuator, EndOfStream, FrameSource, ResultSink
 from board.sinks.capture import CaptureSink
 from board.sinks.mqtt import MqttSink
-from protocol.commands import Answer, Capture, Order, Pause, Resume, Rollback, SetThreshold, SwitchModel
+from protocol.commands import Answer, Capture, ChallengeParts, Order, Pause, Resume, Rollback, SetThreshold, SwitchModel
 from protocol.errors import SinkError
 from protocol.messages import Decision, Frame, Trigger, Verdict, rfc3339_now
 from protocol.reports import LineCondition
@@ -58,6 +59,8 @@ class Line:
         self._mqtt, self._capture = mqtt, capture
         self._sinks: tuple[ResultSink, ...] = (mqtt, capture, *others)
         self._counters = counters
+        self._challenges = Challenges(config.challenge, mqtt.publish_challenge)
+        self._window_s = config.gate.window_ns(config.belt_speed_mm_s) / 1e9
         self._showing = Showing(models, config.challenge.every)
         self._alarms = Alarms(config.alarms)
         models_and_broker = (self._engines, self._choice, self._broker)
@@ -66,6 +69,7 @@ class Line:
             self._pause,
             *models_and_broker,
             gate.complaint,
+            self._challenges.complaint,
             self._showing.complaint,
             self._alarms.complaint,
         )
@@ -100,6 +104,7 @@ class Line:
         for press in self._panel.take_presses() if self._panel else ():
             self._press(press)
         self._answer(self._models.step())
+        self._challenges.step(self._gate.distrust, self._models.current.manifest.id, self._models.threshold)
         self._announce(*judge(said for complain in self._complaints if (said := complain())))
         frame = self._source.read(0 if self._showing.is_due else READ_TIMEOUT_S)
         if frame is not None:
@@ -123,6 +128,8 @@ class Line:
             self._resume()
         elif isinstance(order, SetThreshold):
             self._models.set_threshold(order.value, is_confirmed=order.confirmed)
+        elif isinstance(order, ChallengeParts):
+            self._challenges.begin(order)
         elif isinstance(order, Capture):
             self._capture.begin(order)
         elif isinstance(order, (SwitchModel, Rollback)):
@@ -154,6 +161,8 @@ class Line:
         finding = self._inspect(frame)
         started_ns = time.monotonic_ns()
         decision, reason, missed = self._decide(frame.trigger, finding)
+        gone_s = self._gate.deadline_ns(frame.trigger) / 1e9 + self._window_s
+        decision, reason = self._challenges.note(frame.trigger.part_id, decision, reason, gone_s)
         self._gate.apply(frame.trigger, decision)
         decided_ns = time.monotonic_ns()
         finding.stages_ms["decide"] = (decided_ns - started_ns) / NS_PER_MS
@@ -194,6 +203,7 @@ class Line:
         if frame.image is None:
             return finding
         obstacle = self._obstacle() or (f"paused by {self._paused_by}" if self._paused_by else self._models.fault)
+        obstacle = obstacle or self._challenges.fault
         if obstacle:
             finding.reason = obstacle
         else:

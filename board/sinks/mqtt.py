@@ -32,8 +32,19 @@ from protocol.drift import DriftReport, encode_drift
 from protocol.errors import InputError, SinkError
 from protocol.manifest import Package
 from protocol.messages import Frame, Opinion, Verdict, encode_json, encode_opinion, encode_verdict, rfc3339_now
-from protocol.reports import SWITCHED_OFF, LineCondition, LineState
-from protocol.streams import DRIFT, HEALTH, RESULT, SECOND_OPINION, STATE, VERDICT, Stream, command_topic, topic
+from protocol.reports import SWITCHED_OFF, ChallengeReport, LineCondition, LineState
+from protocol.streams import (
+    CHALLENGE,
+    DRIFT,
+    HEALTH,
+    RESULT,
+    SECOND_OPINION,
+    STATE,
+    VERDICT,
+    Stream,
+    command_topic,
+    topic,
+)
 from protocol.strict import require
 from protocol.supervision import SUPERVISOR, Supervised, Supervisor
 
@@ -112,6 +123,7 @@ class MqttSink:
         self._attempted = threading.Event()
         self._refused_at_start: InputError | None = None
         self._drift: DriftReport | None = None
+        self._challenge: ChallengeReport | None = None
         self._state = LineState("stopped", "starting", model_id, rfc3339_now())
         self.dropped = 0  # verdicts that a full outbox lost, where that is wanted
         self.farewell = SWITCHED_OFF  # reason of the last state
@@ -166,6 +178,11 @@ class MqttSink:
     def publish_opinion(self, opinion: Opinion) -> None:
         if self._client and self._connected.event.is_set():
             self._client.publish(self._topic(SECOND_OPINION), encode_opinion(opinion), qos=SECOND_OPINION.qos)
+
+    def publish_challenge(self, report: ChallengeReport) -> None:
+        """Retained, and sent again with each connection."""
+        self._challenge = report
+        self._publish_challenge()
 
     def publish_drift(self, report: DriftReport) -> None:
         """Retained, and told again at each connection: only the latest counts."""
@@ -267,6 +284,7 @@ class MqttSink:
             self._delivery.begin_replay()
             self._publish_state()
             self._publish_drift()
+            self._publish_challenge()
 
     def _take_answers(self) -> None:
         for message_id, refusal in _drain(self._answers):
@@ -383,6 +401,10 @@ class MqttSink:
     def _publish_state(self) -> None:
         if self._client and self._connected.event.is_set():
             self._send(self._client, STATE, encode_json(self._state))
+
+    def _publish_challenge(self) -> None:
+        if self._challenge and self._client and self._connected.event.is_set():
+            self._send(self._client, CHALLENGE, encode_json(self._challenge))
 
     def _publish_drift(self) -> None:
         if self._drift and self._client and self._connected.event.is_set():

@@ -133,7 +133,7 @@ def test_a_retained_command_is_not_obeyed(doer: Doer) -> None:
 @pytest.mark.parametrize(
     ("name", "payload", "why"),
     [
-        ("stop", order("1"), "unknown command 'stop': there are pause, resume, threshold, capture, model, rollback"),
+        ("stop", order("1"), "unknown command 'stop': there are pause, resume, threshold, capture, challenge, model, "),
         ("pause", b"", "is not JSON"),
         ("pause", b"{}", "id: missing"),
         ("pause", order("1").replace(b"}", b', "for_s": 3}'), "for_s: unknown key"),
@@ -241,18 +241,18 @@ LINE1, LINE2 = "beltsight/plant/line1", "beltsight/plant/line2"
     [
         (
             "line1",
-            [f"{LINE1}/{name}" for name in ("verdict", "state", "health", "drift", "second-opinion", "cmd/result")],
+            [f"{LINE1}/{name}" for name in ("verdict", "state", "health", "drift", "second-opinion", "challenge")],
             [f"{LINE1}/cmd/pause", f"{LINE2}/verdict", f"{LINE2}/state", f"{LINE2}/cmd/resume", "other"],
         ),
         (
             "operator",
-            [f"{LINE1}/cmd/pause", f"{LINE2}/cmd/resume", f"{LINE1}/cmd/capture"],
+            [f"{LINE1}/cmd/pause", f"{LINE2}/cmd/resume", f"{LINE1}/cmd/capture", f"{LINE1}/cmd/challenge"],
             [f"{LINE1}/cmd/threshold", f"{LINE1}/cmd/model", f"{LINE1}/verdict", f"{LINE1}/cmd/result"],
         ),
         (
             "engineer",
-            [f"{LINE1}/cmd/threshold", f"{LINE2}/cmd/model", f"{LINE1}/cmd/rollback", f"{LINE1}/cmd/pause"],
-            [f"{LINE1}/verdict", f"{LINE1}/cmd/result"],
+            [f"{LINE1}/cmd/threshold", f"{LINE2}/cmd/model", f"{LINE1}/cmd/rollback", f"{LINE1}/cmd/challenge"],
+            [f"{LINE1}/verdict", f"{LINE1}/cmd/result", f"{LINE1}/challenge"],
         ),
         ("viewer", [], [f"{LINE1}/cmd/pause", f"{LINE1}/cmd/resume", f"{LINE1}/verdict", f"{LINE1}/state"]),
     ],
@@ -374,6 +374,21 @@ def test_an_engineer_moves_the_threshold_of_a_running_station(plant: Plant) -> N
     answer = plant.command("threshold", soon("2", value=1e300))
     assert (answer["obeyed"], "no part, however bad, would be rejected" in answer["reason"]) == (False, True)
     assert plant.judge(40)["threshold"] == -0.8
+
+
+@needs_broker
+def test_a_known_bad_part_that_is_judged_ok_stops_a_running_station(plant: Plant) -> None:
+    assert plant.command("challenge", soon("c1", parts=2))["obeyed"]
+    assert plant.judge(255)["decision"] == "REJECT"
+    verdict = plant.judge(40)
+    assert (verdict["decision"], verdict["reason"]) == ("UNKNOWN", "known-bad part of challenge c1: it was judged OK")
+    wait_until(lambda: bool(plant.heard("challenge")))
+    report = plant.heard("challenge")[0]
+    assert (report["passed"], report["failed"], report["parts"], report["rejected"]) == (False, True, 2, 1)
+    assert (report["id"], report["model_id"], report["threshold"]) == ("c1", "trivial", 0.25)
+    verdict = plant.judge(40)
+    assert (verdict["decision"], verdict["reason"]) == ("UNKNOWN", "the last challenge failed: pass another one")
+    wait_until(lambda: plant.heard("state")[-1]["state"] == "alarm")
 
 
 @needs_broker

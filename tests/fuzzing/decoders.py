@@ -160,6 +160,7 @@ def command_seeds() -> list[bytes]:
     values: dict[str, dict[str, object]] = {
         "threshold": {"value": 1.5},
         "capture": {"parts": 9},
+        "challenge": {"parts": 3},
         "model": {"model": "m"},
     }
     payloads = {name: json.dumps(order | values.get(name, {})).encode() for name in ORDERS}

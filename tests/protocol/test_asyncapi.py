@@ -149,13 +149,14 @@ ORDER_KEYS = st.fixed_dictionaries(
         "id": st.sampled_from(["7d3e", "", "a b", "x" * 64, "x" * 65, "ä", 7, None]),
         "expires": st.sampled_from(["2026-01-01T08:00:30Z", "2026-01-01T08:00:30.125Z", "2026-13-01T08:00:30Z", ""]),
         "value": st.sampled_from([1.7, 2, True, "1", None]),
-        "parts": st.sampled_from([1, 200, 10_000, 10_001, 0, -1, True, 1.5]),
+        "confirmed": st.sampled_from([True, False, 1, None]),
+        "parts": st.sampled_from([1, 100, 101, 200, 10_000, 10_001, 0, -1, True, 1.5]),
         "extra": st.just(1),
     },
 )
 
 
-@given(st.sampled_from(["pause", "resume", "threshold", "capture"]), ORDER_KEYS)
+@given(st.sampled_from(["pause", "resume", "threshold", "capture", "challenge"]), ORDER_KEYS)
 def test_the_schema_takes_what_the_decoder_takes(name: str, order: dict[str, object]) -> None:
     try:
         decode_command(name, json.dumps(order).encode())

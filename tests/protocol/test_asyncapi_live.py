@@ -28,6 +28,7 @@ ORDERED: dict[str, dict[str, object]] = {
     "resume": {},
     "threshold": {"value": 0.5},
     "capture": {"parts": 3},
+    "challenge": {"parts": 1},
     "model": {"model": "no-such-model"},
     "rollback": {},
 }
@@ -79,6 +80,8 @@ def test_all_that_a_line_says_is_in_the_document(tmp_path: Path, broker: BrokerS
             for number, name in enumerate(ORDERS):
                 order(broker, tmp_path.name, name, number)
             wait_until(lambda: hears({f"cmd/{name}" for name in ORDERS} | {"cmd/result"}))
+            station.send(BELOW)  # no known-bad part: the challenge fails, which is said at once
+            wait_until(lambda: hears({"challenge"}))
     wait_until(lambda: hears(set()))
     listener.close()
     assert {topic.split("/", 3)[3] for topic in ADDRESSES} == seen
