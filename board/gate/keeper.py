@@ -16,6 +16,8 @@ from protocol.messages import Trigger
 
 LOOK_NS = 250_000_000  # at the latest so long after a look comes the next one
 LOOK_AT_BELT_NS = 20_000_000  # where the belt's motion can give out
+FORESEEN_NS = 100_000_000  # of such a belt
+STEP_NS = 500_000  # looks at a belt whose motion is estimated are no closer
 Mode = Literal["triggered", "free-running"]
 
 
@@ -121,6 +123,8 @@ class Keeper:
 
     def openings(self, now_ns: int, until_ns: int) -> list[Opening]:
         """When it may be open from now on, if nothing new is told."""
+        if not isinstance(self._motion, Clock):
+            until_ns = min(until_ns, now_ns + FORESEEN_NS)
         until_ns = min([until_ns, *self._ends_of_knowledge(now_ns)])
         found: list[Opening] = []
         at_ns = now_ns
@@ -178,7 +182,8 @@ class Keeper:
     def _next_change_ns(self, t_ns: int, latest_ns: int) -> int:
         change_um = self._geometry.next_change(self._motion.reach(t_ns).high)
         change_ns = latest_ns if change_um is None else self._motion.time_at(change_um, t_ns)
-        return min([max(t_ns + 1, change_ns), *self._ends_of_knowledge(t_ns)])
+        step_ns = 1 if isinstance(self._motion, Clock) else STEP_NS
+        return min([max(t_ns + step_ns, change_ns), *self._ends_of_knowledge(t_ns)])
 
     def _ends_of_knowledge(self, t_ns: int) -> list[int]:
         """Times after `t_ns` at which the gate closes unless something is told before."""

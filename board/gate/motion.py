@@ -23,7 +23,7 @@ FASTEST = 4.0  # times the configured speed: beyond it, it is the encoder that i
 KEPT_READINGS = 256
 FRESH = 4  # readings, from which the belt's speed between this one and the next is taken
 GRACE_NS = 20_000_000  # an encoder's reading is carried on for so long, forward and with doubt on neither side
-VIEW_GRACE_NS = 80_000_000  # that of a view: cameras are slower
+VIEW_GRACE_NS = 120_000_000  # that of a view: cameras are slower
 Origin = Literal["encoder", "barriers", "view", "nothing"]
 
 

@@ -40,6 +40,7 @@ class TimerGate(Driver):
         self._limit_ns = limit_ns
         self._limit = max(1, round(limit_ns * timer.clock_hz / NS_PER_S))
         self._queued: list[Window] = []
+        self._last_cycle = 0  # of the last window, in the timer's cycles
         self._refused = 0
         self._given_up_ns = 0  # what lies before it was refused
         self._generation = 0
@@ -83,7 +84,7 @@ class TimerGate(Driver):
         """After the start, and when the overlay was loaded anew: without a limit the timer opens for nobody."""
         self._generation = self._timer.look()
         self._timer.write(GATE_SHUT=1, GATE_LIMIT=self._limit)
-        self._queued = []
+        self._queued, self._last_cycle = [], 0
 
     def _program(self, now_ns: int, wanted: list[Opening]) -> None:
         with self._timer.lock:
@@ -92,18 +93,18 @@ class TimerGate(Driver):
             self._queued = [window for window in self._queued if window.end_ns > now_ns]
             if not self._is_right(now_ns, wanted):
                 self._timer.write(GATE_SHUT=1)
-                self._queued = []
+                self._queued, self._last_cycle = [], 0
             for window in self._missing(now_ns, wanted):
                 if not self._queue(window):
                     return
 
     def _is_right(self, now_ns: int, wanted: list[Opening]) -> bool:
-        """Nothing is queued that is not wanted, and nothing is wanted before what is queued."""
-        covered = all(any(_is_within(window, opening, now_ns) for opening in wanted) for window in self._queued)
-        if not covered or not self._queued or not wanted:
-            return covered
-        first = wanted[0]
-        return self._queued[0].start_ns <= max(first.start_ns, now_ns) + SLACK_NS or not first.is_whole
+        """Nothing is queued that is not wanted, and nothing is wanted between what is queued."""
+        if not all(any(_is_within(window, opening, now_ns) for opening in wanted) for window in self._queued):
+            return False
+        end_ns = self._queued[-1].end_ns if self._queued else now_ns
+        asked_ns = sum(_overlap_ns(opening, now_ns, end_ns) for opening in wanted)
+        return asked_ns <= sum(_overlap_ns(window, now_ns, end_ns) for window in self._queued) + SLACK_NS
 
     def _missing(self, now_ns: int, wanted: list[Opening]) -> list[Window]:
         """The next windows behind what is queued."""
@@ -123,12 +124,13 @@ class TimerGate(Driver):
         rate = self._timer.clock_hz / NS_PER_S
         start, end = (moment.cycles + round((t_ns - moment.t_ns) * rate) for t_ns in (window.start_ns, window.end_ns))
         soonest = moment.cycles + AHEAD_CYCLES + round((self._now_ns() - moment.t_ns + AHEAD_NS) * rate)
-        start = max(start + 1, soonest)  # subtle: the timer wants one cycle between two windows
+        start = max(start, soonest, self._last_cycle + 1)  # subtle: the timer wants one cycle between two windows
         if start >= end:
             return True
         why = self._timer.queue_window(start, min(end - start, self._limit))
         if not why:
             self._queued.append(window)
+            self._last_cycle = start + min(end - start, self._limit)
             return True
         self._refused += 1
         self._given_up_ns = window.end_ns
@@ -143,6 +145,10 @@ class TimerGate(Driver):
             for opening in wanted
             if opening.end_ns > end_ns
         ]
+
+
+def _overlap_ns(span: Window | Opening, from_ns: int, until_ns: int) -> int:
+    return max(0, min(span.end_ns, until_ns) - max(span.start_ns, from_ns))
 
 
 def _is_within(window: Window, opening: Opening, now_ns: int) -> bool:
