@@ -170,8 +170,6 @@ class Keeper:
 
     def _is_known(self, t_ns: int) -> bool:
         """Whoever could be in the window by now has been told."""
-        if self._seen_until_ns is None:
-            return True  # a source that tells nothing ahead
         horizon_um = self._horizon_um()
         return horizon_um is not None and self._motion.reach(t_ns).high < horizon_um
 
