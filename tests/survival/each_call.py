@@ -2,7 +2,8 @@
 
 In the manner of SQLite's tests of I/O errors (https://www.sqlite.org/testing.html, 3.2): a short run is repeated, and
 the n-th call of one kind fails, for n = 1, 2, 3 … until a run has fewer calls than n. Kinds are files, the outbox's
-SQLite, TCP sockets, waits and clocks; the station is the real program, each_call.c stands before its C library. After
+SQLite, TCP sockets, waits, clocks and engines; the station is the real program, each_call.c stands before its C
+library. After
 each run must hold:
 
 - every part that triggered has one verdict, from this station or from the one that is started after it;
@@ -46,13 +47,13 @@ from sim.station import LOOPBACK, ROOT, free_port, start_broker
 from tests.survival.broker import open_client
 from tests.survival.nursery import RECORD_BYTES, Birth, encode_birth
 
-KINDS = ("files", "database", "sockets", "waits", "clock")
+KINDS = ("files", "database", "sockets", "waits", "clock", "engine")
 MANNERS = ("fails", "hangs")
 SOURCE = Path(__file__).with_name("each_call.c")
 PARTS, BAD = 5, (1, 3)
-RATE_HZ = 25.0  # 16 mm apart: windows of 10 mm do not touch
-BELT_MM_S, GATE_MM, WINDOW_MM, LEAD_MS = 400.0, 140.0, 10.0, 2.0
-OPENS_NS = int(((GATE_MM - WINDOW_MM / 2) / BELT_MM_S - LEAD_MS / 1e3) * 1e9)
+RATE_HZ = 10.0  # 15 mm apart: windows of 12 mm do not touch
+BELT_MM_S, GATE_MM, WINDOW_MM, LEAD_MS = 150.0, 60.0, 12.0, 2.0
+OPENS_NS = int((GATE_MM - WINDOW_MM / 2) / BELT_MM_S * 1e9)
 CENTRE_NS = int(GATE_MM / BELT_MM_S * 1e9)
 HANG_MS = 1500
 START_WITHIN_S, VERDICTS_WITHIN_S, STOP_WITHIN_S = 20.0, 5.0, 10.0
@@ -214,6 +215,9 @@ window_mm = {WINDOW_MM}
 lead_ms = {LEAD_MS}
 dry_log = "gate.jsonl"
 
+[motion]
+by = "nothing"
+
 [broker]
 host = "{LOOPBACK}"
 port = {self.broker_port}
@@ -263,14 +267,16 @@ folder = "recordings"
         steps += [(t_ns + OPENS_NS, number, False) for t_ns, number, _ in steps]
         for after_ns, number, is_trigger in sorted(steps):
             ended.wait(max(0.0, (started_ns + after_ns - time.monotonic_ns()) / 1e9))
-            now_ns = time.monotonic_ns()
             if is_trigger:
+                now_ns = time.monotonic_ns()
                 self.triggers_ns.append(now_ns)
                 level = 200 if number in BAD else 40
                 frame = rng.integers(level - 8, level + 9, (FRAME_PX, FRAME_PX, 3)).astype(np.uint8)
                 self._send(belt, encode_raw_frame(Trigger(self.line, number, now_ns, clock_id()), frame, {}))
             else:
-                self._send(belt, encode_message(Passage(self.line, now_ns, clock_id())))
+                # stamped as if this process had not been late itself
+                passage = Passage(self.line, self.triggers_ns[number] + OPENS_NS, clock_id())
+                self._send(belt, encode_message(passage))
         self._send(belt, encode_message(EndOfRun(self.line, PARTS)))
 
     def _send(self, belt: Socket, parts: Sequence[Buffer]) -> None:
@@ -316,6 +322,10 @@ folder = "recordings"
         wrong = [part for part in BAD for verdict in heard.get(part, {}).values() if verdict.decision == "OK"]
         if wrong:
             outcome.violations.append(f"bad parts judged OK: {wrong}")
+        if self.strike is None:
+            passed = [part for part, t_ns in enumerate(self.triggers_ns) if stands_open(gate, t_ns + CENTRE_NS)]
+            if passed != [part for part in range(PARTS) if part not in BAD]:
+                outcome.violations.append(f"undisturbed, it let {passed} through")
         if self._went_wrong(heard) and not self._was_said():
             outcome.violations.append("nothing was said")
 

@@ -15,10 +15,14 @@ import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from board import run
+import numpy as np
+from numpy.typing import NDArray
+
+from board import packages, run
 from board.engines import onnx_runtime
+from board.seams import Engine
 from board.sources import belt
-from protocol.errors import run_main
+from protocol.errors import EngineError, run_main
 
 RECORD_BYTES = 4096
 MAPPED: list[mmap.mmap] = []  # for as long as we live
@@ -38,6 +42,24 @@ class Birth:
     manner: int = 0
     hang_ms: int = 0
     folder: str = ""  # calls on files are counted below it
+
+
+class StruckEngine:
+    """An engine whose n-th answer is an error, one that the chain of engines knows or, every other time, another."""
+
+    def __init__(self, engine: Engine, library: ctypes.CDLL) -> None:
+        self.name = engine.name
+        self._engine, self._library = engine, library
+        self._calls = 0
+
+    def infer(self, image: NDArray[np.uint8]) -> NDArray[np.int8]:
+        self._calls += 1
+        if self._library.strikes_engine(self.name.encode()):
+            raise (EngineError if self._calls % 2 else RuntimeError)("struck")
+        return self._engine.infer(image)
+
+    def close(self) -> None:
+        self._engine.close()
 
 
 def main() -> int:
@@ -79,6 +101,8 @@ def arm(birth: Birth) -> None:
     MAPPED.append(shared)
     address = ctypes.addressof(ctypes.c_char.from_buffer(shared))
     library = ctypes.CDLL(birth.shim)
+    open_engine = vars(packages)["open_engine"]
+    vars(packages)["open_engine"] = lambda *given, **named: StruckEngine(open_engine(*given, **named), library)
     library.arm(
         ctypes.c_void_p(address),
         birth.kind,
