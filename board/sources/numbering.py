@@ -25,6 +25,7 @@ class Run:
     clock: str  # of its newest trigger
     newest_ns: int
     begun: int = 1  # how often its numbers have begun
+    first_id: int = 0  # of the parts that were told here
 
     def name(self, run: str) -> str:
         return run if self.begun == 1 else f"{run[:MAX_NAME]}#{self.begun}"
@@ -46,7 +47,7 @@ class Numbering:
 
         subtle: a number that was had before is a new part if its time is newer than all of the run.
         """
-        run = self._remember(trigger.run, Run(trigger.part_id, trigger.clock, -1))
+        run = self._remember(trigger.run, Run(trigger.part_id, trigger.clock, -1, first_id=trigger.part_id))
         is_newer = trigger.clock != run.clock or trigger.t_ns > run.newest_ns
         if trigger.part_id < run.next_id and not is_newer:
             return []
@@ -60,9 +61,16 @@ class Numbering:
         return [*missing, replace(trigger, run=run.name(trigger.run))]
 
     def end(self, run_name: str, parts: int, now: Trigger) -> list[Trigger]:
-        """The parts that never came of a run that is over. Numbers that began again say nothing of them."""
+        """The parts that never came of a run that is over. Numbers that began again say nothing of them.
+
+        subtle: its first ones may have come to a station that died before it said a word of them.
+        """
         run = self._remember(run_name, Run(0, now.clock, -1))
-        return self._fill(run, replace(now, run=run_name, part_id=parts)) if run.begun == 1 else []
+        if run.begun > 1:
+            return []
+        at_the_end = self._fill(run, replace(now, run=run_name, part_id=parts))
+        first, run.first_id = min(run.first_id, parts), 0
+        return [*self._fill(Run(0, run.clock, -1), replace(now, run=run_name, part_id=first)), *at_the_end]
 
     def _remember(self, name: str, new: Run) -> Run:
         run = self._runs.setdefault(name, new)

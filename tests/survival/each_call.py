@@ -216,7 +216,7 @@ lead_ms = {LEAD_MS}
 dry_log = "gate.jsonl"
 
 [motion]
-by = "nothing"
+by = "barriers"
 
 [broker]
 host = "{LOOPBACK}"
@@ -283,6 +283,8 @@ folder = "recordings"
         belt.send_multipart(parts)
 
     def _wait_for_verdicts(self, ended: threading.Event) -> None:
+        passed_ns = self.triggers_ns[-1] + 2 * CENTRE_NS  # the last part has surely left the gate
+        ended.wait(max(0.0, (passed_ns - time.monotonic_ns()) / 1e9))
         deadline_s = time.monotonic() + VERDICTS_WITHIN_S
         while len(self.ears.heard(self.line)) < PARTS and time.monotonic() < deadline_s:
             if ended.wait(0.02):

@@ -268,6 +268,13 @@ def test_the_end_of_a_run_of_which_nothing_came(station: Station) -> None:
     assert station.seen(2) == [(0, "frame lost"), (1, "frame lost")]
 
 
+def test_the_end_of_a_run_tells_of_parts_that_came_to_a_station_that_died_with_them(station: Station) -> None:
+    station.part(2)
+    station.end(3)
+    station.end(3)
+    assert station.seen(3) == [(2, ""), (0, "frame lost"), (1, "frame lost")]
+
+
 def test_the_end_of_a_whole_run_adds_nothing(station: Station) -> None:
     station.part(0)
     station.end(1)
@@ -484,9 +491,11 @@ def test_any_mixture_gives_each_part_exactly_once(station: Station) -> None:
         if part_id % 7 == 0:
             station.send(GARBAGE[part_id % len(GARBAGE)])
     station.end(len(kinds))
-    first = 0 if kinds[0] != "nothing" else int(np.argmax(kinds != "nothing"))
+    first = int(np.argmax(kinds != "nothing"))  # of those before it only the end tells
     expected = [(i, "" if kind in ("whole", "no trigger") else "frame lost") for i, kind in enumerate(kinds)]
-    assert station.seen(len(kinds) - first) == expected[first:]
+    seen = station.seen(len(kinds))
+    assert sorted(seen) == expected
+    assert [part for part in seen if part[0] >= first] == expected[first:]
 
 
 def test_a_taken_port_says_what_to_do(station: Station, endpoint: str) -> None:
