@@ -1,0 +1,34 @@
+"""A sample of the calls that fail or hang: two of each kind, by both manners. The whole is a program of its own."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+from collections.abc import Iterator
+
+import pytest
+
+from tests.survival.each_call import KINDS, MANNERS, Strike, Sweep
+
+pytestmark = pytest.mark.skipif(not shutil.which("gcc"), reason="gcc is not installed: apt-get install gcc")
+WORKERS = 6  # they mostly wait
+
+
+@pytest.fixture(scope="module")
+def sweep(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sweep]:
+    with contextlib.ExitStack() as opened:
+        yield Sweep(tmp_path_factory.mktemp("each-call"), WORKERS, opened)
+
+
+def test_whatever_call_fails_or_hangs_no_bad_part_passes_and_none_is_forgotten(sweep: Sweep) -> None:
+    calm = sweep.strike(None)
+    assert not calm.violations
+    strikes = [
+        Strike(kind, max(1, round(share * count)), manner)
+        for kind, count in zip(KINDS, calm.counted, strict=True)
+        for share in (0.45, 0.7)
+        for manner in MANNERS
+    ]
+    outcomes = list(sweep.strike_all(strikes))
+    assert [str(outcome) for outcome in outcomes if outcome.violations] == []
+    assert sum(bool(outcome.what) for outcome in outcomes) >= len(strikes) * 3 // 4
