@@ -64,6 +64,7 @@ def summarize(
         "health": station.health,
         "trouble": trouble,
         "drift": station.drift.text,
+        "challenge": station.challenge,
         "shift": shift,
     }
 

@@ -16,7 +16,18 @@ from protocol.broker import BrokerClient, BrokerSettings, Connected, close_broke
 from protocol.commands import Answer, Order
 from protocol.errors import BeltsightError, InputError, MessageError
 from protocol.messages import decode_json, decode_opinion, decode_verdict, encode_json
-from protocol.streams import COMMAND, DRIFT, HEALTH, RESULT, SECOND_OPINION, STATE, VERDICT, command_topic, topic
+from protocol.streams import (
+    CHALLENGE,
+    COMMAND,
+    DRIFT,
+    HEALTH,
+    RESULT,
+    SECOND_OPINION,
+    STATE,
+    VERDICT,
+    command_topic,
+    topic,
+)
 from protocol.supervision import SUPERVISOR, Supervised, Supervisor
 
 SESSION_S = 7 * 24 * 3600  # how long the broker keeps verdicts for a page that is not there
@@ -91,7 +102,7 @@ class Link:
 
     def _connect(self) -> None:
         """subtle: the id is the same at each start, for the broker keeps the session by it."""
-        streams = (VERDICT, STATE, HEALTH, SECOND_OPINION, DRIFT, RESULT)
+        streams = (VERDICT, STATE, HEALTH, SECOND_OPINION, DRIFT, CHALLENGE, RESULT)
         try:
             self._client, self._connected = connect_broker(
                 self._broker,
@@ -134,6 +145,8 @@ class Link:
             self._station.take_state(payload)
         elif name == HEALTH.name:
             self._station.take_health(payload)
+        elif name == CHALLENGE.name:
+            self._station.take_challenge(payload)
         elif name == DRIFT.name:
             self._station.take_drift(payload)
         elif name == RESULT.name:

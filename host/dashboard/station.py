@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from protocol.drift import decode_drift
 from protocol.messages import decode_json, decode_table
-from protocol.reports import LineCondition, LineState
+from protocol.reports import ChallengeReport, LineCondition, LineState
 
 SILENT_AFTER_S = 6.0  # the station reports every second
 MAX_TEXT = 500
@@ -21,6 +21,8 @@ _HEALTH_NUMBERS = (
     "held_s",
     "rss_mb",
     "capture_parts_left",
+    "known_bad_parts",
+    "known_bad_found",
 )
 
 
@@ -48,6 +50,7 @@ class _Said:
     model_id: str = ""
     health: dict[str, float] = field(default_factory=dict)
     drift: Drift = NO_DRIFT
+    challenge: dict[str, object] | None = None
     at_s: float | None = None
 
 
@@ -81,6 +84,18 @@ class Station:
         is_warning = report.state == "drifting"
         with self._lock:
             self._said.drift = Drift(report.text[:MAX_TEXT], report.sheet, report.model_id) if is_warning else NO_DRIFT
+
+    def take_challenge(self, payload: bytes) -> None:
+        """Raises: MessageError."""
+        report = decode_json(ChallengeReport, payload)
+        shown = {"passed": report.passed, "parts": report.parts, "rejected": report.rejected, "time": report.time}
+        with self._lock:
+            self._said.challenge = {**shown, "reason": report.reason[:MAX_TEXT]}
+
+    @property
+    def challenge(self) -> dict[str, object] | None:
+        """The last one with known-bad parts on the belt; None if nothing was said of one."""
+        return self._said.challenge
 
     @property
     def drift(self) -> Drift:

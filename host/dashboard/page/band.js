@@ -33,8 +33,15 @@ export function showSummary(summary) {
   setText(byId("fig-p50"), number(summary.latency_p50_ms, 1));
   setText(byId("fig-p99"), `p99 ${number(summary.latency_p99_ms, 1)}`);
   setText(byId("fig-threshold"), score(summary.threshold));
+  setText(byId("fig-known-bad"), proof(summary.health));
   setText(byId("fig-model"), summary.model_id || "–");
   setText(byId("fig-engine"), summary.engine || "–");
+}
+
+// That bad parts are still rejected at this threshold.
+function proof({ known_bad_parts: parts, known_bad_found: found }) {
+  if (parts === undefined || found === undefined) return "reject from here on";
+  return parts ? `finds ${found} of ${parts} known-bad` : "no known-bad parts";
 }
 
 export function prepareDrift() {

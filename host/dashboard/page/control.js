@@ -12,6 +12,12 @@ const TILES = 12;
 const rounded = (value) => String(Number(value.toPrecision(4)));
 const FIGURES = { recall: "finds", false_reject_rate: "false rejects", image_auroc: "AUROC" };
 
+function lastChallenge(report) {
+  if (!report) return "";
+  const result = report.passed ? "passed" : `not passed: ${report.reason}`;
+  return `Last: ${moment(report.time)}, ${report.rejected} of ${report.parts} rejected, ${result}.`;
+}
+
 export class Control {
   constructor(onPress) {
     this.onPress = onPress;
@@ -27,6 +33,7 @@ export class Control {
     byId("pause").addEventListener("click", () => this.order("Pause the line?", "From then on every part is rejected.", "pause", {}));
     byId("resume").addEventListener("click", () => this.order("Resume?", "Parts are judged again.", "resume", {}));
     byId("capture").addEventListener("click", () => this.capture());
+    byId("challenge").addEventListener("click", () => this.challenge());
     byId("set-model").addEventListener("click", () => this.setModel());
     byId("rollback").addEventListener("click", () => this.order("Back to the model before?", "The station tests it first, unless it still stands by.", "rollback", {}));
     byId("model").addEventListener("change", () => this.showModel());
@@ -47,6 +54,7 @@ export class Control {
     if (this.model !== summary.model_id) this.labelModels(summary.model_id);
     setText(byId("threshold-now"), score(this.threshold));
     if (this.threshold !== null && this.threshold !== this.offered) this.offer();
+    setText(byId("challenge-last"), lastChallenge(summary.challenge));
     const left = summary.health.capture_parts_left;
     setText(byId("capture-left"), left ? `Under way: ${count(left)} good parts are still to come.` : "");
   }
@@ -107,6 +115,11 @@ export class Control {
     this.order("Capture good parts?", `The next ${parts} parts that are OK are recorded.`, "capture", { parts });
   }
 
+  challenge() {
+    const parts = Number(byId("challenge-parts").value);
+    this.order("Challenge the line?", `The next ${parts} parts are known bad, and must be rejected at the gate.`, "challenge", { parts });
+  }
+
   setModel() {
     const model = byId("model").value;
     this.order("Switch the model?", `To ${model}. The station tests it first; this takes some seconds.`, "model", { model });
@@ -129,6 +142,10 @@ export class Control {
       try {
         await post(`/api/orders/${name}`, fields);
         return `done: ${name}`;
+      } catch (error) {
+        if (fields.confirmed || !error.message.includes("confirmed = true")) throw error;
+        setTimeout(() => this.order("Confirm it all the same?", error.message, name, { ...fields, confirmed: true }));
+        return `not done: ${name}`;
       } finally {
         this.showAudit();
       }

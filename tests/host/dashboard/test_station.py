@@ -31,6 +31,19 @@ def test_a_station_that_falls_silent_is_lost(clock: Clock, state: LineCondition)
     assert "7 s" in station.condition().reason
 
 
+def test_the_last_challenge_is_shown_and_a_message_that_is_none_refused(clock: Clock) -> None:
+    station = Station(clock)
+    assert station.challenge is None
+    said = {"passed": True, "failed": False, "parts": 3, "rejected": 3, "reason": "", "id": "c", "model_id": "m"}
+    station.take_challenge(json.dumps({**said, "threshold": 1.5, "time": "2026-01-01T08:00:30.000Z"}).encode())
+    shown = {"passed": True, "parts": 3, "rejected": 3, "time": "2026-01-01T08:00:30.000Z", "reason": ""}
+    assert station.challenge == shown
+    for wrong in (b"", b"{}", json.dumps({**said, "threshold": 1.5, "time": "yesterday"}).encode()):
+        with pytest.raises(MessageError):
+            station.take_challenge(wrong)
+    assert station.challenge == shown
+
+
 def test_before_anything_was_said_it_is_lost(clock: Clock) -> None:
     assert Station(clock).condition().state == "lost"
 
