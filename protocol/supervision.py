@@ -29,6 +29,7 @@ from pathlib import PurePath
 from typing import Any, TypeVar
 
 LOOK_EVERY_S = 0.1
+FINE_S = 0.05
 MAX_STRANGERS = 16
 MAX_WORDS = 300  # of an error
 WATCH_SILENT_S = 1.0  # of the watch itself: whoever asks for trouble sees that, too
@@ -136,6 +137,7 @@ class Supervisor:
         self._now_s = now_s
         self._lock = threading.Lock()
         self._watched: list[Supervised] = []
+        self._fine_until_s = -math.inf
         self._strangers: deque[Trouble] = deque(maxlen=MAX_STRANGERS)
 
     def start(
@@ -220,8 +222,14 @@ class Supervisor:
         return [results[number] for number in sorted(results)]
 
     def trouble(self) -> Trouble | None:
-        """The first, of those that are needed if there is one of them."""
+        """The first, of those that are needed if there is one of them. May be asked for each part: without trouble
+        it looks anew only after `FINE_S`, or when something has ended.
+        """
+        if self._now_s() < self._fine_until_s:
+            return None
         found = self.troubles()
+        if not found:
+            self._fine_until_s = self._now_s() + FINE_S
         return next((trouble for trouble in found if trouble.is_needed), found[0] if found else None)
 
     def troubles(self) -> list[Trouble]:
@@ -263,6 +271,7 @@ class Supervisor:
         """subtle: without a lock, for an error that nobody can take may come while this thread holds it."""
         what = describe(error) if error else "nobody knows why"
         self._strangers.append(Trouble(name, f"ended: {what}", is_needed, has_ended=True))
+        self._fine_until_s = -math.inf
 
     def _note_end(self, supervised: Supervised) -> None:
         """Of several ends of one name, the newest is kept, so that there is a bound."""
@@ -274,6 +283,7 @@ class Supervisor:
             ]
         if not supervised.ended:
             self.leave(supervised)
+        self._fine_until_s = -math.inf
 
 
 def describe(error: BaseException) -> str:

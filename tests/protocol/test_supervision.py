@@ -238,3 +238,18 @@ def test_ends_of_threads_that_others_started_are_seen() -> None:
     clean_up, stranger = done.stdout.splitlines()
     assert clean_up.startswith("clean-up ended: KeyError: 'clean'")
     assert stranger.startswith("stranger ended: SystemExit")
+
+
+def test_without_trouble_it_may_be_asked_for_each_part() -> None:
+    """What has ended is seen at once; what is silent, a moment later."""
+    clock = Clock()
+    supervisor = Supervisor(clock)
+    with supervisor.watch("line", silent_s=0.01):
+        assert supervisor.trouble() is None
+        clock.s += 0.04
+        assert supervisor.trouble() is None
+        clock.s += 0.01
+        assert str(supervisor.trouble()).startswith("line silent")
+    assert supervisor.trouble() is None
+    supervisor.start("gate", failing(KeyError("x")), silent_s=1.0).wait(5.0)
+    assert str(supervisor.trouble()).startswith("gate ended")
