@@ -204,7 +204,7 @@ class BarrierSource:
         self._waiting.popleft()
         if shot is None:
             return Frame(trigger, None, f"the camera gave no frame within {self._timeout_ns / NS_PER_MS:.0f} ms")
-        return Frame(trigger, shot.image)
+        return shot.show(trigger)
 
     def close(self) -> None:
         self._thread.stop(self._closing.set, 1.0)

@@ -17,7 +17,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from board.pictures import rgb
+from board.loop.condition import Complaint
+from board.pictures import decode_pixels, rgb
 from board.sources.v4l2 import (
     Control,
     fixed_exposure,
@@ -26,7 +27,7 @@ from board.sources.v4l2 import (
     fixed_white_balance,
     set_controls,
 )
-from protocol.errors import InputError, SourceError
+from protocol.errors import InputError, MessageError, SourceError
 from protocol.messages import Frame, Trigger, clock_id, new_run
 from protocol.strict import require
 from protocol.supervision import SUPERVISOR, Supervised, Supervisor
@@ -39,7 +40,10 @@ SILENT_S = 0.8  # a camera that gives nothing for so long beyond its rate has st
 OPEN_WITHIN_S = 20.0  # OpenCV asks some cameras for a long time
 CLOSE_WITHIN_S = 2.0
 MAX_SHOTS = 8  # frames that wait for the line; older ones are dropped
+MAX_AGE_NS = 1_000_000_000  # of a frame, beside its exposure
+COMPLAIN_S = 10.0  # after a frame that failed
 NS_PER_S = 1_000_000_000
+NS_PER_MS = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -79,37 +83,51 @@ class CameraSettings:
         return fixed + ([] if self.gain is None else fixed_gain(self.gain))
 
 
+Picture = NDArray[np.uint8] | bytes  # (h, w, 3) RGB, or the camera's own JPEG
+
+
 @dataclass(frozen=True, eq=False)
 class Shot:
-    image: NDArray[np.uint8]  # (h, w, 3) RGB
+    picture: Picture
+    size_px: tuple[int, int]  # (height, width) that it is to have
     exposed_ns: int  # monotonic: the exposure began at this time or later
     number: int  # counts the frames that the camera made, also those that nobody took and those lost in an outage
+
+    def show(self, trigger: Trigger) -> Frame:
+        """As the picture of a part; a JPEG is checked and decoded only now, for most are of no part."""
+        if isinstance(self.picture, np.ndarray):
+            return Frame(trigger, self.picture)
+        started_ns = time.monotonic_ns()
+        try:
+            image = decode_pixels("jpeg", self.size_px, self.picture)
+        except MessageError as error:
+            return Frame(trigger, None, f"corrupt frame: {error}")
+        return Frame(trigger, image, decode_ms=(time.monotonic_ns() - started_ns) / NS_PER_MS)
 
 
 class Camera(Protocol):
     """An open camera; `V4l2Camera` is the real one."""
 
-    def shoot(self) -> tuple[NDArray[np.uint8], int] | None:
-        """The next frame, (h, w, 3) RGB, and when its exposure began. Waits for it (OpenCV for up to 10 s); None when
-        the camera failed."""
+    def shoot(self) -> tuple[Picture, int] | None:
+        """The next frame, and when its exposure began by the driver's stamp. Waits for it (OpenCV for up to 10 s);
+        None when the camera failed."""
 
     def close(self) -> None: ...
 
 
 class V4l2Camera:
-    def __init__(self, capture: cv2.VideoCapture, exposure_ns: int) -> None:
+    def __init__(self, capture: cv2.VideoCapture, exposure_ns: int, *, gives_jpeg: bool) -> None:
         self._capture = capture
         self._exposure_ns = exposure_ns
+        self._gives_jpeg = gives_jpeg
 
-    def shoot(self) -> tuple[NDArray[np.uint8], int] | None:
-        ok, bgr = self._capture.read()
+    def shoot(self) -> tuple[Picture, int] | None:
+        ok, taken = self._capture.read()
         if not ok:
             return None
-        arrived_ns = time.monotonic_ns()
         # V4L2's own stamp: monotonic, taken when the first bytes come, which is when the exposure has ended.
-        stamped_ns = int(self._capture.get(cv2.CAP_PROP_POS_MSEC) * 1e6)
-        is_plausible = arrived_ns - NS_PER_S < stamped_ns <= arrived_ns
-        return rgb(bgr), (stamped_ns if is_plausible else arrived_ns) - self._exposure_ns
+        exposed_ns = int(self._capture.get(cv2.CAP_PROP_POS_MSEC) * 1e6) - self._exposure_ns
+        return (taken.tobytes() if self._gives_jpeg else rgb(taken)), exposed_ns
 
     def close(self) -> None:
         self._capture.release()
@@ -126,6 +144,10 @@ class CameraFeed:
         self._settings = settings
         self._camera: Camera | None = open_it()
         self._number = 0
+        self._newest_ns = -1
+        self.stale_frames = 0  # dropped: the stamp was old, or no time of this clock, or that of the frame before
+        self.failed_reads = 0
+        self._complain_until_s = -1.0
         self._shots: deque[Shot] = deque(maxlen=MAX_SHOTS)
         self._trouble = ""
         self._changed = threading.Condition()
@@ -166,22 +188,50 @@ class CameraFeed:
         failed_reads = 0
         while self._camera and not self._closing.is_set():
             supervised.beat()
-            taken = self._camera.shoot()
+            taken = self._shoot(self._camera)
             if taken:
                 failed_reads = 0
                 self._add(*taken)
                 continue
             failed_reads += 1
+            self.failed_reads += 1
+            self._complain()
             if failed_reads >= MAX_FAILED_READS:
                 self._reconnect(supervised)
         if self._camera:
             self._camera.close()
 
-    def _add(self, image: NDArray[np.uint8], exposed_ns: int) -> None:
+    def _shoot(self, camera: Camera) -> tuple[Picture, int] | None:
+        """subtle: OpenCV throws at an empty buffer; whatever it was, a camera that throws again is opened anew."""
+        try:
+            return camera.shoot()
+        except (cv2.error, ValueError, TypeError, OSError):
+            return None
+
+    def _add(self, picture: Picture, exposed_ns: int) -> None:
+        """subtle: a stamp that is not to be believed is never replaced: the picture may be from before the part."""
+        age_ns = time.monotonic_ns() - exposed_ns
+        is_new = exposed_ns > self._newest_ns and 0 <= age_ns < MAX_AGE_NS + self._settings.exposure * EXPOSURE_UNIT_NS
         with self._changed:
-            self._shots.append(Shot(image, exposed_ns, self._number))
+            if is_new:
+                self._newest_ns = exposed_ns
+                self._shots.append(Shot(picture, self._settings.size_px, exposed_ns, self._number))
+            else:
+                self.stale_frames += 1
+                self._complain()
             self._number += 1
             self._changed.notify()
+
+    def counters(self) -> dict[str, int]:
+        return {"camera_stale_frames": self.stale_frames, "camera_failed_reads": self.failed_reads}
+
+    def complaint(self) -> Complaint | None:
+        if time.monotonic() >= self._complain_until_s:
+            return None
+        return Complaint("degraded", "the camera fails or its frames are old: check its cable, power and USB hub")
+
+    def _complain(self) -> None:
+        self._complain_until_s = time.monotonic() + COMPLAIN_S
 
     def _reconnect(self, supervised: Supervised) -> None:
         """Open the camera again, however often it takes; give up after `reconnect_s`."""
@@ -193,7 +243,7 @@ class CameraFeed:
             try:
                 with supervised.busy(OPEN_WITHIN_S):
                     self._camera = self._open()
-            except InputError as error:
+            except (InputError, cv2.error) as error:
                 if time.monotonic() - since_s > self._settings.reconnect_s:
                     supervised.let_end()  # the line ends with the words below
                     self._give_up(str(error))
@@ -223,7 +273,7 @@ class CameraSource:
         shot = self._feed.next(timeout_s)
         if shot is None:
             return None
-        return Frame(Trigger(self._run, shot.number, shot.exposed_ns, self._clock), shot.image)
+        return shot.show(Trigger(self._run, shot.number, shot.exposed_ns, self._clock))
 
     def close(self) -> None:
         self._feed.close()
@@ -243,12 +293,15 @@ def open_camera(settings: CameraSettings) -> V4l2Camera:
     if not capture.isOpened():
         raise absent
     try:
-        choose_format(capture, settings)
+        gives_jpeg = choose_format(capture, settings) == "MJPG"
+        if gives_jpeg:  # decoded by us: OpenCV would make grey of what is missing
+            capture.set(cv2.CAP_PROP_CONVERT_RGB, 0)
         set_controls(settings.device, settings.controls())  # last: some cameras forget them with a new format
     except InputError:
         capture.release()
         raise
-    return V4l2Camera(capture, settings.exposure * EXPOSURE_UNIT_NS or NS_PER_S // settings.fps)
+    exposure_ns = settings.exposure * EXPOSURE_UNIT_NS or NS_PER_S // settings.fps
+    return V4l2Camera(capture, exposure_ns, gives_jpeg=gives_jpeg)
 
 
 class Properties(Protocol):

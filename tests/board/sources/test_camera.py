@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 
+import cv2
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -26,6 +27,9 @@ class FakeCamera:
         self.broken = threading.Event()
         self.opened = 0
         self.made = 0
+        self.age_ns = 0  # by which its stamps are too old
+        self.throws: Exception | None = None
+        self.jpeg = b""  # given instead of pixels
 
     def open(self) -> FakeCamera:
         if self.broken.is_set():
@@ -33,9 +37,13 @@ class FakeCamera:
         self.opened += 1
         return self
 
-    def shoot(self) -> tuple[NDArray[np.uint8], int] | None:
-        exposed_ns = time.monotonic_ns()
+    def shoot(self) -> tuple[NDArray[np.uint8] | bytes, int] | None:
+        exposed_ns = time.monotonic_ns() - self.age_ns
         time.sleep(1 / FPS)
+        if self.throws:
+            raise self.throws
+        if self.jpeg:
+            return self.jpeg, exposed_ns
         if self.broken.is_set():
             return None
         self.made += 1
@@ -108,6 +116,42 @@ def read_for(source: BarrierSource | CameraSource, duration_s: float) -> None:
     deadline_s = time.monotonic() + duration_s
     while time.monotonic() < deadline_s:
         source.read(0.05)
+
+
+@pytest.mark.parametrize("age_ns", [int(1.5e9), int(3e9), int(-60e9)], ids=["old", "older", "of another clock"])
+def test_an_old_picture_is_never_a_parts_own(
+    camera: FakeCamera, pin: FakePin, source: BarrierSource, feed: CameraFeed, age_ns: int
+) -> None:
+    camera.age_ns = age_ns
+    wait_until(lambda: feed.stale_frames > 2)
+    pin.pulse()
+    frame = read_frame(source)
+    assert frame.image is None
+    assert frame.fault.startswith("the camera gave no frame within")
+    complaint = feed.complaint()
+    assert complaint is not None
+    assert complaint.reason.startswith("the camera fails or its frames are old")
+
+
+@pytest.mark.parametrize("error", [cv2.error("empty buffer"), ValueError("no bytes"), OSError("gone")])
+def test_a_camera_that_throws_is_opened_again(camera: FakeCamera, feed: CameraFeed, error: Exception) -> None:
+    camera.throws = error
+    wait_until(lambda: camera.opened > 1)
+    camera.throws = None
+    assert read_frame(CameraSource(feed)).image is not None
+    assert feed.counters()["camera_failed_reads"] >= 3
+    assert feed.complaint() is not None
+
+
+def test_a_cameras_own_jpeg_is_decoded_only_if_it_is_whole(camera: FakeCamera, feed: CameraFeed) -> None:
+    image = np.random.default_rng(1).integers(0, 256, (*SETTINGS.size_px, 3), np.uint8)
+    whole = cv2.imencode(".jpg", image)[1].tobytes()
+    source = CameraSource(feed)
+    camera.jpeg = whole
+    wait_until(lambda: (frame := read_frame(source)).image is not None and frame.image.shape == image.shape)
+    for cut in (whole[: len(whole) // 2], whole[: len(whole) // 2] + b"\xff\xd9", b"", b"nothing"):
+        camera.jpeg = cut or b"\0"
+        wait_until(lambda: read_frame(source).fault.startswith("corrupt frame: JPEG"))
 
 
 def test_frames_of_a_free_running_camera_are_counted(feed: CameraFeed) -> None:
