@@ -23,6 +23,7 @@ from board.sinks.second_opinion import SecondOpinionSettings
 from board.sinks.tap import TapSettings
 from board.sources.belt import BeltSettings
 from board.sources.camera import CameraSettings
+from board.sources.checks import FrameSettings
 from board.sources.replay import ReplaySettings
 from board.sources.tracked import TrackerSettings
 from protocol.broker import BrokerSettings
@@ -55,6 +56,7 @@ class LineConfig:
     belt: BeltSettings = field(default_factory=BeltSettings)
     camera: CameraSettings = field(default_factory=CameraSettings)
     replay: ReplaySettings = field(default_factory=ReplaySettings)
+    frames: FrameSettings = field(default_factory=FrameSettings)
     tracker: TrackerSettings = field(default_factory=TrackerSettings)
     engines: EngineSettings = field(default_factory=EngineSettings)
     model_change: ModelChangeSettings = field(default_factory=ModelChangeSettings)

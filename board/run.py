@@ -37,6 +37,8 @@ from board.sinks.recorder import RecorderSink
 from board.sinks.second_opinion import SecondOpinion, SecondOpinionSettings
 from board.sinks.tap import TapSink
 from board.sources.belt import BeltSource
+from board.sources.checks import CheckedSource
+from board.sources.tracked import TrackedSource
 from protocol.console import STDERR, occupy_standard_files
 from protocol.errors import EXIT_BAD_INPUT, BeltsightError, InputError, run_main
 from protocol.manifest import Package, load_package
@@ -123,7 +125,7 @@ def run_station(config: LineConfig, stop: threading.Event) -> None:
             capture=capture,
             others=others,
             counters=lambda: {**count_losses(source, others), **gate.counters(), "log_lost": STDERR.lost},
-            complaints=[source.complaint] if isinstance(source, BeltSource) else [],
+            complaints=[source.complaint],
             watchdog=watchdog,
             panel=panel,
         )
@@ -144,13 +146,11 @@ def open_station_gate(config: LineConfig, timer: LineTimer | None) -> Gate | Tim
 
 def open_source(
     config: LineConfig, package: Package, last: LastPart | None, timer: LineTimer | None, ahead: Ahead | None = None
-) -> FrameSource:
+) -> CheckedSource | TrackedSource:
     """The configured source; in free-running mode with the tracker behind it. Raises: InputError; EngineError."""
     if config.mode == "triggered":
-        return open_camera_or_replay(config, package, last, timer, ahead)
-    source = open_camera_or_replay(config, package, None, None, None)  # which counts views, not parts
-    from board.sources.tracked import TrackedSource  # noqa: PLC0415 - each driver only where it is used
-
+        return CheckedSource(open_camera_or_replay(config, package, last, timer, ahead), config.frames)
+    source = CheckedSource(open_camera_or_replay(config, package, None, None, None), config.frames)  # it counts views
     return TrackedSource(source, config.tracker, package.manifest.preprocess.frame_px, last, ahead)
 
 
@@ -158,7 +158,7 @@ def open_camera_or_replay(
     config: LineConfig, package: Package, last: LastPart | None, timer: LineTimer | None, ahead: Ahead | None
 ) -> FrameSource:
     if config.source == "belt":
-        return BeltSource(config.belt, last, ahead)
+        return BeltSource(config.belt, last, ahead, counts_views=config.mode == "free-running")
     if config.source == "replay":
         from board.sources.replay import ReplaySource  # noqa: PLC0415
 
@@ -199,17 +199,22 @@ def open_second_opinion(
 
 
 def read_counters(
-    mqtt: MqttSink, models: Models, gate: Gate | TimerGate, source: FrameSource, sinks: list[ResultSink]
+    mqtt: MqttSink,
+    models: Models,
+    gate: Gate | TimerGate,
+    source: CheckedSource | TrackedSource,
+    sinks: list[ResultSink],
 ) -> dict[str, object]:
     return {**mqtt.counters(), **models.counters(), **gate.counters(), **count_losses(source, sinks)}
 
 
-def count_losses(source: FrameSource, sinks: list[ResultSink]) -> dict[str, int]:
+def count_losses(source: CheckedSource | TrackedSource, sinks: list[ResultSink]) -> dict[str, int]:
     """What source and sinks could not take, for the health report."""
     recorders = [sink for sink in sinks if isinstance(sink, RecorderSink)]
     observers = [sink for sink in sinks if isinstance(sink, (SecondOpinion, DriftWatch))]
     return {
-        **(source.counters() if isinstance(source, BeltSource) else {"refused_messages": 0}),
+        "refused_messages": 0,
+        **source.counters(),
         "recorder_dropped": sum(recorder.dropped for recorder in recorders),
         **{name: count for observer in observers for name, count in observer.counters().items()},
     }

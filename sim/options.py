@@ -18,6 +18,9 @@ MAX_PORT = 65535
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg")
 
 
+FEWEST_DISTINCT = 5  # parts
+
+
 def parse_options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="beltsight run",
@@ -127,8 +130,10 @@ def check_options(options: argparse.Namespace) -> None:
     for name, value in {"--parts": options.parts, "--rate": options.rate, "--speed": options.speed}.items():
         if not 0 < value < float("inf"):
             raise InputError(f"{name} is {value}: give a number above 0")
-    if options.distinct is not None and options.distinct < 1:
-        raise InputError(f"--distinct is {options.distinct}: give 1 or more")
+    if options.distinct is not None and options.distinct < FEWEST_DISTINCT:
+        raise InputError(
+            f"--distinct is {options.distinct}: give {FEWEST_DISTINCT} or more, for a board takes fewer for a frozen camera"
+        )
     if options.free_running and options.distinct:
         raise InputError("--distinct repeats single frames: leave it out with --free-running")
     check_ageing(options)

@@ -5,6 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from board.engines.chain import EngineChain, OpenEngine
 from board.engines.settings import EngineSettings
 from board.models.change import ModelChangeSettings, Models
@@ -13,6 +16,14 @@ from protocol.errors import InputError
 from protocol.manifest import Package
 from protocol.messages import Verdict
 from sim.station import StationSettings, free_port
+
+
+def grey_frame(level: int, px: int = 256) -> NDArray[np.uint8]:
+    """uint8 (px, px, 3) of one level below 255, with noise in its first row: a camera never gives one frame twice."""
+    image = np.full((px, px, 3), level, np.uint8)
+    image[0] += np.random.default_rng().integers(0, 2, (px, 3), np.uint8)
+    return image
+
 
 VERDICT = Verdict(
     event_id="0f2c",

@@ -11,6 +11,7 @@ from typing import Protocol
 
 from board.gate.gpio import open_gpio
 from board.gate.timer import LineTimer
+from board.loop.condition import Complaint
 from board.seams import Ahead, Deaf
 from board.sources.camera import CameraFeed, CameraSettings, open_camera
 from protocol.errors import EngineError, SourceError
@@ -205,6 +206,12 @@ class BarrierSource:
         if shot is None:
             return Frame(trigger, None, f"the camera gave no frame within {self._timeout_ns / NS_PER_MS:.0f} ms")
         return shot.show(trigger)
+
+    def counters(self) -> dict[str, int]:
+        return self._feed.counters()
+
+    def complaint(self) -> Complaint | None:
+        return self._feed.complaint()
 
     def close(self) -> None:
         self._thread.stop(self._closing.set, 1.0)

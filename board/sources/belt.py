@@ -81,11 +81,16 @@ class BeltSource:
         last: LastPart | None = None,
         ahead: Ahead | None = None,
         *,
+        counts_views: bool = False,
         now_s: Callable[[], float] = time.monotonic,
         supervisor: Supervisor = SUPERVISOR,
     ) -> None:
-        """`last` has been judged already, before this start: parts of its run that follow it are owed a verdict."""
+        """`last` has been judged already, before this start: parts of its run that follow it are owed a verdict.
+
+        `counts_views`: of a free-running camera, which may lose some.
+        """
         self._settings = settings
+        self._counts_views = counts_views
         self._timeout_ns = int(settings.frame_timeout_ms * NS_PER_MS)
         self._transit_ns = int(settings.transit_ms * NS_PER_MS)
         self._ahead = ahead or Deaf()
@@ -127,7 +132,7 @@ class BeltSource:
         }
 
     def complaint(self) -> Complaint | None:
-        if self._now_s() >= self._complain_until_s:
+        if self._counts_views or self._now_s() >= self._complain_until_s:
             return None
         return Complaint(
             "degraded", "part numbers jumped, repeated or began again: check the belt's trigger and its count"

@@ -275,6 +275,12 @@ class CameraSource:
             return None
         return shot.show(Trigger(self._run, shot.number, shot.exposed_ns, self._clock))
 
+    def counters(self) -> dict[str, int]:
+        return self._feed.counters()
+
+    def complaint(self) -> Complaint | None:
+        return self._feed.complaint()
+
     def close(self) -> None:
         self._feed.close()
 

@@ -15,7 +15,9 @@ from statistics import median
 import numpy as np
 from numpy.typing import NDArray
 
+from board.loop.condition import Complaint
 from board.seams import Ahead, Deaf, FrameSource, LastPart
+from board.sources.checks import Telling
 from board.sources.finder import Blob, Finder
 from protocol.errors import InputError
 from protocol.messages import Frame, Location, Trigger
@@ -124,6 +126,12 @@ class TrackedSource:
             if view is not None:
                 self._take(view)
         return self._ready.popleft()
+
+    def counters(self) -> dict[str, int]:
+        return self._source.counters() if isinstance(self._source, Telling) else {}
+
+    def complaint(self) -> Complaint | None:
+        return self._source.complaint() if isinstance(self._source, Telling) else None
 
     def close(self) -> None:
         self._source.close()

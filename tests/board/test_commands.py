@@ -12,7 +12,6 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import paho.mqtt.client as mqtt
 import pytest
 from hypothesis import given
@@ -40,7 +39,7 @@ from protocol.messages import Trigger, clock_id
 from protocol.sockets import open_socket
 from protocol.wire import EndOfRun, encode_message, encode_raw_frame
 from sim.station import LOOPBACK, ROOT, Process, StationSettings, board_config, free_port, wait_for_port
-from tests.examples import trivial_station
+from tests.examples import grey_frame, trivial_station
 from tests.protocol.test_credentials import MOSQUITTO, make_authority, make_certificate, needs_broker
 from tests.survival.broker import wait_until
 
@@ -326,9 +325,8 @@ class Plant:
 
     def judge(self, grey: int) -> dict[str, Any]:
         """The verdict."""
-        image = np.full((256, 256, 3), grey, np.uint8)
         trigger = Trigger("run", self._parts, time.monotonic_ns(), clock_id())
-        self._belt.send_multipart(encode_raw_frame(trigger, image, {}))
+        self._belt.send_multipart(encode_raw_frame(trigger, grey_frame(grey), {}))
         self._parts += 1
         wait_until(lambda: len(self.heard("verdict")) == self._parts)
         return self.heard("verdict")[-1]

@@ -6,10 +6,13 @@ import time
 from pathlib import Path
 
 import cv2
+import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from board.config import LineConfig
-from board.sources.camera import CameraFeed, Shot, open_camera
+from board.pictures import decode_pixels
+from board.sources.camera import CameraFeed, Picture, Shot, open_camera
 from tests.hardware.conftest import Person
 
 FRAMES = 60
@@ -26,6 +29,10 @@ def read(feed: CameraFeed, within_s: float) -> Shot:
     raise AssertionError(f"no picture within {within_s:g} s")
 
 
+def pixels(picture: Picture, config: LineConfig) -> NDArray[np.uint8]:
+    return decode_pixels("jpeg", config.camera.size_px, picture) if isinstance(picture, bytes) else picture
+
+
 def test_the_picture_is_sharp_and_its_rate_is_kept(config: LineConfig, person: Person, tmp_path: Path) -> None:
     camera = open_camera(config.camera)  # refuses a control that the camera does not keep, and names it
     person.do("Put a part under the camera")
@@ -35,7 +42,7 @@ def test_the_picture_is_sharp_and_its_rate_is_kept(config: LineConfig, person: P
     assert len(taken) == FRAMES
     fps = (FRAMES - 1) * 1e9 / (taken[-1][1] - taken[0][1])
     path = tmp_path / "picture.png"
-    cv2.imwrite(str(path), cv2.cvtColor(taken[-1][0], cv2.COLOR_RGB2BGR))
+    cv2.imwrite(str(path), cv2.cvtColor(pixels(taken[-1][0], config), cv2.COLOR_RGB2BGR))
     person.tell(f"{fps:.1f} frames a second; a picture is in {path}")
     assert fps == pytest.approx(config.camera.fps, rel=0.1)
     person.confirm("Is the part sharp, well lit, in its natural colours, and seen whole?")
@@ -52,7 +59,7 @@ def test_brightness_does_not_follow_the_light(config: LineConfig, person: Person
     camera.close()
     assert first
     assert last
-    assert abs(float(first[0].mean()) - float(last[0].mean())) < MOST_GREY_LEVELS
+    assert abs(float(pixels(first[0], config).mean()) - float(pixels(last[0], config).mean())) < MOST_GREY_LEVELS
 
 
 def test_a_camera_that_was_unplugged_comes_back(config: LineConfig, person: Person) -> None:

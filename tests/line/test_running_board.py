@@ -9,7 +9,6 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from host.export.trivial import write_trivial_package
@@ -19,7 +18,7 @@ from protocol.sockets import Socket, open_socket
 from protocol.wire import EndOfRun, FrameHeader, FrameMessage, encode_message, encode_raw_frame
 from sim.station import LOOPBACK, StationSettings, free_port, start_board, start_broker
 from sim.verdicts import Verdicts
-from tests.examples import trivial_station
+from tests.examples import grey_frame, trivial_station
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -65,18 +64,17 @@ def test_one_belt_after_the_other(station: StationSettings, tmp_path: Path) -> N
 def test_corrupt_frames_are_unknown_and_the_line_goes_on(station: StationSettings, belt: Socket) -> None:
     run = f"rubbish-{time.monotonic_ns()}"
     verdicts = Verdicts(BrokerSettings(LOOPBACK, station.mqtt_port), run)
-    image = np.full((256, 256, 3), 40, np.uint8)
 
     def trigger(part_id: int) -> Trigger:
         return Trigger(run, part_id, time.monotonic_ns(), clock_id())
 
     time.sleep(0.2)  # the subscription
-    belt.send_multipart(encode_raw_frame(trigger(0), image, {}))
+    belt.send_multipart(encode_raw_frame(trigger(0), grey_frame(40), {}))
     belt.send_multipart([b"no message of ours", b"at all"])
     belt.send_multipart(encode_message(FrameMessage(FrameHeader(trigger(1), (256, 256)), b"too few pixels")))
     belt.send_multipart(encode_message(FrameMessage(FrameHeader(trigger(2), (256, 256), "jpeg"), b"\xff\xd8\xff")))
-    belt.send_multipart(encode_raw_frame(trigger(3), image[:100], {}))
-    belt.send_multipart(encode_raw_frame(trigger(5), image, {}))  # part 4 never comes
+    belt.send_multipart(encode_raw_frame(trigger(3), grey_frame(40)[:100], {}))
+    belt.send_multipart(encode_raw_frame(trigger(5), grey_frame(40), {}))  # part 4 never comes
     belt.send_multipart(encode_message(EndOfRun(run, 7)))  # nor does part 6
     assert verdicts.wait(lambda: len(verdicts.items) == 7, 20)
     verdicts.close()

@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from board.config import decode_config
@@ -24,7 +23,7 @@ from protocol.sockets import Socket, open_socket
 from protocol.wire import encode_raw_frame
 from sim.station import LOOPBACK, ROOT, Process, board_config, free_port
 from sim.verdicts import Verdicts
-from tests.examples import trivial_station
+from tests.examples import grey_frame, trivial_station
 from tests.host.server.running import Board, run_server, until
 from tests.survival.broker import Subscriber
 
@@ -47,7 +46,7 @@ class Station:
         """The verdicts on parts of these grey levels."""
         for level in levels:
             trigger = Trigger(self.run, self.parts, time.monotonic_ns(), clock_id())
-            self.belt.send_multipart(encode_raw_frame(trigger, np.full((256, 256, 3), level, np.uint8), {}))
+            self.belt.send_multipart(encode_raw_frame(trigger, grey_frame(level), {}))
             self.parts += 1
         assert self.verdicts.wait(lambda: len(self.verdicts.items) == self.parts, 20)
         return self.verdicts.items[-len(levels) :]

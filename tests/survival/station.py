@@ -11,13 +11,12 @@ import time
 from collections import deque
 from pathlib import Path
 
-import numpy as np
-
 from host.export.trivial import FRAME_PX
 from protocol.messages import Trigger, clock_id
 from protocol.sockets import Socket, open_socket
 from protocol.wire import EndOfRun, encode_message, encode_raw_frame
 from sim.station import LOOPBACK, ROOT, StationSettings, board_config, free_port
+from tests.examples import grey_frame
 
 BELT_MM_S, GATE_MM, WINDOW_MM, LEAD_MS = 100.0, 400.0, 1.0, 5.0  # 4 s to the gate: no part races it
 GATE_OPENS_S = (GATE_MM - WINDOW_MM / 2) / BELT_MM_S - LEAD_MS / 1e3  # after the light barrier
@@ -125,7 +124,6 @@ class Belt:
         self.t_ns: list[int] = []  # when each part was at the light barrier
         self._run, self._parts, self._rate_hz = run, parts, rate_hz
         self._clock = clock_id()
-        self._frame = np.full((FRAME_PX, FRAME_PX, 3), 40, np.uint8)
         self._socket: Socket = open_socket(
             "PUSH",
             f"tcp://{LOOPBACK}:{port}",
@@ -155,6 +153,6 @@ class Belt:
             trigger = Trigger(self._run, number, self.t_ns[-1], self._clock)
             blind = self.is_blind
             self._socket.send_multipart(
-                encode_message(trigger) if blind else encode_raw_frame(trigger, self._frame, {})
+                encode_message(trigger) if blind else encode_raw_frame(trigger, grey_frame(40, FRAME_PX), {})
             )
             self.sent = number + 1

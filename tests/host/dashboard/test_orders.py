@@ -24,7 +24,7 @@ from protocol.messages import Trigger, clock_id
 from protocol.sockets import Socket, open_socket
 from protocol.wire import encode_message, encode_raw_frame
 from sim.station import LOOPBACK, free_port, start_board, start_broker
-from tests.examples import trivial_station
+from tests.examples import grey_frame, trivial_station
 from tests.host.dashboard.browsing import SHOTS, fill_login, needs_chromium, open_browser, open_tab
 from tests.host.dashboard.running import USER, Client, eventually, page_of
 
@@ -42,7 +42,7 @@ class Belt:
         trigger = Trigger(self.run, self.sent, time.monotonic_ns(), clock_id())
         self.sent += 1
         self.socket.send_multipart(encode_message(trigger))
-        self.socket.send_multipart(encode_raw_frame(trigger, np.full((256, 256, 3), level, np.uint8), {}))
+        self.socket.send_multipart(encode_raw_frame(trigger, grey_frame(level), {}))
         return trigger.part_id
 
 

@@ -17,7 +17,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 from host.deploy.serving import serve_package
@@ -30,7 +29,7 @@ from protocol.signing import write_signing_pair
 from protocol.sockets import open_socket
 from protocol.wire import encode_raw_frame
 from sim.station import LINE, LOOPBACK, ROOT, SITE, Process, board_config, free_port, start_broker, wait_for_port
-from tests.examples import trivial_station
+from tests.examples import grey_frame, trivial_station
 from tests.survival.broker import MOSQUITTO, Subscriber, wait_until
 
 SSHD = shutil.which("sshd", path="/usr/sbin:/usr/bin:/usr/local/sbin")
@@ -80,9 +79,8 @@ class Station:
     def judge(self, grey: int = 40) -> dict[str, Any]:
         """The verdict."""
         verdicts = len(self.listen("verdict"))
-        image = np.full((256, 256, 3), grey, np.uint8)
         trigger = Trigger("run", self._parts, time.monotonic_ns(), clock_id())
-        self._belt.send_multipart(encode_raw_frame(trigger, image, {}))
+        self._belt.send_multipart(encode_raw_frame(trigger, grey_frame(grey), {}))
         self._parts += 1
         wait_until(lambda: len(self.listen("verdict")) > verdicts)
         return self.listen("verdict")[-1]

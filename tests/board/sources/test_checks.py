@@ -1,0 +1,97 @@
+"""A camera that froze, or that sees nothing, gives no picture to any part, and the line says so."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from board.sources.checks import COMPLAIN_PARTS, CheckedSource, FrameSettings
+from protocol.messages import Frame, Trigger
+from protocol.strict import FieldError
+
+RANDOM = np.random.default_rng(1)
+
+
+def noisy(level: int = 90) -> NDArray[np.uint8]:
+    return (level + RANDOM.integers(0, 3, (40, 52, 3))).astype(np.uint8)
+
+
+class Pictures:
+    """A source of these, one a part."""
+
+    def __init__(self, *images: NDArray[np.uint8] | str) -> None:
+        self._images: Iterator[tuple[int, NDArray[np.uint8] | str]] = iter(enumerate(images))
+
+    def read(self, timeout_s: float) -> Frame | None:  # noqa: ARG002
+        for number, image in self._images:
+            trigger = Trigger("run", number, number, "clock")
+            return Frame(trigger, None, image) if isinstance(image, str) else Frame(trigger, image)
+        return None
+
+    def close(self) -> None: ...
+
+
+def check(*images: NDArray[np.uint8] | str, settings: FrameSettings | None = None) -> tuple[CheckedSource, list[Frame]]:
+    source = CheckedSource(Pictures(*images), settings or FrameSettings())
+    return source, [frame for _ in images if (frame := source.read(0)) is not None]
+
+
+def test_a_frozen_camera_is_seen_at_once() -> None:
+    frozen = noisy()
+    source, frames = check(noisy(), frozen, *[frozen.copy() for _ in range(200)])
+    assert [frame.image is None for frame in frames] == [False, False] + [True] * 200
+    assert all(frame.fault.startswith("repeated frame: ") for frame in frames[2:])
+    assert source.counters()["frames_repeated"] == 200
+    complaint = source.complaint()
+    assert complaint is not None
+    assert complaint.state == "degraded"
+    assert complaint.reason == "the camera's frames are repeated: check camera, lens, light and cable"
+
+
+@pytest.mark.parametrize("buffers", [2, 3, 4])
+def test_a_driver_that_hands_its_buffers_out_again_is_seen(buffers: int) -> None:
+    ring = [noisy() for _ in range(buffers)]
+    _, frames = check(*ring, *ring, *ring)
+    assert [frame.image is None for frame in frames] == [False] * buffers + [True] * 2 * buffers
+
+
+def test_one_bit_makes_another_picture() -> None:
+    first = noisy()
+    for at in (0, first.size // 2 + 1, first.size - 1):
+        second = first.copy()
+        second.reshape(-1)[at] ^= 1
+        _, frames = check(first, second)
+        assert [frame.fault for frame in frames] == ["", ""]
+
+
+def test_it_is_quiet_again_after_so_many_good_ones() -> None:
+    frozen = noisy()
+    source, _ = check(frozen, frozen, *[noisy() for _ in range(COMPLAIN_PARTS - 1)])
+    assert source.complaint() is not None
+    source, _ = check(frozen, frozen, *[noisy() for _ in range(COMPLAIN_PARTS)])
+    assert source.complaint() is None
+
+
+@pytest.mark.parametrize(("level", "kind"), [(0, "dark"), (253, "white")])
+def test_a_cap_on_the_lens_is_no_picture(level: int, kind: str) -> None:
+    source, frames = check(noisy(level), noisy(level))
+    assert all(frame.image is None and frame.fault.startswith(f"{kind} frame: mean") for frame in frames)
+    assert source.counters()[f"frames_{kind}"] == 2
+
+
+def test_what_is_expected_can_be_set() -> None:
+    _, frames = check(noisy(90), noisy(60), settings=FrameSettings((80.0, 100.0)))
+    assert [frame.fault.split(":")[0] for frame in frames] == ["", "dark frame"]
+    with pytest.raises(FieldError, match="mean_range"):
+        FrameSettings((100.0, 80.0))
+
+
+def test_faults_of_the_source_stay_and_corrupt_ones_are_said() -> None:
+    source, frames = check("frame lost", noisy())
+    assert [frame.fault for frame in frames] == ["frame lost", ""]
+    assert source.complaint() is None
+    source, frames = check("corrupt frame: JPEG ends before its last block")
+    assert source.complaint() is not None
