@@ -11,6 +11,7 @@ from board.checkup import machine
 from board.checkup.broker import check_broker
 from board.checkup.camera import check_camera
 from board.checkup.finding import Finding, ok, refused
+from board.checkup.gate import check_gate
 from board.checkup.station import (
     check_config_file,
     check_engines,
@@ -42,6 +43,7 @@ def examine_station(path: Path) -> Iterator[Finding]:
         yield check_camera(config.camera)
     else:
         yield ok("camera", f"none: the frames come from the {config.source}")
+    yield from check_gate(config)
     findings, package = check_model(config)
     yield from findings
     if package:

@@ -25,6 +25,8 @@ from board.checkup.camera import (
     VIDEO_CAPTURE,
     check_camera,
 )
+from board.checkup.gate import check_gate
+from board.config import decode_config
 from board.records.outbox import Item, Outbox
 from board.seams import LastPart
 from board.sources.camera import CameraSettings
@@ -362,3 +364,25 @@ class Driver:
 def test_what_a_camera_says(settings: dict[str, Any], capabilities: int, found: str) -> None:
     finding = check_camera(CameraSettings(device="/dev/null", **settings), Driver(capabilities))
     assert finding.found == found
+
+
+@pytest.mark.parametrize(
+    ("more", "found"),
+    [
+        ("", "nothing measures it: at another speed than"),
+        ('[motion]\nby = "nothing"\n', "([motion] says so)"),
+        ('[motion]\nby = "encoder"\n', "the belt's encoder says where each part is"),
+        ('[motion]\nby = "barriers"\n', "two light barriers time each part"),
+    ],
+)
+def test_what_measures_the_belt_is_said(more: str, found: str) -> None:
+    config = decode_config(f'model = "m"\n{more}'.encode(), "line.toml")
+    belt = next(finding for finding in check_gate(config) if finding.check == "belt")
+    assert found in belt.found
+    assert (belt.level == "OK") == ("nothing" not in belt.found and "says so" not in belt.found)
+
+
+def test_a_pin_that_only_the_timer_would_close_is_warned_of() -> None:
+    config = decode_config(b'model = "m"\n[gate]\nkind = "gpio"\n', "line.toml")
+    (gate,) = (finding for finding in check_gate(config) if finding.check == "gate")
+    assert (gate.level, "timer" in gate.remedy) == ("WARN", True)
