@@ -132,7 +132,8 @@ def check_options(options: argparse.Namespace) -> None:
             raise InputError(f"{name} is {value}: give a number above 0")
     if options.distinct is not None and options.distinct < FEWEST_DISTINCT:
         raise InputError(
-            f"--distinct is {options.distinct}: give {FEWEST_DISTINCT} or more, for a board takes fewer for a frozen camera"
+            f"--distinct is {options.distinct}: give {FEWEST_DISTINCT} or more, for a board takes fewer "
+            "for a frozen camera"
         )
     if options.free_running and options.distinct:
         raise InputError("--distinct repeats single frames: leave it out with --free-running")

@@ -324,10 +324,9 @@ folder = "recordings"
         wrong = [part for part in BAD for verdict in heard.get(part, {}).values() if verdict.decision == "OK"]
         if wrong:
             outcome.violations.append(f"bad parts judged OK: {wrong}")
-        if self.strike is None:
-            # a busy machine is late for some
-            if not any(stands_open(gate, t_ns + CENTRE_NS) for t_ns in self.triggers_ns):
-                outcome.violations.append("undisturbed, it let nobody through")
+        # a busy machine is late for some
+        if self.strike is None and not any(stands_open(gate, t_ns + CENTRE_NS) for t_ns in self.triggers_ns):
+            outcome.violations.append("undisturbed, it let nobody through")
         if self._went_wrong(heard) and not self._was_said():
             outcome.violations.append("nothing was said")
 
