@@ -135,8 +135,9 @@ class Nursery:
         return int(self._read())
 
     def close(self) -> None:
-        if self._process.stdin:
-            self._process.stdin.close()
+        for pipe in (self._process.stdin, self._process.stdout):
+            if pipe:
+                pipe.close()
         self._process.wait()
 
     def _read(self) -> str:
@@ -324,8 +325,8 @@ folder = "recordings"
         wrong = [part for part in BAD for verdict in heard.get(part, {}).values() if verdict.decision == "OK"]
         if wrong:
             outcome.violations.append(f"bad parts judged OK: {wrong}")
-        # a busy machine is late for some
-        if self.strike is None and not any(stands_open(gate, t_ns + CENTRE_NS) for t_ns in self.triggers_ns):
+        has_passed = any(stands_open(gate, t_ns + CENTRE_NS) for t_ns in self.triggers_ns)
+        if self.strike is None and not has_passed:  # a busy machine is late for some
             outcome.violations.append("undisturbed, it let nobody through")
         if self._went_wrong(heard) and not self._was_said():
             outcome.violations.append("nothing was said")
