@@ -42,7 +42,9 @@ def write_pair(folder: Path, name: str, public: bytes, secret: bytes, suffix: st
         raise InputError(f"{name!r:.80} is no name for a key: use letters, digits, '-' and '_'")
     paths = folder / f"{name}.public{suffix}", folder / f"{name}.secret{suffix}"
     try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        # subtle: mkdir's own `parents` takes the mode for the last folder alone, and others could look into the rest
+        for missing in reversed([path for path in (folder, *folder.parents) if not path.exists()]):
+            missing.mkdir(mode=0o700)
         require_private(folder, "700")
         for path in paths:
             if path.exists():

@@ -99,3 +99,10 @@ def test_a_name_is_a_plain_word(name: str, tmp_path: Path) -> None:
 )
 def test_what_stays_on_this_machine(endpoint: str, stays: bool) -> None:
     assert is_loopback(endpoint) == stays
+
+
+def test_folders_that_are_made_are_private_all(tmp_path: Path) -> None:
+    """Keys for signing go to keys/models, those of the server to keys afterwards: it must not be open to others."""
+    write_key_pair(tmp_path / "keys" / "models", "maker")
+    assert (tmp_path / "keys").stat().st_mode & 0o777 == 0o700
+    write_key_pair(tmp_path / "keys", "server")
