@@ -48,3 +48,41 @@ def test_no_file_in_a_start_folder_hides_a_module_of_the_standard_library() -> N
     for folder in ("board", "sim"):
         names = {path.stem for path in (ROOT / folder).glob("*.py")}
         assert not names & sys.stdlib_module_names, folder
+
+
+# The rooms of host/, the lowest floor first: a room imports those on floors below its own, and none beside it.
+HOST_FLOORS = (
+    ("beltsight", "broker_options", "progress", "integers", "pictures"),
+    ("compiler", "dashboard", "deploy", "flash", "judging", "plant", "server"),
+    ("learning",),
+    ("export",),
+    ("large", "tuning"),
+    ("bench",),
+)
+
+
+def rooms_imported(path: Path, layer: str) -> set[str]:
+    """Rooms of the same layer that the file imports, wherever in it: folders, and files beside them."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        names = []
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+        found |= {name.split(".")[1] for name in names if name.startswith(f"{layer}.")}
+    return found
+
+
+def room_of(path: Path, layer: str) -> str:
+    return path.relative_to(ROOT / layer).with_suffix("").parts[0]
+
+
+def test_rooms_of_host_import_only_from_floors_below() -> None:
+    floor_of = {room: floor for floor, rooms in enumerate(HOST_FLOORS) for room in rooms}
+    paths = [path for path in (ROOT / "host").rglob("*.py") if path.name != "__init__.py"]
+    assert {room_of(path, "host") for path in paths} == set(floor_of), "a room has no floor"
+    for path in paths:
+        own = room_of(path, "host")
+        for room in rooms_imported(path, "host") - {own}:
+            assert floor_of[room] < floor_of[own], f"{path}: {own} imports {room}"

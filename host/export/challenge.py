@@ -35,7 +35,7 @@ from host.learning.rendered import draw_pictures
 from host.learning.synthetic import Sources, add_defects
 from host.learning.textures import make_bank
 from host.pictures.reading import Images, Pictures, digest, list_pictures, load_frame, load_images
-from host.tuning.heldout import DEFECTS, FEWEST_VISIBLE_PX, MOST_TRIES, draw_defect
+from host.learning.heldout import DEFECTS, FEWEST_VISIBLE_PX, MOST_TRIES, draw_defect
 from protocol.errors import InputError, run_main
 from protocol.known_bad import CHALLENGE_BIN, encode_known_bad
 from protocol.manifest import MODEL_ONNX, AnomalyMap, Challenge, Manifest, Package, Preprocess, load_package

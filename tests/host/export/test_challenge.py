@@ -14,7 +14,7 @@ from host.export.challenge import GENERATOR, MOST_REAL, draw_known_bad, make_cha
 from host.learning.synthetic import Sources
 from host.learning.textures import make_bank
 from host.pictures.reading import Images, list_pictures
-from host.tuning.heldout import DEFECTS
+from host.learning.heldout import DEFECTS
 from protocol.known_bad import decode_known_bad
 from protocol.manifest import Preprocess
 
