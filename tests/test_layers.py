@@ -52,7 +52,7 @@ def test_no_file_in_a_start_folder_hides_a_module_of_the_standard_library() -> N
 
 # The rooms of host/, the lowest floor first: a room imports those on floors below its own, and none beside it.
 HOST_FLOORS = (
-    ("beltsight", "broker_options", "progress", "integers", "pictures"),
+    ("beltsight", "broker_options", "last_words", "progress", "integers", "pictures"),
     ("compiler", "dashboard", "deploy", "flash", "judging", "plant", "server"),
     ("learning",),
     ("export",),

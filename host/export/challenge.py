@@ -29,13 +29,13 @@ from host.export.order import RECIPE_TOML, RENDERED, source_commit
 from host.export.package import publish, write_files
 from host.integers.parity import run_onnxruntime
 from host.judging.thresholds import score_maps
+from host.learning.heldout import DEFECTS, FEWEST_VISIBLE_PX, MOST_TRIES, draw_defect
 from host.learning.objectmask import find_object
 from host.learning.recipe import Rendered, load_recipe
 from host.learning.rendered import draw_pictures
 from host.learning.synthetic import Sources, add_defects
 from host.learning.textures import make_bank
 from host.pictures.reading import Images, Pictures, digest, list_pictures, load_frame, load_images
-from host.learning.heldout import DEFECTS, FEWEST_VISIBLE_PX, MOST_TRIES, draw_defect
 from protocol.errors import InputError, run_main
 from protocol.known_bad import CHALLENGE_BIN, encode_known_bad
 from protocol.manifest import MODEL_ONNX, AnomalyMap, Challenge, Manifest, Package, Preprocess, load_package

@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 from host.export.order import hash_values
 from host.judging.evaluation import image_auroc
 from host.learning.checkpoint import Checkpoint
+from host.learning.heldout import Images, draw_heldout
 from host.learning.recipe import Recipe
 from host.learning.training import Trainer, infer
 from host.pictures.reading import choose_preprocess, digest, list_pictures, load_images
-from host.learning.heldout import Images, draw_heldout
 
 PER_KIND = 60
 DEFECTS_SEED = 7  # the same held-out defects in every trial

@@ -11,10 +11,10 @@ import pytest
 from numpy.typing import NDArray
 
 from host.export.challenge import GENERATOR, MOST_REAL, draw_known_bad, make_challenge
+from host.learning.heldout import DEFECTS
 from host.learning.synthetic import Sources
 from host.learning.textures import make_bank
 from host.pictures.reading import Images, list_pictures
-from host.learning.heldout import DEFECTS
 from protocol.known_bad import decode_known_bad
 from protocol.manifest import Preprocess
 

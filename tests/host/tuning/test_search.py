@@ -12,10 +12,10 @@ import pytest
 from numpy.typing import NDArray
 
 from host.learning.augmentation import Variation, turn_hue, vary
+from host.learning.heldout import DEFECTS, draw_heldout
 from host.learning.network import Widths
 from host.learning.recipe import Recipe, load_recipe
 from host.tuning.ablation import TABLE_MD, ablate, list_variants
-from host.learning.heldout import DEFECTS, draw_heldout
 from host.tuning.search import BEST_TOML, STUDIES_DB, search
 from host.tuning.trial import load_field, run_trial
 
