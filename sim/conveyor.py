@@ -57,6 +57,7 @@ from sim.verdicts import Verdicts
 from sim.view import Scenery, View, print_summary
 
 REFRESH_S = 0.1
+SWITCH_S = 0.001  # between threads: the belt's sensors do not wait for whoever draws
 READY_WITHIN_S = 30.0
 COMPILED_WITHIN_S = 900.0  # the simulated overlay, when its design is new
 PAGE_WITHIN_S = 30.0
@@ -74,6 +75,7 @@ def main() -> int:
     options = parse_options()
     console = Console()
     cv2.setNumThreads(1)
+    sys.setswitchinterval(SWITCH_S)
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda *_: stop.set())  # a second Ctrl-C does not cut the shutdown short
@@ -216,7 +218,7 @@ def start_station(
         belt_speed_mm_s=options.speed,
         gate_distance_mm=gate.distance_mm,
         window_mm=gate.window_mm,
-        motion="",
+        motion=choose_motion(options),
         part_mm=TYPICAL_PART_MM if options.source == "rendered" else CARD_MM,
         engines=tuple(options.engine),
         runtime=options.runtime,

@@ -13,7 +13,7 @@ import numpy as np
 
 _STOPS, _PITCH = range(30, 32)  # purposes of random numbers, beside those of sim/parts.py, camera.py and scene.py
 RUNS_S = (0.4, 2.5)  # how long a belt that stops and goes runs in one go
-STANDS_S = (0.2, 1.2)
+STANDS_S = (0.03, 1.2)
 
 
 @dataclass(frozen=True)

@@ -100,7 +100,7 @@ class Keeper:
     def look(self, now_ns: int) -> bool:
         """May the gate be open now? Also counts and forgets what has gone by."""
         if self._barriers:
-            self._barriers.look(now_ns)
+            self._barriers.look(self._heard_until_ns(now_ns))
         trouble = self.trouble(now_ns)
         doubts = self._motion.doubts + (self._barriers.doubts if self._barriers else 0)
         if doubts != self._doubts:
@@ -111,6 +111,10 @@ class Keeper:
         is_trusted = not trouble and self._motion.is_moving(now_ns) and not self._is_waiting
         self._geometry.pass_by(self._motion.reach(now_ns), was_trusted=is_trusted)
         return is_open
+
+    def _heard_until_ns(self, now_ns: int) -> int:
+        """subtle: a passage is not overdue while the message of it may be on its way."""
+        return now_ns if self._seen_until_ns is None else min(now_ns, self._seen_until_ns)
 
     def part_at(self, now_ns: int) -> int:
         """Whom the gate is open for, if it is."""

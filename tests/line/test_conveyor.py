@@ -145,7 +145,7 @@ def test_a_frame_that_real_time_drops_is_unknown_and_the_line_goes_on(models: Pa
     """A belt far faster than the board: what the camera cannot hand over is UNKNOWN, and every part has its verdict."""
     options = ("--parts", "1500", "--rate", "4000", "--speed", "4000", "--distinct", "8")
     result = convey(models, tmp_path, *options)
-    assert result.returncode in (0, 1), result.stderr
+    assert result.returncode == 0, result.stderr
     report = read_report(tmp_path)
     assert (report["verdicts"], report["lost"]) == (1500, 0)
     verdicts = read_verdicts(tmp_path)
