@@ -126,7 +126,7 @@ class Barriers:
 
     def _travels(self, end: int) -> list[int]:
         """Of the last passages, if the last one was that of the part before `end`."""
-        passages = list(self._passages)[-end:]
+        passages = list(self._passages)[-end:] if end else []  # subtle: [-0:] is all of them
         ways = self._ways[end - len(passages) : end]
         return [passage - way.t_ns for passage, way in zip(passages, ways, strict=True)]
 

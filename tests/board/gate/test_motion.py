@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 import pytest
 
-from board.gate.barriers import Barriers
+from board.gate.barriers import KEPT, Barriers
 from board.gate.keeper import Keeper
 from board.gate.motion import Encoder, MotionSettings, Origin, View
 from board.gate.settings import GateSettings
@@ -233,3 +233,13 @@ def test_where_the_belt_was_not_known_nobody_passes_until_the_part_has_left() ->
     for t_ms in range(5, 1200, 5):
         keeper.moved(t_ms * 400, t_ms * MS)
         assert not keeper.look(t_ms * MS)
+
+
+def test_barriers_stand_more_parts_than_they_can_remember() -> None:
+    """A part passed, and then hundreds came of which none does."""
+    barriers = Barriers(MotionSettings(by="barriers"), 600.0, 260_000)
+    barriers.came(0, 0)
+    barriers.passed(433_333_333)
+    for number in range(KEPT + 10):
+        barriers.came(number + 1, 10**9 + number)
+    assert "parts do not reach the gate" in barriers.trouble()
