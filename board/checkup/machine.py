@@ -110,7 +110,7 @@ def is_clock_synchronised() -> bool:
 
 def check_disk(purpose: str, path: Path, wanted_bytes: int = 0) -> Finding:
     """Whether the file system of `path`, which need not exist yet, has room. `wanted_bytes` may still be written."""
-    folder = next((parent for parent in (path, *path.parents) if parent.exists()), Path("/"))
+    folder = next((parent for parent in (path, *path.parents) if parent.is_dir()), Path("/"))
     check = f"disk for {purpose}"
     try:
         usage = shutil.disk_usage(folder)
@@ -119,6 +119,8 @@ def check_disk(purpose: str, path: Path, wanted_bytes: int = 0) -> Finding:
     shown = f"{usage.free / MIB:.0f} of {usage.total / MIB:.0f} MiB free at {folder}"
     if not os.access(folder, os.W_OK | os.X_OK):
         return fail(check, f"{folder} cannot be written", f"give this user {folder}, or correct the path")
+    if path.is_file() and not os.access(path, os.W_OK):
+        return fail(check, f"{path} cannot be written", f"give this user {path}, or correct the path")
     if usage.free < LEAST_BYTES:
         return fail(check, shown, f"make at least {LEAST_BYTES // MIB} MiB of room")
     if usage.free < max(wanted_bytes, LEAST_SHARE * usage.total):

@@ -31,6 +31,7 @@ from host.dashboard.link import Link
 from host.dashboard.looker import Looker
 from host.dashboard.passwords import require_passwords, set_password
 from host.dashboard.pictures import PictureStore
+from host.dashboard.reversals import Reversals
 from host.dashboard.sessions import Guesses, Sessions
 from host.dashboard.shifts import parse_shifts
 from host.dashboard.station import Station
@@ -161,9 +162,16 @@ def open_desk(opened: contextlib.ExitStack, options: argparse.Namespace, config:
     history = History(engine, config.site, config.line, parse_shifts(options.shifts))
     station, figures, speaker = Station(), Figures(), (config.site, config.line)
     station.own_trouble = own_trouble
+    audit = Audit(engine)
+    reversals = Reversals(audit)
     figures.recall(history.latest(KEPT))
+
+    def sum_up() -> dict[str, object]:
+        trouble = writer.trouble or str(SUPERVISOR.trouble() or "")
+        return summarize(history, station, figures, reversals, trouble=trouble, speaker=speaker)
+
     hub = Hub(
-        lambda: summarize(history, station, figures, writer.trouble or str(SUPERVISOR.trouble() or ""), speaker),
+        sum_up,
         lambda key: pictures.path(key, "jpg") is not None,
     )
 
@@ -173,7 +181,7 @@ def open_desk(opened: contextlib.ExitStack, options: argparse.Namespace, config:
 
     writer = Writer(history, options.keep_days, show)
     opened.callback(writer.close)
-    link = Link(config.broker, config.site, config.line, station, writer)
+    link = Link(config.broker, config.site, config.line, station, writer, hear=reversals.hear)
     opened.callback(link.close)
     endpoint = local_endpoint(options.tap or config.tap.endpoint)
     looker = Looker(endpoint, config.site, config.line, pictures) if endpoint else None
@@ -188,7 +196,8 @@ def open_desk(opened: contextlib.ExitStack, options: argparse.Namespace, config:
         passwords=options.passwords,
         is_encrypted=options.certificate is not None,
         history=history,
-        audit=Audit(engine),
+        audit=audit,
+        reversals=reversals,
         pictures=pictures,
         station=station,
         figures=figures,

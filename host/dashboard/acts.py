@@ -119,6 +119,7 @@ def send_order(desk: Desk, user: str, where: str, name: str, fields: Fields) -> 
     """Raises: InputError; SQLAlchemyError when it cannot be written down. Then nothing is sent."""
     order = make_own_order(name, fields)
     entry = desk.audit.begin(user, where, name, fields)
+    desk.reversals.expect(order.id, entry)
     try:
         answer = desk.link.send(name, order)
     except NoAnswer as error:

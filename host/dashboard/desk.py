@@ -15,6 +15,7 @@ from host.dashboard.hub import Hub
 from host.dashboard.link import Link
 from host.dashboard.looker import Looker
 from host.dashboard.pictures import PictureStore
+from host.dashboard.reversals import Reversals
 from host.dashboard.sessions import Guesses, Sessions
 from host.dashboard.station import Station
 from host.dashboard.tables import first_line
@@ -32,6 +33,7 @@ class Desk:
     is_encrypted: bool  # the page itself is served over TLS
     history: History
     audit: Audit
+    reversals: Reversals
     pictures: PictureStore
     station: Station
     figures: Figures
@@ -44,10 +46,17 @@ class Desk:
 
 
 def summarize(
-    history: History, station: Station, figures: Figures, trouble: str, speaker: tuple[str, str]
+    history: History,
+    station: Station,
+    figures: Figures,
+    reversals: Reversals,
+    *,
+    trouble: str,
+    speaker: tuple[str, str],
 ) -> dict[str, Any]:
     """What the page shows at the top, once a second: also while the database is away."""
     shift: Row | None = None
+    reversals.write_down()
     try:
         shift = shift_now(history)
     except SQLAlchemyError as error:
@@ -65,6 +74,7 @@ def summarize(
         "trouble": trouble,
         "drift": station.drift.text,
         "challenge": station.challenge,
+        "taken_back": reversals.latest,
         "shift": shift,
     }
 

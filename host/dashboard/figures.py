@@ -11,9 +11,11 @@ from typing import Any
 import numpy as np
 
 from host.dashboard.history import Row
+from host.dashboard.incoming import parse_time
 
 KEPT = 500  # parts
 RATE_OVER_S = 10.0
+KEPT_TIMES = 5000  # of parts: of a line faster than 500 a second the rate is shown too low
 
 
 class Figures:
@@ -22,7 +24,8 @@ class Figures:
         self._started_s = clock_s()
         self._lock = threading.Lock()
         self._parts: deque[Row] = deque(maxlen=KEPT)
-        self._arrivals: deque[tuple[float, int]] = deque()  # when, how many
+        self._times_s: deque[float] = deque(maxlen=KEPT_TIMES)  # by the station's clock
+        self._clocks_s = (0.0, 0.0)  # the station's and ours, when its newest part came
 
     def recall(self, parts: Sequence[Row]) -> None:
         """Parts that went by before this program started, oldest first."""
@@ -34,7 +37,11 @@ class Figures:
 
     def _note(self, parts: Sequence[Row]) -> None:
         self._parts.extend(parts)
-        self._arrivals.append((self._clock_s(), len([part for part in parts if not part["late"]])))
+        times_s = [parse_time(part["time"]).timestamp() for part in parts]
+        self._times_s.extend(times_s)
+        fresh_s = [time_s for time_s, part in zip(times_s, parts, strict=True) if not part["late"]]
+        if fresh_s:
+            self._clocks_s = (max(fresh_s), self._clock_s())
 
     def summary(self) -> dict[str, Any]:
         with self._lock:
@@ -57,8 +64,8 @@ class Figures:
         }
 
     def _rate(self) -> float:
+        """By the parts' own times: those that an outage held back come all at once, and were judged one by one."""
         now_s = self._clock_s()
-        while self._arrivals and self._arrivals[0][0] < now_s - RATE_OVER_S:
-            self._arrivals.popleft()
+        station_s = self._clocks_s[0] + now_s - self._clocks_s[1]  # the two clocks need not agree
         span_s = min(RATE_OVER_S, max(1.0, now_s - self._started_s))
-        return sum(count for _, count in self._arrivals) / span_s
+        return sum(1 for time_s in self._times_s if station_s - span_s < time_s <= station_s) / span_s

@@ -52,9 +52,14 @@ class Link:
         station: Station,
         writer: Writer,
         *,
+        hear: Callable[[Answer], None],
         supervisor: Supervisor = SUPERVISOR,
     ) -> None:
-        """Connects, again and again, from a thread. Raises: InputError if the credentials are not in order."""
+        """Connects, again and again, from a thread. `hear` is told every answer of the line, to whomever.
+
+        Raises: InputError if the credentials are not in order.
+        """
+        self._hear = hear
         broker.credentials.apply(mqtt.Client(CallbackAPIVersion.VERSION2))
         self._broker, self._site, self._line = broker, site, line
         self._station, self._writer = station, writer
@@ -154,6 +159,7 @@ class Link:
         return None
 
     def _take_answer(self, answer: Answer) -> None:
+        self._hear(answer)
         waiting = self._waiting.get(answer.id)
         if waiting and waiting.empty():
             waiting.put(answer)

@@ -121,6 +121,8 @@ def _describe(manifest: Manifest) -> dict[str, Any]:
         "id": manifest.id,
         "product": manifest.product,
         "threshold": manifest.threshold.value,
+        "lowest": manifest.map.lowest,
+        "highest": manifest.map.highest,
         "figures": manifest.figures,
         "frame_px": manifest.preprocess.frame_px,
         "crop_px": manifest.preprocess.crop_px,

@@ -3,6 +3,16 @@
 import { byId, say, setText } from "./dom.js";
 import { clock, count, number, score, share } from "./words.js";
 
+// What to do next, beside the reason, which says what is wrong.
+const NEXT = {
+  running: "",
+  idle: "Look whether the belt runs and parts reach the light barrier. Nothing to do if the line is meant to stand.",
+  degraded: "Parts are judged, with less behind it: mend what is named here, soon.",
+  alarm: "Do not trust the verdicts. Look at the last parts below and at the camera; when it is right again, press Resume under Control.",
+  stopped: "Every part is rejected. If somebody paused the line, press Resume under Control; else mend what is named here.",
+  lost: "Go and look at the line: nothing is known of it from here.",
+};
+
 export function showState(state, reason) {
   const band = byId("band");
   if (band.dataset.state !== state) {
@@ -12,6 +22,9 @@ export function showState(state, reason) {
   }
   setText(byId("state"), state);
   setText(byId("reason"), reason);
+  const next = NEXT[state] ?? "This page does not know this state: load it again.";
+  byId("next").hidden = !next;
+  setText(byId("next"), next);
 }
 
 export function showSummary(summary) {

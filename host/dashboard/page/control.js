@@ -10,6 +10,11 @@ import { count, moment, score, share } from "./words.js";
 const PREVIEW_MS = 250; // after the last move of the slider
 const TILES = 12;
 const rounded = (value) => String(Number(value.toPrecision(4)));
+// A change of model is no more than begun when it is answered: it may go back after its trial.
+const SAID = {
+  model: "the new model judges, on trial: if it does not pass, the one before comes back and it is said here",
+  rollback: "the model before judges again",
+};
 const FIGURES = { recall: "finds", false_reject_rate: "false rejects", image_auroc: "AUROC" };
 
 function lastChallenge(report) {
@@ -24,6 +29,7 @@ export class Control {
     this.threshold = null; // the line's own, as is its model
     this.offered = null; // the last of its thresholds that slider and number began with
     this.model = "";
+    this.takenBack = "";
     this.asked = 0;
     this.tiles = [];
     this.timer = 0;
@@ -46,12 +52,17 @@ export class Control {
     byId("model").replaceChildren(...this.models.map((model) => make("option", { value: model.id, textContent: model.id })));
     this.labelModels(this.model);
     this.showModel();
+    if (this.threshold !== null) this.offer(); // within what its model can say
     await this.showAudit();
   }
 
   note(summary) {
     this.threshold = summary.threshold;
     if (this.model !== summary.model_id) this.labelModels(summary.model_id);
+    byId("taken-back").hidden = !summary.taken_back;
+    setText(byId("taken-back"), `The last change of model was taken back: ${summary.taken_back}.`);
+    if (summary.taken_back && summary.taken_back !== this.takenBack) say(byId("taken-back").textContent, "bad");
+    this.takenBack = summary.taken_back;
     setText(byId("threshold-now"), score(this.threshold));
     if (this.threshold !== null && this.threshold !== this.offered) this.offer();
     setText(byId("challenge-last"), lastChallenge(summary.challenge));
@@ -63,8 +74,9 @@ export class Control {
   offer() {
     this.offered = this.threshold;
     const slider = byId("threshold-slider");
-    slider.min = Math.min(0, 2 * this.threshold);
-    slider.max = Math.max(4 * this.threshold, this.threshold + 1);
+    const { lowest = -Infinity, highest = Infinity } = this.models.find((each) => each.id === this.model) ?? {};
+    slider.min = Math.max(lowest, Math.min(0, 2 * this.threshold));
+    slider.max = Math.min(highest, Math.max(4 * this.threshold, this.threshold + 1));
     this.choose(rounded(this.threshold));
   }
 
@@ -141,7 +153,7 @@ export class Control {
     confirm(title, text, async () => {
       try {
         await post(`/api/orders/${name}`, fields);
-        return `done: ${name}`;
+        return SAID[name] ?? `done: ${name}`;
       } catch (error) {
         if (fields.confirmed || !error.message.includes("confirmed = true")) throw error;
         setTimeout(() => this.order("Confirm it all the same?", error.message, name, { ...fields, confirmed: true }));

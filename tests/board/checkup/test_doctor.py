@@ -229,6 +229,7 @@ def test_what_waits_in_the_outbox(config: Path, stored: int, level: str) -> None
     outbox.store([Item(b"{}", LastPart("run", stored))])
     outbox.close()
     assert report["outbox"]["level"] == level
+    assert report["disk for the outbox"]["level"] == "OK"
     assert report["outbox"]["found"].startswith(f"{stored} verdicts wait")
 
 

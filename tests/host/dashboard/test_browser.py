@@ -18,7 +18,9 @@ from board.sinks.recorder import RecorderSettings, RecorderSink
 from host.dashboard.identity import part_key
 from host.export.trivial import write_trivial_package
 from protocol.broker import BrokerSettings
-from protocol.messages import Frame, Trigger
+from protocol.commands import Answer
+from protocol.messages import Frame, Trigger, encode_json, rfc3339_now
+from protocol.streams import RESULT
 from sim.camera import Camera, CameraSettings
 from sim.parts import RenderedParts
 from sim.station import LOOPBACK, free_port
@@ -138,12 +140,40 @@ def test_what_every_view_looks_like_and_what_axe_says(browser: Browser, shown: S
         require_accessible(page)
 
 
-@pytest.mark.parametrize("state", ["degraded", "stopped", "lost"])
+NEXT = {
+    "idle": "Look whether the belt runs",
+    "degraded": "mend what is named here",
+    "alarm": "Do not trust the verdicts",
+    "stopped": "Every part is rejected",
+    "lost": "Go and look at the line",
+}
+
+
+def band_colour(page: Page) -> str:
+    return str(page.evaluate("getComputedStyle(document.getElementById('band')).backgroundColor"))
+
+
+def test_a_change_of_model_that_is_taken_back_is_said(page: Page, shown: Shown) -> None:
+    for obeyed, reason in ((True, ""), (False, "it rejected 20 of its first 20 parts: back to trivial")):
+        answer = Answer("order-1", "model", obeyed, reason, rfc3339_now())
+        shown.speaker.send(RESULT.name, encode_json(answer))
+    said = "The last change of model was taken back: it rejected 20 of its first 20 parts: back to trivial."
+    expect(page.locator("#message")).to_have_text(said)
+    expect(page.locator("#taken-back")).to_have_text(said)
+    shown.speaker.send(RESULT.name, encode_json(Answer("order-2", "model", True, "", rfc3339_now())))
+    expect(page.locator("#taken-back")).to_be_hidden()
+
+
+@pytest.mark.parametrize("state", [*NEXT])
 def test_the_state_in_large_letters_with_its_reason(browser: Browser, shown: Shown, state: str) -> None:
     with open_page(browser, shown, "monitor") as page:
+        expect(page.locator("#next")).to_be_hidden()
+        green = band_colour(page)
         shown.speaker.say_state(state, f"reason of {state}")
         expect(page.locator("#state")).to_have_text(state)
         expect(page.locator("#reason")).to_have_text(f"reason of {state}")
+        expect(page.locator("#next")).to_contain_text(NEXT[state])
+        assert band_colour(page) != green
         # at three metres letters want 3 m / 200 = 15 mm; on a 24-inch monitor a pixel is 0.277 mm
         height_px = page.evaluate("parseFloat(getComputedStyle(document.getElementById('state')).fontSize)")
         assert height_px * 0.7 * 0.277 > 15

@@ -175,10 +175,10 @@ def test_orders_are_pressed_confirmed_and_obeyed(line: Line) -> None:
     errors: list[str] = []
     with open_browser() as browser, open_tab(browser, f"{line.url}#control", "desk", errors) as tab:
 
-        def press(button: str, done: str) -> None:
+        def press(button: str, said: str) -> None:
             tab.locator(button).click()
             tab.locator("#confirm-yes").click()
-            expect(tab.locator("#message")).to_have_text(f"done: {done}")
+            expect(tab.locator("#message")).to_contain_text(said)
 
         tab.locator("#log-in").click()
         fill_login(tab)
@@ -195,18 +195,18 @@ def test_orders_are_pressed_confirmed_and_obeyed(line: Line) -> None:
             line.judge(GREY)
         expect(tab.locator("#capture-left")).to_have_text("")
 
-        press("#pause", "pause")
+        press("#pause", "done: pause")
         expect(tab.locator("#state")).to_have_text("stopped")
         expect(tab.locator("#reason")).to_contain_text("paused")
-        press("#resume", "resume")
+        press("#resume", "done: resume")
         expect(tab.locator("#state")).to_have_text("running")
 
         tab.locator("#model").select_option("stern")
-        press("#set-model", "model")
+        press("#set-model", "the new model judges, on trial")
         expect(tab.locator("#fig-model")).to_have_text("stern")
         line.judge(GREY)
         expect(tab.locator("#threshold")).to_have_value("0.05")  # of the new model, to begin with
-        press("#rollback", "rollback")
+        press("#rollback", "the model before judges again")
         expect(tab.locator("#fig-model")).to_have_text("trivial")
         expect(tab.locator("#audit-rows tr").first).to_contain_text("rollback")
     assert errors == []

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from datetime import datetime, timedelta, timezone
 
 import pytest
 
 from host.dashboard.figures import Figures
 from host.dashboard.station import SILENT_AFTER_S, Condition, Station
 from protocol.errors import MessageError
+from protocol.messages import rfc3339
 from protocol.reports import LineCondition
 from tests.host.dashboard.conftest import Clock
 
@@ -75,12 +77,12 @@ def test_what_is_no_state_changes_nothing(clock: Clock, payload: bytes) -> None:
 
 def test_the_lines_figures(clock: Clock) -> None:
     figures = Figures(clock)
-    part = {"engine": "arm", "model_id": "m", "threshold": 0.5, "late": False}
+    part = {"engine": "arm", "model_id": "m", "threshold": 0.5, "late": False, "latency_ms": 1.0}
     assert figures.summary()["latency_p50_ms"] is None
     for number in range(20):
         clock.now_s += 0.5
         decision = "REJECT" if number % 4 == 0 else "OK"
-        figures.note([{**part, "latency_ms": float(number), "decision": decision}])
+        figures.note([{**part, "latency_ms": float(number), "decision": decision, "time": at(number / 2)}])
     summary = figures.summary()
     assert summary["parts_per_s"] == 2.0
     assert summary["reject_rate"] == 0.25
@@ -88,3 +90,23 @@ def test_the_lines_figures(clock: Clock) -> None:
     assert summary["latency_p99_ms"] == pytest.approx(18.81)
     clock.now_s += 11
     assert figures.summary()["parts_per_s"] == 0
+
+
+def at(second: float) -> str:
+    """By the station's clock, which is wrong by months."""
+    return rfc3339(datetime(2026, 1, 1, tzinfo=timezone.utc) + timedelta(seconds=second))
+
+
+@pytest.mark.parametrize("is_late", [False, True])
+def test_parts_that_an_outage_held_back_do_not_come_faster_than_the_line_works(clock: Clock, is_late: bool) -> None:
+    """Two a second, of which 500 come at once: the broker kept them for the page, or the station for the broker."""
+    figures = Figures(clock)
+    clock.now_s += 300
+    part = {"engine": "arm", "model_id": "m", "threshold": 0.5, "latency_ms": 1.0, "decision": "OK"}
+    figures.note([{**part, "late": is_late, "time": at(number / 2)} for number in range(500)])
+    for number in range(500, 504):
+        clock.now_s += 0.5
+        figures.note([{**part, "late": False, "time": at(number / 2)}])
+    assert figures.summary()["parts_per_s"] == 2.0
+    clock.now_s += 5
+    assert figures.summary()["parts_per_s"] == 1.0
