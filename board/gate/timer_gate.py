@@ -13,7 +13,7 @@ from board.gate.timer import LineTimer
 from board.log import say
 from protocol.errors import EngineError
 
-FAR_NS = 2_000_000_000  # for so long ahead windows are programmed
+FAR_NS = 10_000_000_000  # for so long ahead windows are programmed
 SOON_NS = 30_000_000  # what may still grow is programmed so late
 MOST_QUEUED = 6  # of the timer's 8: a window that is cut in two needs two
 AHEAD_CYCLES = 16  # a window must lie so far ahead
