@@ -114,7 +114,8 @@ def nextpnr_commands(settings: Settings, sources: Path) -> list[list[str]]:
 
 def _synthesise_for_nextpnr(sources: Path) -> None:
     steps = [f"read_verilog {NAME}.v pynq_z2.v", "synth_xilinx -family xc7 -flatten -abc9 -top pynq_z2"]
-    run_yosys([*steps, "write_json pynq_z2.json"], sources)
+    # nextpnr takes the cells that only remember names of modules for logic
+    run_yosys([*steps, "delete t:$scopeinfo", "write_json pynq_z2.json"], sources)
 
 
 def write_sidecar(settings: Settings) -> None:

@@ -37,6 +37,11 @@ if {$slack < 0} {
     puts stderr "beltsight: $clock_mhz MHz is missed by [expr {-$slack}] ns: see [file join $out vivado_timing.txt], or ask for a slower --clock-mhz"
     exit 1
 }
+set hold [get_property SLACK [get_timing_paths -hold -max_paths 1]]
+if {$hold < 0} {
+    puts stderr "beltsight: a register takes its new value [expr {-$hold}] ns early, at any clock: see [file join $out vivado_timing.txt]"
+    exit 1
+}
 set runs [file join $out vivado $name.runs impl_1 ${name}_wrapper.bit]
 set handoff [file join $out vivado $name.gen sources_1 bd $name hw_handoff $name.hwh]
 file copy -force $runs [file join $out $name.bit]

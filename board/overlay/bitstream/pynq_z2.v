@@ -12,8 +12,10 @@ module pynq_z2 (
   wire [3:0] fclk, fclk_reset_n;
   wire clk;
   BUFG clock (.I(fclk[0]), .O(clk));
-  reg [2:0] rst = 3'b111;
-  always @(posedge clk) rst <= {rst[1:0], ~fclk_reset_n[0]};
+  // Flip-flops: a shift register in a look-up table does not settle. The last one alone drives what is everywhere.
+  (* ASYNC_REG = "TRUE", shreg_extract = "no", keep *) reg [1:0] settles = 2'b11;
+  (* shreg_extract = "no", keep *) reg rst = 1'b1;
+  always @(posedge clk) {rst, settles} <= {settles, ~fclk_reset_n[0]};
 
   // registers
   wire [31:0] gp_araddr, gp_awaddr, gp_wdata, gp_rdata;
@@ -40,7 +42,7 @@ module pynq_z2 (
   wire hp_wvalid, hp_wready, hp_wlast, hp_bvalid, hp_bready, irq;
 
   beltsight_overlay overlay (
-      .clk(clk), .rst(rst[2]), .irq(irq), .leds(leds), .buttons(buttons), .barrier(barrier), .passage(passage),
+      .clk(clk), .rst(rst), .irq(irq), .leds(leds), .buttons(buttons), .barrier(barrier), .passage(passage),
       .encoder(encoder), .gate(gate),
       .s_axi_awaddr(gp_awaddr[11:0]), .s_axi_awvalid(gp_awvalid & ~gp_bvalid), .s_axi_awready(slave_awready),
       .s_axi_wdata(gp_wdata), .s_axi_wstrb(gp_wstrb), .s_axi_wvalid(gp_wvalid), .s_axi_wready(gp_wready),

@@ -52,7 +52,15 @@ def made(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def prelude(sources: Path, record: Path, version: str = "2022.1", slack: str = "0.4", progress: str = "100%") -> str:
+def prelude(
+    sources: Path,
+    record: Path,
+    *,
+    version: str = "2022.1",
+    slack: str = "0.4",
+    hold_slack: str = "0.05",
+    progress: str = "100%",
+) -> str:
     wrapper = (sources / f"{MODULE}.v").read_text()
     names = re.findall(r"^  (?:input|output) (?:\[\d+:0\] )?(\w+)", wrapper, re.MULTILINE)
     pins = [name for name in names if not name.startswith(("s_axi_", "m_axi_"))]
@@ -74,6 +82,7 @@ def prelude(sources: Path, record: Path, version: str = "2022.1", slack: str = "
         f"set ::project_cells {{{' '.join(cells)}}}",
         f"set ::vivado_version {version}",
         f"set ::slack {slack}",
+        f"set ::hold_slack {hold_slack}",
         f"set ::run_progress {progress}",
         f"source {{{STUBS}}}",
     )
@@ -205,6 +214,7 @@ def test_a_fault_in_the_scripts_is_found(sources: Path, made: Path, script: str,
         ({"version": "2021.2"}, 2, "Vivado 2021.2 is older than 2022.1"),
         ({"progress": "60%"}, 1, "Vivado failed"),
         ({"slack": "-0.7"}, 1, "100 MHz is missed by 0.7 ns"),
+        ({"hold_slack": "-0.1"}, 1, "its new value 0.1 ns early"),
     ],
 )
 def test_a_run_that_failed_leaves_no_bitstream(

@@ -221,12 +221,15 @@ proc launch_runs {args} {
 }
 proc wait_on_run {run} {}
 proc open_run {run} {}
-proc get_timing_paths {args} { parse get_timing_paths {-max_paths 1} $args; return path }
+proc get_timing_paths {args} {
+    lassign [parse get_timing_paths {-max_paths 1 -hold 0} $args] given
+    return [expr {[dict exists $given -hold] ? "hold_path" : "path"}]
+}
 proc get_property {key object} {
     switch $key {
         PROGRESS { return $::run_progress }
         STATUS { return "write_bitstream Complete!" }
-        SLACK { return $::slack }
+        SLACK { return [expr {$object eq "hold_path" ? $::hold_slack : $::slack}] }
         default { error "get_property: $key" }
     }
 }
