@@ -35,9 +35,10 @@ class Windows(Elaboratable):
             read.addr.eq(self.first),
             moves.eq((self.stored != 0) & (~self.any | self.take)),
             self.level.eq(self.stored + self.any),
-            self.room.eq(self.level != WINDOWS),
         ]
         m.d.sync += [
+            # a register: the gate's refusals hang on it
+            self.room.eq(self.level + self.add < WINDOWS),
             self.first.eq(self.first + moves),
             self.stored.eq(Mux(self.drop, 0, self.stored + self.add - moves)),
             self.any.eq((moves | self.any & ~self.take) & ~self.drop),

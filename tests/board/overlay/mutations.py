@@ -188,7 +188,7 @@ MUTATIONS = (
     Mutation("a closing that comes too late is only counted", "gate.py",
              "m.d.comb += shutting.eq(1)", "m.d.comb += shutting.eq(0)", TOO_LATE),
     Mutation("windows outlive a shut", "windows.py", "Mux(self.drop, 0,", "Mux(0, 0,", SHUT),
-    Mutation("a full queue takes one more", "windows.py", "self.level != WINDOWS", "self.stored != WINDOWS", FULL),
+    Mutation("a full queue takes one more", "windows.py", "self.add < WINDOWS", "self.add <= WINDOWS", FULL),
     Mutation("a window of positions is one of times", "gate.py",
              "here.eq(Mux(self.by_position, self.position,", "here.eq(Mux(0, self.position,", POSITIONS),
     Mutation("a belt that goes back leaves the gate open before the window", "gate.py",

@@ -128,7 +128,7 @@ class GateProof(Elaboratable):
         return {
             **slots,
             "the oldest": self._sound(windows.oldest, windows.any),
-            "the queue has room": (windows.level <= WINDOWS) & (windows.stored <= WINDOWS),
+            "the queue has room": (windows.level + windows.room <= WINDOWS) & (windows.stored <= WINDOWS),
             "the open window": ~gate.is_open | self._covered(gate.begins, gate.ends),
             "inside it": ~gate.pin | gate.is_open & (gate.begins <= seen) & (seen < gate.ends),
             "what is left": ~gate.is_open | (gate.left != 0) & (self.open_for + gate.left <= gate.limit),
