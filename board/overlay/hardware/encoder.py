@@ -75,9 +75,10 @@ class Encoder(Elaboratable):
 
     def _silent(self, m: Module, advances: Signal) -> Any:
         """A belt that only trembles is silent too."""
-        quiet, silent = self.quiet, Signal()
+        quiet, silent, advanced = self.quiet, Signal(), Signal()
         m.d.comb += silent.eq(quiet >= self.silence)
-        with m.If(advances):
+        m.d.sync += advanced.eq(advances)  # a register: the comparison of positions is long enough
+        with m.If(advanced):
             m.d.sync += quiet.eq(0)
         with m.Elif(~quiet.all()):
             m.d.sync += quiet.eq(quiet + 1)

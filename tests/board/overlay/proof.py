@@ -100,7 +100,7 @@ class GateProof(Elaboratable):
         past, line, gate, encoder = self.past, self.line, self.line.gate, self.line.encoder
         seen = past(gate.here, 2)
         shuts = [past(line.write & (line.write_address == OFFSETS[name]), 2) for name in SHUTS]
-        believed = past(self.still) <= past(encoder.silence, 2)
+        believed = past(self.still, 2) <= past(encoder.silence, 2)
         behind = past(self.furthest, 2) - past(encoder.position, 3)
         return {
             "open only where a window was programmed": ~(gate.pin & (seen == self.place)) | self.covered,
@@ -137,7 +137,7 @@ class GateProof(Elaboratable):
 
     def _belt(self) -> Rules:
         encoder = self.line.encoder
-        quiet, furthest = self.past(encoder.quiet), self.past(encoder.furthest)
+        quiet, furthest = encoder.quiet, self.past(encoder.furthest)
         at_reset = self.past(self.reset)
         return {
             "the furthest": at_reset | (self.furthest == furthest),
