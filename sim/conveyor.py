@@ -125,6 +125,7 @@ def run_line(options: argparse.Namespace, console: Console, stop: threading.Even
         feed.start(traffic.journey)
         with View(console, Scenery(title(options, manifest), station.hint, traffic.parts)) as view:
             watch(traffic, feed, verdicts, view, check, quiet_s=SIMULATED_QUIET_S if is_simulated(options) else QUIET_S)
+        state = verdicts.condition  # now: soon it will be idle, and miss the encoder of a belt that is gone
         ended_ns = verdicts.latest_ns or time.monotonic_ns()
         verdicts.wait_for_health(HEALTH_WITHIN_S)
         if gallery:
@@ -139,7 +140,7 @@ def run_line(options: argparse.Namespace, console: Console, stop: threading.Even
             duplicates=verdicts.duplicates,
             health=verdicts.health,
             passing=find_passing(station, traffic, feed, matched),
-            state=verdicts.condition,
+            state=state,
         )
 
 
