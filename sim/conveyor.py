@@ -224,6 +224,7 @@ def start_station(
         engines=tuple(options.engine),
         runtime=options.runtime,
         record=options.record,
+        may_repeat=options.source != "rendered" and not options.effects and not options.frozen_after,
         mqtt_port=options.mqtt_port or free_port(),
         belt_port=free_port(),
         tap_port=free_port(),

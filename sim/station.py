@@ -49,6 +49,7 @@ class StationSettings:
     engines: tuple[str, ...] = ("arm",)  # in the order in which they are tried
     motion: str = ""  # what proves the belt's motion: encoder, barriers, view or nothing; empty: the board's default
     window_mm: float = 80.0
+    may_repeat: bool = False  # pictures of a folder come again, bit for bit
 
 
 class Process:
@@ -189,6 +190,9 @@ runtime = "{settings.runtime}"
 
 [engines.fpga]
 bitstream = '{ROOT / "build" / "overlay" / "beltsight.bit"}'
+
+[frames]
+may_repeat = {json.dumps(settings.may_repeat)}
 
 [tracker]
 px_per_mm = {RENDER_PX_PER_MM}

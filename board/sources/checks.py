@@ -22,6 +22,7 @@ COMPLAIN_PARTS = 20  # pictures without a fault, after which nothing is said any
 @dataclass(frozen=True)
 class FrameSettings:
     mean_range: tuple[float, float] = (3.0, 252.0)  # levels; below it a cap is on the lens, above it all is white
+    may_repeat: bool = False  # for pictures out of a folder, of which some are alike
 
     def __post_init__(self) -> None:
         low, high = self.mean_range
@@ -49,7 +50,7 @@ class CheckedSource:
     def __init__(self, source: FrameSource, settings: FrameSettings) -> None:
         self._source = source
         self._low, self._high = settings.mean_range
-        self._kept: deque[Kept] = deque(maxlen=KEPT)
+        self._kept: deque[Kept] = deque(maxlen=0 if settings.may_repeat else KEPT)
         self._faults: Counter[str] = Counter()
         self._good_since = COMPLAIN_PARTS
         self._reason = ""
