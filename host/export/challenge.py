@@ -131,7 +131,7 @@ def _paint(frame: Images, change: NDArray[np.int16], how: Preprocess) -> Images:
 
 def main() -> int:
     parser = argparse.ArgumentParser(
-        prog="python -m host.export.challenge", description="Give a model package frames of known-bad parts."
+        prog="beltsight known-bad", description="Give a model package frames of known-bad parts."
     )
     parser.add_argument("package", type=Path, help="folder of the package, for example models/orange-256")
     parser.add_argument("--data", required=True, help="the pictures it was made from: their folder, or 'rendered'")

@@ -13,6 +13,7 @@ from protocol.strict import FieldError
 FIELDS: dict[str, dict[str, object]] = {
     "threshold": {"value": 1.75},
     "capture": {"parts": 200},
+    "challenge": {"parts": 3},
     "model": {"model": "orange-new", "url": "http://host:8000/orange-new"},
 }
 

@@ -41,6 +41,8 @@ def test_a_reader_that_left_is_no_trouble() -> None:
 )
 def test_ctrl_c_is_one_line(start: str, said: str) -> None:
     code = START.format("print('ready', flush=True) or time.sleep(60)").replace("run_main", start)
+    # where these tests run in a shell's background, Ctrl-C is ignored from the start
+    code = f"import signal; signal.signal(signal.SIGINT, signal.default_int_handler); {code}"
     program = subprocess.Popen(
         [sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )

@@ -337,4 +337,5 @@ def test_buttons_pause_and_resume_and_the_leds_say_so(run_line: RunLine, timer_l
         verdicts = run_line(FrameList(frames()), panel=panel)
     assert [verdict.decision for verdict in verdicts] == ["OK", "OK", "OK", "UNKNOWN", "UNKNOWN", "OK"]
     assert verdicts[3].reason == "paused by button"
-    assert leds == [2, 2, 4, 4, 2]  # degraded: no broker answers in this test
+    assert leds[0] in (1, 2)  # running, then degraded: no broker answers in this test
+    assert leds[1:] == [2, 4, 4, 2]

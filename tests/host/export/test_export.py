@@ -175,5 +175,5 @@ def test_unreadable_picture_is_named(tmp_path: Path) -> None:
     (tmp_path / "data" / "000.png").write_bytes(b"no picture")
     done = run_export("--product", "orange", "--data", str(tmp_path / "data"), "--out", str(tmp_path / "models"))
     assert done.returncode == 2
-    assert "000.png cannot be read as a picture" in done.stderr
+    assert "000.png is not a picture that can be read" in done.stderr
     assert not (tmp_path / "models").exists()

@@ -261,5 +261,5 @@ def test_command_shows_the_licence_first(tmp_path: Path) -> None:
 
 
 def run_command(*words: str) -> subprocess.CompletedProcess[str]:
-    command = [str(REPOSITORY / "scripts" / "get-data"), *words]
+    command = [str(REPOSITORY / "scripts" / "beltsight"), "get-data", *words]
     return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, stdin=subprocess.DEVNULL)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,7 +20,10 @@ PYSPARKPLUG = "pysparkplug==0.6.1"  # needs paho-mqtt below 2, we need 2
 def other_python() -> Path:
     """Of an environment with pysparkplug and nothing of ours."""
     make = f"source scripts/environment.sh; need_environment .venv-plant '{PYSPARKPLUG}'"
-    subprocess.run(["bash", "-c", make], cwd=ROOT, check=True, timeout=300, capture_output=True)
+    (ROOT / "build").mkdir(exist_ok=True)
+    with (ROOT / "build" / "venv-plant.lock").open("w") as lock:  # tests run side by side
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        subprocess.run(["bash", "-c", make], cwd=ROOT, check=True, timeout=300, capture_output=True)
     return ROOT / ".venv-plant" / "bin" / "python"
 
 
