@@ -39,6 +39,7 @@ class Station:
             triggered=True,
             belt_speed_mm_s=BELT_MM_S,
             gate_distance_mm=GATE_MM,
+            window_mm=WINDOW_MM,
             part_mm=76.0,
             runtime="auto",
             record=False,
@@ -48,7 +49,7 @@ class Station:
             engines=("remote", "arm") if server_port else ("arm",),
         )
         config = board_config(settings).replace("[mqtt]\n", '[mqtt]\nbroker_at_start = "optional"\n')
-        config = config.replace("[gate]\n", f"[gate]\nwindow_mm = {WINDOW_MM}\nlead_ms = {LEAD_MS}\n")
+        config = config.replace("[gate]\n", f"[gate]\nlead_ms = {LEAD_MS}\n")
         if server_port:
             config = config.replace("[engines]\n", "[engines]\nself_test_every = 10\nretry_s = 0.3\n")
             config += f'\n[engines.remote]\nendpoint = "tcp://{LOOPBACK}:{server_port}"\n'
