@@ -9,8 +9,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from board.jpeg import decode_jpeg, jpeg_size
 from protocol.errors import InputError, MessageError
+from protocol.pictures.jpeg import decode_jpeg, jpeg_size
 from protocol.wire import MAX_SIDE_PX, Buffer, Encoding, FrameMessage, view_pixels
 
 PICTURE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp"})

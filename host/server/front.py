@@ -13,7 +13,6 @@ from typing import Any
 
 import zmq
 
-from board.jpeg import jpeg_size
 from host.server.admission import Admission
 from host.server.cluster import RayCrew
 from host.server.crew import Crew
@@ -41,6 +40,7 @@ from host.server.pending import Pending
 from protocol.detection import Ping, Pong, RefusalCode, Request, decode_to_server, is_answer, refuse
 from protocol.detection import encode as encode_reply
 from protocol.errors import InputError, MessageError
+from protocol.pictures.jpeg import jpeg_size
 from protocol.sockets import Socket
 from protocol.supervision import SUPERVISOR, Supervised, Supervisor
 

@@ -13,12 +13,12 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from board.jpeg import jpeg_size
 from board.seams import Ahead, LastPart
 from board.sources.belt import BeltSettings, BeltSource
 from board.sources.numbering import MAX_FILLED
 from protocol.errors import InputError
 from protocol.messages import Frame, Trigger, clock_id
+from protocol.pictures.jpeg import jpeg_size
 from protocol.sockets import open_socket
 from protocol.wire import Buffer, EndOfRun, FrameHeader, FrameMessage, Motion, Passage, encode_message, encode_raw_frame
 

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from board.jpeg import decode_jpeg, jpeg_size
 from protocol.errors import MessageError
+from protocol.pictures.jpeg import decode_jpeg, jpeg_size
 
 END = b"\xff\xd9"
 QUALITY, OPTIMIZE, RESTART = cv2.IMWRITE_JPEG_QUALITY, cv2.IMWRITE_JPEG_OPTIMIZE, cv2.IMWRITE_JPEG_RST_INTERVAL
