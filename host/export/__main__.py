@@ -31,6 +31,7 @@ from host.export.order import (
     RENDERED,
     Order,
     check_order,
+    claim,
     describe_provenance,
     fingerprint,
     hash_values,
@@ -94,6 +95,11 @@ def export(order: Order, progress: Progress) -> Path:
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
     check_order(order)
+    with claim(order):
+        return _make(order, progress)
+
+
+def _make(order: Order, progress: Progress) -> Path:
     progress.console.print(check_shape(order.recipe), markup=False, highlight=False, soft_wrap=True)
     teacher = load_teacher(order.backbone_weights) if order.backbone_weights is not None else None
     dataset = load_dataset(_find_folder(order, progress), order.recipe.held_out_share, order.recipe.input_px)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import fcntl
 import hashlib
 import json
 import os
 import shlex
 import shutil
 import subprocess
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -94,6 +97,36 @@ def check_order(order: Order) -> None:
     drawn = how.train_parts + how.test_parts if order.data == RENDERED else 0
     room = ROOM_BYTES + ROOM_A_SEED_BYTES * len(order.seeds) + ROOM_A_DRAWN_PART_BYTES * drawn
     check_room(there, room)
+
+
+@contextlib.contextmanager
+def claim(order: Order) -> Iterator[None]:
+    """One export at a time works on a package. Raises: InputError if another one does."""
+    made = [folder for folder in (order.unfinished, *order.unfinished.parents) if not folder.exists()]
+    order.unfinished.mkdir(parents=True, exist_ok=True)
+    lock = os.open(order.unfinished, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        if not _lock(lock):
+            raise InputError(f"another export makes {order.target}: wait for it, or choose another --id")
+        yield
+    finally:
+        os.close(lock)
+        _remove_empty(made)
+
+
+def _lock(folder: int) -> bool:
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _remove_empty(folders: Iterable[Path]) -> None:
+    """What a refused order would leave behind; what holds something stays."""
+    with contextlib.suppress(OSError):
+        for folder in folders:
+            folder.rmdir()
 
 
 def check_room(folder: Path, needed_bytes: int) -> None:

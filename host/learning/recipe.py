@@ -27,6 +27,10 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
+LARGEST_INPUT_PX = 1024
+MOST_PAIRS = 256  # of pictures in a step: all of them lie in memory at once
+MOST_HELD_OUT = 0.5
+
 
 @dataclass(frozen=True)
 class Rendered:
@@ -75,15 +79,17 @@ class Recipe:
     rendered: Rendered = field(default_factory=Rendered)
 
     def __post_init__(self) -> None:
-        whole = self.input_px >= INPUT_MULTIPLE_PX and self.input_px % INPUT_MULTIPLE_PX == 0
-        require(whole, "input_px", f"must be a multiple of {INPUT_MULTIPLE_PX}")
-        for key in ("float_steps", "quantized_steps", "pairs", "top_pixels"):
+        whole = INPUT_MULTIPLE_PX <= self.input_px <= LARGEST_INPUT_PX and self.input_px % INPUT_MULTIPLE_PX == 0
+        require(whole, "input_px", f"must be a multiple of {INPUT_MULTIPLE_PX} up to {LARGEST_INPUT_PX}")
+        for key in ("float_steps", "quantized_steps", "top_pixels"):
             require(getattr(self, key) >= 1, key, "must be at least 1")
+        require(1 <= self.pairs <= MOST_PAIRS, "pairs", f"must be 1..{MOST_PAIRS}")
         require(self.weight_bits in (4, 8), "weight_bits", "must be 4 or 8")
         for key in ("muon_rate", "learning_rate", "quantized_learning_rate"):
             require(0 < getattr(self, key) < 1, key, "must lie between 0 and 1")
         require(self.weight_decay >= 0, "weight_decay", "must not be negative")
-        require(0 < self.held_out_share < 1, "held_out_share", "must lie between 0 and 1")
+        in_range = 0 < self.held_out_share <= MOST_HELD_OUT
+        require(in_range, "held_out_share", f"must lie between 0 and {MOST_HELD_OUT}: the other good pictures train")
 
 
 def load_recipe(path: Path) -> Recipe:

@@ -13,7 +13,7 @@ import pytest
 from rich.progress import Progress
 
 from host.export.__main__ import export
-from host.export.order import check_room, fingerprint, parse_order
+from host.export.order import check_room, claim, fingerprint, parse_order
 from host.judging.thresholds import ThresholdRule
 from host.learning.checkpoint import Checkpoint
 from host.learning.network import Widths
@@ -68,6 +68,14 @@ def test_package_name_that_is_a_file(tmp_path: Path) -> None:
     (tmp_path / "models").mkdir()
     (tmp_path / "models" / "part-128").write_text("in the way")
     assert "is there and no folder: remove it, or choose another --id" in refuse(["--data", "rendered"], tmp_path)
+
+
+def test_a_package_that_another_export_makes_is_refused(tmp_path: Path) -> None:
+    write_pictures(tmp_path / "data", 20)
+    words = ["--data", str(tmp_path / "data")]
+    with claim(parse_order(["--product", "part", "--out", str(tmp_path / "models"), *words])):
+        assert "another export makes" in refuse(words, tmp_path)
+    assert "another export" not in refuse(["--data", "nowhere"], tmp_path)
 
 
 def test_network_beyond_the_limits(tmp_path: Path) -> None:

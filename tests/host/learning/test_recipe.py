@@ -25,7 +25,10 @@ def test_nested_tables(tmp_path: Path) -> None:
     [
         ("steps = 3", "steps: unknown key"),
         ('pairs = "many"', "pairs: must be a whole number"),
-        ("pairs = 0", "pairs: must be at least 1"),
+        ("pairs = 0", "pairs: must be 1..256"),
+        ("pairs = 100000000", "pairs: must be 1..256"),
+        ("held_out_share = 0.99", "held_out_share: must lie between 0 and 0.5"),
+        ("input_px = 1000000000", "input_px: must be a multiple of 32 up to 1024"),
         ("weight_bits = 3", "weight_bits: must be 4 or 8"),
         ("input_px = 100", "input_px: must be a multiple of 32"),
         ("[threshold]\nmethod = 'best'", "threshold.method: must be one of"),
