@@ -8,13 +8,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from board.alarms.alarms import AlarmSettings
+from board.alarms.challenge import ChallengeSettings
 from board.drift.watch import DriftSettings
 from board.engines.settings import EngineSettings
 from board.gate.motion import MotionSettings
 from board.gate.settings import GateSettings
 from board.log import LogSettings
-from board.loop.alarms import AlarmSettings
-from board.loop.challenge import ChallengeSettings
 from board.models.change import ModelChangeSettings
 from board.sinks.metrics import MetricsSettings
 from board.sinks.mqtt import MqttSettings

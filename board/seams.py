@@ -8,7 +8,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from board.loop.condition import Complaint
+from board.condition import Complaint
 from protocol.messages import Decision, Frame, Trigger, Verdict
 
 

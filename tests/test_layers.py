@@ -50,15 +50,27 @@ def test_no_file_in_a_start_folder_hides_a_module_of_the_standard_library() -> N
         assert not names & sys.stdlib_module_names, folder
 
 
-# The rooms of host/, the lowest floor first: a room imports those on floors below its own, and none beside it.
-HOST_FLOORS = (
-    ("beltsight", "broker_options", "last_words", "progress", "integers", "pictures"),
-    ("compiler", "dashboard", "deploy", "flash", "judging", "plant", "server"),
-    ("learning",),
-    ("export",),
-    ("large", "tuning"),
-    ("bench",),
-)
+# The rooms of each layer, the lowest floor first: a room imports those on floors below its own, and none beside it.
+FLOORS = {
+    "board": (
+        ("commands", "condition", "jpeg", "log", "overlay", "preprocess", "score"),
+        ("pictures", "seams"),
+        ("drift", "engines", "records"),
+        ("alarms", "gate", "models", "sinks"),
+        ("sources",),
+        ("config",),
+        ("checkup", "loop", "packages"),
+        ("doctor", "run"),
+    ),
+    "host": (
+        ("beltsight", "broker_options", "last_words", "progress", "integers", "pictures"),
+        ("compiler", "dashboard", "deploy", "flash", "judging", "plant", "server"),
+        ("learning",),
+        ("export",),
+        ("large", "tuning"),
+        ("bench",),
+    ),
+}
 
 
 def rooms_imported(path: Path, layer: str) -> set[str]:
@@ -78,11 +90,12 @@ def room_of(path: Path, layer: str) -> str:
     return path.relative_to(ROOT / layer).with_suffix("").parts[0]
 
 
-def test_rooms_of_host_import_only_from_floors_below() -> None:
-    floor_of = {room: floor for floor, rooms in enumerate(HOST_FLOORS) for room in rooms}
-    paths = [path for path in (ROOT / "host").rglob("*.py") if path.name != "__init__.py"]
-    assert {room_of(path, "host") for path in paths} == set(floor_of), "a room has no floor"
+@pytest.mark.parametrize("layer", FLOORS)
+def test_rooms_import_only_from_floors_below(layer: str) -> None:
+    floor_of = {room: floor for floor, rooms in enumerate(FLOORS[layer]) for room in rooms}
+    paths = [path for path in (ROOT / layer).rglob("*.py") if path.name != "__init__.py"]
+    assert {room_of(path, layer) for path in paths} == set(floor_of), "a room has no floor"
     for path in paths:
-        own = room_of(path, "host")
-        for room in rooms_imported(path, "host") - {own}:
+        own = room_of(path, layer)
+        for room in rooms_imported(path, layer) - {own}:
             assert floor_of[room] < floor_of[own], f"{path}: {own} imports {room}"

@@ -10,14 +10,13 @@ import contextlib
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from board.overlay import isa
 from board.overlay.errors import explain
+from board.overlay.fabric import Buffer, Fabric
 from board.overlay.isa import Segment
 from board.overlay.program import PROGRAM_BIN, Program, decode_file, pack_image, unpack_output
 from board.overlay.registers import (
@@ -37,43 +36,6 @@ WATCHDOG_CYCLES = 1_000_000  # without any progress: 10 ms at 100 MHz, far more 
 LOST_INTERRUPT_S = 0.02  # STATUS is looked at so often, whether or not an interrupt comes
 RESET_WITHIN_S = 0.2  # bursts that are under way take microseconds
 REBUILD = "rebuild the overlay: `beltsight overlay`"
-
-
-@dataclass(frozen=True)
-class Buffer:
-    """Physically contiguous memory that processor and overlay share."""
-
-    content: NDArray[np.uint8]  # as the processor sees it
-    address: int  # as the overlay sees it
-
-
-class Fabric(Protocol):
-    """The programmable logic with the overlay in it. Every method raises EngineError when it cannot do its work."""
-
-    clock_hz: float  # of the logic
-
-    def read(self, register: str) -> int: ...
-
-    def write(self, register: str, value: int) -> None: ...
-
-    def allocate(self, size_bytes: int) -> Buffer: ...
-
-    def free(self, buffer: Buffer) -> None: ...
-
-    def flush(self, buffer: Buffer) -> None:
-        """Make visible to the overlay what the processor has written."""
-
-    def invalidate(self, buffer: Buffer) -> None:
-        """Make visible to the processor what the overlay has written."""
-
-    def wait(self, timeout_s: float) -> None:
-        """Until the overlay's interrupt; may return earlier, and returns after `timeout_s` at the latest."""
-
-    def reload(self) -> None:
-        """Put the overlay in afresh: whatever it was doing ends."""
-
-    def close(self) -> None:
-        """All buffers have been given back."""
 
 
 class Logic:

@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from board.engines.fpga import Buffer, FpgaEngine, Logic
+from board.engines.fpga import FpgaEngine, Logic
+from board.overlay.fabric import Buffer
 from board.overlay.program import Program
-from board.overlay.registers import OFFSETS
+from board.overlay.registers import DEFAULT_ADDRESS, OFFSETS
 from protocol.errors import EngineError
 from protocol.strict import require
 
@@ -27,7 +28,7 @@ UNMASK = (1).to_bytes(4, "little")  # what a UIO device takes to let its interru
 class FpgaSettings:
     bitstream: Path = Path("../build/overlay/beltsight.bit")  # with its .hwh beside it, where there is one
     deadline_s: float = 0.2  # of a frame; the largest networks take 0.02
-    address: int = 0x43C0_0000  # of the registers, where no .hwh tells it
+    address: int = DEFAULT_ADDRESS  # of the registers, where no .hwh tells it
     clock_mhz: float = 100.0  # of the logic, where no .hwh tells it
     interrupt: int = 61  # of the processor, IRQ_F2P[0]; without a UIO device for it, STATUS is polled
 

@@ -7,8 +7,9 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from board.engines.fpga import Buffer, FpgaEngine, Logic
+from board.engines.fpga import FpgaEngine, Logic
 from board.overlay.errors import OverlayError
+from board.overlay.fabric import Buffer
 from board.overlay.program import Program
 from board.overlay.simulation.design import digest_design, find_verilog
 from board.overlay.simulation.simulator import BASE, Simulator, build_library

@@ -6,9 +6,9 @@ import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 
+from board.condition import Complaint
 from board.gate.faults import Faults
 from board.gate.keeper import Keeper
-from board.loop.condition import Complaint
 from protocol.messages import Decision, Trigger
 from protocol.supervision import Supervised, Supervisor
 

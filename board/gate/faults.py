@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from board.condition import Complaint
 from board.log import say
-from board.loop.condition import Complaint
 
 DISTRUST_NS = 500_000_000  # after a fault the gate opens for nobody for so long
 SHOWN_NS = 10_000_000_000  # so that people see it

@@ -10,12 +10,12 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from board.alarms.alarms import Alarms
+from board.alarms.challenge import Challenges
 from board.commands import Commands
+from board.condition import Complains, Complaint, judge
 from board.config import LineConfig
 from board.log import say
-from board.loop.alarms import Alarms
-from board.loop.challenge import Challenges
-from board.loop.condition import Complains, Complaint, judge
 from board.loop.panel import Panel, Press
 from board.loop.showing import Showing
 from board.loop.watchdog import Watchdog

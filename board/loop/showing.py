@@ -6,7 +6,7 @@ is enough for both.
 
 from __future__ import annotations
 
-from board.loop.condition import Complaint
+from board.condition import Complaint
 from board.models.change import Models
 from protocol.commands import Answer
 

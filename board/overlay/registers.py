@@ -6,6 +6,7 @@ import hashlib
 from dataclasses import dataclass
 
 ID_VALUE = 0x42454C54  # "BELT"
+DEFAULT_ADDRESS = 0x43C0_0000  # where the design puts them, and the driver looks when no .hwh tells it
 
 CONTROL_START, CONTROL_RESET, CONTROL_IRQ_ENABLE = 1, 2, 4
 STATUS_BUSY, STATUS_DONE, STATUS_ERROR = 1, 2, 4

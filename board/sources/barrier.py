@@ -9,9 +9,9 @@ from collections import deque
 from dataclasses import replace
 from typing import Protocol
 
+from board.condition import Complaint
 from board.gate.gpio import open_gpio
 from board.gate.timer import LineTimer
-from board.loop.condition import Complaint
 from board.seams import Ahead, Deaf
 from board.sources.camera import CameraFeed, CameraSettings, open_camera
 from protocol.errors import EngineError, SourceError

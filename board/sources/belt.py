@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 import zmq
 
-from board.loop.condition import Complaint
+from board.condition import Complaint
 from board.pictures import decode_frame
 from board.seams import Ahead, Deaf, LastPart
 from board.sources.numbering import Numbering

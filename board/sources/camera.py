@@ -17,7 +17,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from board.loop.condition import Complaint
+from board.condition import Complaint
 from board.pictures import decode_pixels, rgb
 from board.sources.v4l2 import (
     Control,

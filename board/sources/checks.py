@@ -9,7 +9,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from board.loop.condition import Complaint
+from board.condition import Complaint
 from board.seams import FrameSource
 from protocol.messages import Frame
 from protocol.strict import require

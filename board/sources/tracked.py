@@ -15,7 +15,7 @@ from statistics import median
 import numpy as np
 from numpy.typing import NDArray
 
-from board.loop.condition import Complaint
+from board.condition import Complaint
 from board.seams import Ahead, Deaf, FrameSource, LastPart
 from board.sources.checks import Telling
 from board.sources.finder import Blob, Finder

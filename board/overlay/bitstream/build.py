@@ -15,11 +15,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from board.engines.fpga_pynq import FpgaSettings
 from board.overlay import isa
 from board.overlay.bitstream.wrapper import MODULE, emit_wrapper
 from board.overlay.errors import OverlayError
 from board.overlay.hardware.overlay import NAME
+from board.overlay.registers import DEFAULT_ADDRESS
 from board.overlay.simulation.design import find_verilog
 from board.overlay.synthesis.yosys import run_yosys
 
@@ -27,7 +27,6 @@ HERE = Path(__file__).resolve().parent
 PRODUCT = "beltsight"
 COPIED = ("build.tcl", "block_design.tcl", "processing_system.tcl", "pynq_z2.xdc", "pynq_z2.v")
 PART = "xc7z020clg400-1"
-REGISTER_ADDRESS = FpgaSettings.address  # where the driver looks when no .hwh tells it
 OPEN_TOOLS = ("nextpnr-xilinx", "fasm2frames", "xc7frames2bit")
 MISSING = 2  # exit code where a tool has to be installed first
 INSTALL = {
@@ -95,7 +94,7 @@ def missing_tools(settings: Settings) -> list[str]:
 
 def vivado_command(settings: Settings, sources: Path) -> list[str]:
     log = settings.out / "vivado.log"
-    arguments = (sources, settings.out, settings.clock_mhz, f"{REGISTER_ADDRESS:#010x}", settings.jobs)
+    arguments = (sources, settings.out, settings.clock_mhz, f"{DEFAULT_ADDRESS:#010x}", settings.jobs)
     command = ["vivado", "-mode", "batch", "-nojournal", "-log", str(log), "-source", str(sources / "build.tcl")]
     return [*command, "-tclargs", *map(str, arguments)]
 
@@ -124,7 +123,7 @@ def write_sidecar(settings: Settings) -> None:
         "version": f"{isa.version():08x}",
         "tool": settings.tool,
         "clock_mhz": settings.clock_mhz,
-        "registers": f"{REGISTER_ADDRESS:#010x}",
+        "registers": f"{DEFAULT_ADDRESS:#010x}",
     }
     (settings.out / f"{PRODUCT}.json").write_text(json.dumps(about, indent=2) + "\n")
 

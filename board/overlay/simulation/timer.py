@@ -10,8 +10,8 @@ from pathlib import Path
 from amaranth.back import verilog
 from amaranth.hdl import Module, Mux
 
-from board.engines.fpga import Buffer
 from board.overlay.errors import OverlayError
+from board.overlay.fabric import Buffer
 from board.overlay.hardware.axi_lite import AxiLite
 from board.overlay.hardware.component import Elaboratable
 from board.overlay.hardware.line import LineIO

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from board.alarms.challenge import ChallengeSettings
 from board.config import LineConfig
 from board.engines.chain import open_engine
 from board.engines.fpga import Logic
@@ -20,7 +21,6 @@ from board.engines.settings import EngineName, EngineSettings
 from board.gate.gate import open_gate
 from board.gate.settings import GateSettings
 from board.gate.timer import LineTimer
-from board.loop.challenge import ChallengeSettings
 from board.loop.line import Line
 from board.loop.panel import Panel
 from board.overlay.simulation.timer import SimulatedTimer

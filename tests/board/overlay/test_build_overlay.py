@@ -98,7 +98,7 @@ def run_tcl(sources: Path, script: str, arguments: list[str], **answers: str) ->
 
 
 def build_design(sources: Path, **answers: str) -> tuple[int, str, Records]:
-    arguments = [str(sources), str(sources.parent), "100", f"{build.REGISTER_ADDRESS:#010x}", "2"]
+    arguments = [str(sources), str(sources.parent), "100", f"{FpgaSettings.address:#010x}", "2"]
     return run_tcl(sources, "build.tcl", arguments, **answers)
 
 

@@ -8,8 +8,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from board.loop.alarms import CALM_PARTS, EQUAL_SCORES, SCORES, Alarms, AlarmSettings
-from board.loop.reject_share import RejectShare, usual_counts
+from board.alarms.alarms import CALM_PARTS, EQUAL_SCORES, SCORES, Alarms, AlarmSettings
+from board.alarms.reject_share import RejectShare, usual_counts
 from protocol.manifest import Distribution
 from protocol.messages import Verdict
 from protocol.strict import FieldError

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from board.loop.condition import MAX_REASON, Complaint, judge
+from board.condition import MAX_REASON, Complaint, judge
 from board.loop.panel import LEDS
 from protocol.reports import CONDITIONS, JUDGING, LineCondition
 

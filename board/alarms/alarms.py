@@ -11,9 +11,9 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from board.loop.condition import Complaint
-from board.loop.idle import Idle
-from board.loop.reject_share import RejectShare
+from board.alarms.idle import Idle
+from board.alarms.reject_share import RejectShare
+from board.condition import Complaint
 from protocol.manifest import Distribution
 from protocol.messages import Verdict
 from protocol.strict import require

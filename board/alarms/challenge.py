@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 
+from board.condition import Complaint
 from board.log import say
-from board.loop.condition import Complaint
 from board.records.audit import AuditLog
 from protocol.commands import ChallengeParts
 from protocol.errors import InputError, MessageError

@@ -6,7 +6,7 @@ import statistics
 from collections import deque
 from collections.abc import Callable
 
-from board.loop.condition import Complaint
+from board.condition import Complaint
 
 UNLEARNED_S = 60.0  # before enough parts were seen
 FEWEST_GAPS = 20

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from board.loop.challenge import AHEAD_S, DUE, Challenges, ChallengeSettings
+from board.alarms.challenge import AHEAD_S, DUE, Challenges, ChallengeSettings
 from protocol.commands import ChallengeParts
 from protocol.errors import MessageError
 from protocol.messages import Decision
