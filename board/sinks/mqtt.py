@@ -7,58 +7,38 @@ on the disk before its part is done. Parts whose verdict was lost that way becom
 
 from __future__ import annotations
 
-import contextlib
 import json
-import queue
 import threading
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Literal
 
 import numpy as np
-import paho.mqtt.client as mqtt
 from numpy.typing import NDArray
-from paho.mqtt.enums import CallbackAPIVersion
-from paho.mqtt.reasoncodes import ReasonCode
 
 from board.commands import Received
 from board.records.outbox import Item, Outbox
 from board.seams import LastPart
-from board.sinks.delivery import MAX_IN_FLIGHT, Delivery
-from protocol.broker import BrokerClient, BrokerSettings, Connected, Will, close_broker, connect_broker
-from protocol.commands import ORDERS, Answer
+from board.sinks.commits import Commits
+from board.sinks.delivery import Delivery
+from board.sinks.link import BrokerLink
+from protocol.broker import BrokerSettings
+from protocol.commands import Answer
 from protocol.drift import DriftReport, encode_drift
-from protocol.errors import InputError, SinkError
+from protocol.errors import SinkError
 from protocol.manifest import Package
 from protocol.messages import Frame, Opinion, Verdict, encode_json, encode_opinion, encode_verdict, rfc3339_now
 from protocol.reports import SWITCHED_OFF, ChallengeReport, LineCondition, LineState
-from protocol.streams import (
-    CHALLENGE,
-    DRIFT,
-    HEALTH,
-    RESULT,
-    SECOND_OPINION,
-    STATE,
-    VERDICT,
-    Stream,
-    command_topic,
-    topic,
-)
+from protocol.streams import CHALLENGE, DRIFT, HEALTH, RESULT, SECOND_OPINION, STATE, VERDICT
 from protocol.strict import require
 from protocol.supervision import SUPERVISOR, Supervised, Supervisor
 
-RECONNECT_EVERY_S = 2.0
-CONNECT_WITHIN_S = 60.0  # far more than an attempt takes, which has its own deadlines
 IDLE_TURN_S = 0.02
 FLUSH_WITHIN_S = 5.0
 SILENT_S = 0.5
 STORE_WITHIN_S = 5.0  # a card that cleans up keeps a commit waiting for a second
-REMOVE_WITHIN_S = 1.0  # acknowledged verdicts leave with the next commit, or after this one of their own
-MAX_UNREMOVED = 256
 REFUSAL_SHOWN_S = 10.0  # how long a refusal of the broker makes the state degraded
-MAX_COMMANDS = 16  # received and not yet taken
-_T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
@@ -95,64 +75,52 @@ class MqttSink:
         """Begins to connect, and does not wait for it. Raises: InputError if the outbox does not open, or
         the broker's credentials are not in order.
         """
-        broker.credentials.apply(mqtt.Client(CallbackAPIVersion.VERSION2))  # now: later it would pass for an outage
-        self._settings, self._broker, self._supervisor = settings, broker, supervisor
-        self._site, self._line = site, line
+        self._settings = settings
+        self._link = BrokerLink(
+            broker, site, line, obeys=settings.commands, last_state=self._lost_state, supervisor=supervisor
+        )
         self._outbox = Outbox(settings.outbox)
         self.last_part = self._outbox.last_part  # of the run of this program before this one
         self._delivery = Delivery(self._outbox, settings.replay_per_s)
+        self._commits = Commits(
+            self._outbox,
+            self._delivery,
+            each_is_synced=settings.commit_every_ms == 0,
+            sync_every_s=settings.sync_every_ms / 1e3,
+        )
         self._offline = True
         self._newest_event = ""
-        self._incoming: queue.SimpleQueue[Item] = queue.SimpleQueue()
-        self._uncommitted: list[Item] = []
-        self._answers: queue.SimpleQueue[tuple[int, str]] = queue.SimpleQueue()  # message id, why the broker refused it
-        self._unsynced_since_s: float | None = None
-        self._unremoved_since_s = 0.0
         self._refusal, self._refusal_until_s = "", 0.0
         self._wake = threading.Event()
-        self._committed = threading.Condition()
-        self._handed_over = self._stored = 0
         self._trouble = ""
         self._closing = False
-        self._commands: queue.Queue[Received] = queue.Queue(MAX_COMMANDS)
-        self.dropped_commands = 0
-        self._client: BrokerClient | None = None
-        self._connected = Connected(())
-        self._retry_at_s = 0.0
-        self._attempt: Supervised | None = None
-        self._attempted = threading.Event()
-        self._refused_at_start: InputError | None = None
-        self._drift: DriftReport | None = None
-        self._challenge: ChallengeReport | None = None
-        self._state = LineState("stopped", "starting", model_id, rfc3339_now())
         self.dropped = 0  # verdicts that a full outbox lost, where that is wanted
         self.farewell = SWITCHED_OFF  # reason of the last state
         self.refused = 0  # answers of the broker that it will not have a verdict; it is sent again
+        self._state = LineState("stopped", "starting", model_id, rfc3339_now())
+        self._tell_state()
         self._thread = supervisor.start("outbox", self._run, silent_s=SILENT_S + settings.commit_every_ms / 1e3)
 
     def require_broker(self) -> None:
         """Wait for the first attempt to connect, where the settings want that. Raises: InputError if it failed."""
         if self._settings.broker_at_start == "required":
-            self._attempted.wait(CONNECT_WITHIN_S)
-            if self._refused_at_start:
-                raise self._refused_at_start
+            self._link.require()
 
     def publish(self, frame: Frame, verdict: Verdict, anomaly: NDArray[np.int8] | None) -> None:  # noqa: ARG002
         """Raises: SinkError when the outbox is full or does not take it."""
         if verdict.event_id != self._newest_event:  # the line tries again with one that was taken, but not committed
             self._refuse_when_full()
-            self._incoming.put(Item(encode_verdict(verdict), LastPart(verdict.run, verdict.part_id)))
+            self._commits.hand_over(Item(encode_verdict(verdict), LastPart(verdict.run, verdict.part_id)))
             self._newest_event = verdict.event_id
-            self._handed_over += 1
         if self._settings.commit_every_ms == 0:
             self._wake.set()
-            self._await_commit(self._handed_over)
+            self._await_commit()
 
     def set_state(self, state: LineCondition, reason: str) -> None:
         """Publish the line's state if it changed."""
         if (state, reason) != (self._state.state, self._state.reason):
             self._state = replace(self._state, state=state, reason=reason, time=rfc3339_now())
-            self._publish_state()
+            self._tell_state()
 
     @property
     def state(self) -> LineState:
@@ -169,38 +137,31 @@ class MqttSink:
         )
         if state != self._state:
             self._state = replace(state, time=rfc3339_now())
-            self._publish_state()
+            self._tell_state()
 
     def publish_health(self, health: dict[str, object]) -> None:
-        if self._client and self._connected.event.is_set():
-            self._client.publish(self._topic(HEALTH), json.dumps(health), qos=HEALTH.qos)
+        self._link.send(HEALTH, json.dumps(health).encode())
 
     def publish_opinion(self, opinion: Opinion) -> None:
-        if self._client and self._connected.event.is_set():
-            self._client.publish(self._topic(SECOND_OPINION), encode_opinion(opinion), qos=SECOND_OPINION.qos)
+        self._link.send(SECOND_OPINION, encode_opinion(opinion))
 
     def publish_challenge(self, report: ChallengeReport) -> None:
-        """Retained, and sent again with each connection."""
-        self._challenge = report
-        self._publish_challenge()
+        self._link.tell(CHALLENGE, encode_json(report))
 
     def publish_drift(self, report: DriftReport) -> None:
-        """Retained, and told again at each connection: only the latest counts."""
-        self._drift = report
-        self._publish_drift()
+        self._link.tell(DRIFT, encode_drift(report))
 
     def take_commands(self) -> list[Received]:
-        """What came since the last call, at most `MAX_COMMANDS`."""
-        return _drain(self._commands)
+        """What came since the last call."""
+        return self._link.take_commands()
 
     def publish_answer(self, answer: Answer) -> None:
-        if self._client and self._connected.event.is_set():
-            self._send(self._client, RESULT, encode_json(answer))
+        self._link.send(RESULT, encode_json(answer))
 
     @property
     def waiting(self) -> int:
         """Verdicts that the broker has not acknowledged."""
-        return self._outbox.count - len(self._delivery.acknowledged) + self._handed_over - self._stored
+        return self._outbox.count - len(self._delivery.acknowledged) + self._commits.unstored
 
     @property
     def complaint(self) -> str:
@@ -209,8 +170,9 @@ class MqttSink:
             return self._trouble
         if self.dropped and self.waiting >= self._settings.max_stored:
             return f"outbox is full: {self.dropped} verdicts dropped so far: bring the broker back"
-        if self._attempted.is_set() and not self._connected.event.is_set():
-            return f"no broker at {self._broker.host}:{self._broker.port}: bring it back; verdicts wait in the outbox"
+        if self._link.is_down:
+            broker = self._link.broker
+            return f"no broker at {broker.host}:{broker.port}: bring it back; verdicts wait in the outbox"
         if time.monotonic() < self._refusal_until_s:
             return f"the broker refuses verdicts ({self._refusal}): correct its access rules"
         return ""
@@ -222,22 +184,26 @@ class MqttSink:
             "unacknowledged": self.waiting,
             "dropped_verdicts": self.dropped,
             "refused_by_broker": self.refused,
-            "dropped_commands": self.dropped_commands,
+            "dropped_commands": self._link.dropped_commands,
             "damaged_outbox": str(aside) if aside else "",
         }
 
     def close(self) -> None:
         """Flush what the broker takes within a few seconds; the rest stays in the outbox."""
         deadline_s = time.monotonic() + FLUSH_WITHIN_S
-        while self.waiting and self._connected.event.is_set() and time.monotonic() < deadline_s:
+        while self.waiting and self._link.is_up and time.monotonic() < deadline_s:
             time.sleep(0.01)
         self._thread.stop(self._tell_to_end, FLUSH_WITHIN_S)
-        if self._attempt:
-            self._attempt.wait(FLUSH_WITHIN_S)
+        self._link.end_attempt(FLUSH_WITHIN_S)
         self.set_state("stopped", self.farewell)
-        if self._client:
-            close_broker(self._client)
+        self._link.close()
         self._outbox.close()
+
+    def _tell_state(self) -> None:
+        self._link.tell(STATE, encode_json(self._state))
+
+    def _lost_state(self) -> bytes:
+        return encode_json(replace(self._state, state="lost", reason="the station vanished", time=rfc3339_now()))
 
     def _refuse_when_full(self) -> None:
         if self._trouble:
@@ -245,10 +211,9 @@ class MqttSink:
         if self.waiting >= self._settings.max_stored and self._settings.when_full == "stop":
             raise SinkError(f"outbox is full with {self.waiting} verdicts: bring the broker back")
 
-    def _await_commit(self, number: int) -> None:
-        with self._committed:
-            stored = self._committed.wait_for(lambda: self._stored >= number or self._trouble, FLUSH_WITHIN_S)
-        if not stored or self._trouble:
+    def _await_commit(self) -> None:
+        is_stored = self._commits.await_stored(lambda: bool(self._trouble), FLUSH_WITHIN_S)
+        if not is_stored or self._trouble:
             raise SinkError(self._trouble or "outbox does not answer")
 
     # ---- the outbox's thread
@@ -269,7 +234,8 @@ class MqttSink:
         try:
             self._watch_link()
             self._take_answers()
-            self._store()
+            self._commits.store(is_last=self._closing)
+            self._drop_surplus()
             if not self._offline:
                 self._publish_waiting()
             self._trouble = ""
@@ -277,17 +243,15 @@ class MqttSink:
             self._trouble = str(error)
 
     def _watch_link(self) -> None:
-        if self._client is None:
-            self._connect_when_due()
-        was_offline, self._offline = self._offline, not self._connected.event.is_set()
+        if not self._closing:
+            self._link.connect_when_due()
+        was_offline, self._offline = self._offline, not self._link.is_up
         if was_offline and not self._offline:
             self._delivery.begin_replay()
-            self._publish_state()
-            self._publish_drift()
-            self._publish_challenge()
+            self._link.tell_again()
 
     def _take_answers(self) -> None:
-        for message_id, refusal in _drain(self._answers):
+        for message_id, refusal in self._link.take_answers():
             if refusal:
                 self.refused += 1
                 self._refusal, self._refusal_until_s = refusal, time.monotonic() + REFUSAL_SHOWN_S
@@ -295,141 +259,13 @@ class MqttSink:
             else:
                 self._delivery.note_acknowledged(message_id)
 
-    def _store(self) -> None:
-        """Commit what came and what can go, when there is reason to. Raises: SinkError."""
-        self._uncommitted += _drain(self._incoming)
-        if not self._delivery.acknowledged:
-            self._unremoved_since_s = time.monotonic()
-        if not self._uncommitted and not self._must_remove(len(self._delivery.acknowledged)):
-            self._sync_when_due()
-            return
-        try:
-            self._commit(self._uncommitted)
-        except SinkError:
-            self._commit([])  # on a full disk this may be what makes room; what came waits for the next turn
-            raise
-        with self._committed:
-            self._stored += len(self._uncommitted)
-            self._uncommitted = []
-            self._committed.notify_all()
-        self._drop_surplus()
-
-    def _must_remove(self, count: int) -> bool:
-        overdue = time.monotonic() - self._unremoved_since_s > REMOVE_WITHIN_S
-        return count > 0 and (self._closing or overdue or count >= MAX_UNREMOVED)
-
-    def _commit(self, items: list[Item]) -> None:
-        is_synced = bool(items) and (self._settings.commit_every_ms == 0 or self._is_sync_due())
-        removable, self._delivery.acknowledged = self._delivery.acknowledged, []
-        try:
-            self._outbox.store(items, removable, sync=is_synced)
-        except SinkError:
-            self._delivery.acknowledged = removable
-            raise
-        if is_synced:
-            self._unsynced_since_s = None
-        elif items and self._unsynced_since_s is None:
-            self._unsynced_since_s = time.monotonic()
-
-    def _is_sync_due(self) -> bool:
-        since_s = self._unsynced_since_s
-        if since_s is None:
-            return self._settings.sync_every_ms == 0
-        return self._closing or (time.monotonic() - since_s) * 1e3 >= self._settings.sync_every_ms
-
-    def _sync_when_due(self) -> None:
-        if self._unsynced_since_s is not None and self._is_sync_due():
-            self._outbox.sync()
-            self._unsynced_since_s = None
-
     def _drop_surplus(self) -> None:
         surplus = self._outbox.count - self._settings.max_stored
         if surplus > 0 and self._settings.when_full == "drop-oldest":
             self.dropped += self._outbox.drop_oldest(surplus)
 
     def _publish_waiting(self) -> None:
-        if self._client is None:
-            return
         for entry in self._delivery.next():
-            self._delivery.note_published(self._send(self._client, VERDICT, entry.payload), entry)
-
-    # ---- the broker
-
-    def _connect_when_due(self) -> None:
-        """In a thread of its own: an address that never answers must not hold up the outbox."""
-        is_busy = self._attempt is not None and self._attempt.is_alive
-        if is_busy or self._closing or time.monotonic() < self._retry_at_s:
-            return
-        self._retry_at_s = time.monotonic() + RECONNECT_EVERY_S
-        self._attempt = self._supervisor.start(
-            "connection to the broker", self._try_to_connect, silent_s=CONNECT_WITHIN_S, is_once=True
-        )
-
-    def _try_to_connect(self, _: Supervised) -> None:
-        try:
-            self._connect()
-        except InputError as error:  # an outage: the verdicts wait in the outbox
-            self._refused_at_start = error
-        finally:
-            self._attempted.set()
-
-    def _connect(self) -> None:
-        lost = replace(self._state, state="lost", reason="the station vanished", time=rfc3339_now())
-        will = Will(self._topic(STATE), encode_json(lost))
-        client_id = f"beltsight-{self._site}-{self._line}"
-        topics = [command_topic(self._site, self._line, name) for name in ORDERS] if self._settings.commands else []
-        self._client, self._connected = connect_broker(
-            self._broker, client_id, will=will, topics=topics, prepare=self._prepare, supervisor=self._supervisor
-        )
-
-    def _prepare(self, client: mqtt.Client) -> None:
-        client.max_inflight_messages_set(MAX_IN_FLIGHT)
-        client.on_publish = self._on_publish
-        client.on_message = self._on_message
-
-    def _on_publish(self, _client: mqtt.Client, _data: object, mid: int, code: ReasonCode, *_: object) -> None:
-        # subtle: in MQTT 5 a broker also acknowledges what it refuses, with a code of 0x80 or above
-        self._answers.put((mid, str(code) if code.is_failure else ""))
-
-    def _on_message(self, _client: mqtt.Client, _data: object, message: mqtt.MQTTMessage) -> None:
-        name = message.topic.rpartition("/")[2]
-        try:
-            self._commands.put_nowait(Received(name, bytes(message.payload), message.retain))
-        except queue.Full:
-            self.dropped_commands += 1
-
-    def _publish_state(self) -> None:
-        if self._client and self._connected.event.is_set():
-            self._send(self._client, STATE, encode_json(self._state))
-
-    def _publish_challenge(self) -> None:
-        if self._challenge and self._client and self._connected.event.is_set():
-            self._send(self._client, CHALLENGE, encode_json(self._challenge))
-
-    def _publish_drift(self) -> None:
-        if self._drift and self._client and self._connected.event.is_set():
-            self._send(self._client, DRIFT, encode_drift(self._drift))
-
-    def _send(self, client: mqtt.Client, stream: Stream, payload: bytes) -> int:
-        """At QoS 1. The message id, which is not one that waits for its acknowledgement.
-
-        subtle: paho counts its ids round through 65535 and does not take a message whose id is still in use, which
-        the result alone tells. Each call draws the next id, and fewer than `2 * MAX_IN_FLIGHT` are in use.
-        """
-        info = client.publish(self._topic(stream), payload, qos=stream.qos, retain=stream.retain)
-        for _ in range(2 * MAX_IN_FLIGHT):
-            if info.rc != mqtt.MQTT_ERR_QUEUE_SIZE:
-                break
-            info = client.publish(self._topic(stream), payload, qos=stream.qos, retain=stream.retain)
-        return info.mid
-
-    def _topic(self, stream: Stream) -> str:
-        return topic(stream, self._site, self._line)
-
-
-def _drain(items: queue.SimpleQueue[_T] | queue.Queue[_T]) -> list[_T]:
-    drained = []
-    with contextlib.suppress(queue.Empty):
-        while True:
-            drained.append(items.get_nowait())
-    return drained
+            message_id = self._link.post(VERDICT, entry.payload)
+            if message_id is not None:
+                self._delivery.note_published(message_id, entry)

@@ -533,7 +533,7 @@ def test_a_message_id_that_is_still_in_use_costs_no_verdict(
         publish(sink, verdict, range(10, 20))
         wait_until(lambda: stored(tmp_path) == 10)
         time.sleep(0.2)  # published
-        client = sink._client
+        client = sink._link._client
         assert client is not None
         client._last_mid -= 10
         publish(sink, verdict, range(20, 30))
