@@ -53,8 +53,8 @@ def test_no_file_in_a_start_folder_hides_a_module_of_the_standard_library() -> N
 # The rooms of each layer, the lowest floor first: a room imports those on floors below its own, and none beside it.
 FLOORS = {
     "board": (
-        ("commands", "condition", "jpeg", "log", "overlay", "preprocess", "score"),
-        ("pictures", "seams"),
+        ("commands", "condition", "log", "overlay", "pictures", "preprocess", "score"),
+        ("seams",),
         ("drift", "engines", "records"),
         ("alarms", "gate", "models", "sinks"),
         ("sources",),
