@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import resource
 import subprocess
@@ -9,6 +10,7 @@ import sys
 import threading
 import time
 from collections import deque
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from host.export.trivial import FRAME_PX
@@ -124,6 +126,7 @@ class Belt:
         self.is_blind = False  # the camera is unplugged: triggers come without frames
         self.t_ns: list[int] = []  # when each part was at the light barrier
         self._run, self._parts, self._rate_hz = run, parts, rate_hz
+        self._limit = parts  # how many may come for now
         self._clock = clock_id()
         self._socket: Socket = open_socket(
             "PUSH",
@@ -140,6 +143,21 @@ class Belt:
         while self.sent < part and self._thread.is_alive():
             time.sleep(0.005)
 
+    @contextlib.contextmanager
+    def metered(self) -> Iterator[Callable[[int], None]]:
+        """Hold the parts that are still to come; what this gives lets so many of them come, and waits until they are
+        sent."""
+
+        def let_come(parts: int) -> None:
+            self._limit = min(self._parts, self.sent + parts)
+            self.wait_for(self._limit)
+
+        self._limit = self.sent + 1  # one may be under way
+        try:
+            yield let_come
+        finally:
+            self._limit = self._parts
+
     def finish(self) -> None:
         """Send the end of the run once more, for a station that was killed with the first: it tells how many parts."""
         self._thread.join()
@@ -148,6 +166,8 @@ class Belt:
 
     def _send_all(self) -> None:
         for number in range(self._parts):
+            while number >= self._limit:
+                time.sleep(0.005)
             if self._rate_hz:
                 time.sleep(1 / self._rate_hz)
             self.t_ns.append(time.monotonic_ns())
