@@ -18,7 +18,7 @@ MEASURED = {
 def check_gate(config: LineConfig) -> Iterator[Finding]:
     yield _check_motion(config)
     if config.gate.kind == "gpio":
-        found = "gpio: a pin stays open while the station's process is stopped or the kernel hangs"
+        found = "gpio: a pin stays open while the whole machine stands still"
         yield warn("gate", found, 'kind = "timer" closes by itself; or let a relay with a time limit follow the pin')
         return
     yield ok("gate", config.gate.kind)

@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 from board.gate.ahead import Driver
 from board.gate.keeper import Keeper, Mode
+from board.gate.lease import Lease
 from board.gate.motion import MotionSettings
 from board.gate.pins import DryPin, GpioPin, Pin
 from board.gate.settings import GateSettings
@@ -29,13 +30,20 @@ PIN_ERRORS = (OSError, ValueError)  # ValueError: of a line that was released
 class Gate(Driver):
     """Moves a pin, when and only when the keeper says so."""
 
-    def __init__(self, keeper: Keeper, pin: Pin, now_ns: Callable[[], int] = time.monotonic_ns) -> None:
+    def __init__(
+        self, keeper: Keeper, pin: Pin, now_ns: Callable[[], int] = time.monotonic_ns, lease: Lease | None = None
+    ) -> None:
         """Raises: OSError, ValueError when it cannot even be closed."""
         super().__init__(keeper, now_ns)
-        self._pin = pin
+        self._pin, self._lease = pin, lease
         pin.write(False, NOBODY)
         self._stands = (False, NOBODY)
         self._is_unsure = False  # another thread has closed it
+
+    def start(self, supervisor: Supervisor) -> None:
+        if self._lease:
+            self._lease.watch(supervisor)
+        super().start(supervisor)
 
     def turn(self) -> int:
         now_ns = self._now_ns()
@@ -43,10 +51,16 @@ class Gate(Driver):
             self._has_news = False
             opens = self._keeper.look(now_ns) and not self._is_held
             part_id = self._keeper.part_at(now_ns) if opens else NOBODY
+            until_ns = self._keeper.open_until_ns(now_ns) if opens else now_ns
             next_ns = self._keeper.next_look_ns(now_ns)
         if self._faults.must_close or self._faults.is_distrusted(now_ns):
-            opens, part_id = False, NOBODY
-        self._move(opens, part_id)
+            opens = False
+        if self._lease and self._lease.has_run_out(now_ns):
+            self._is_unsure = True
+        if opens:
+            self._open(part_id, until_ns)
+        else:
+            self._move(False, NOBODY)
         return self._now_ns() + RETRY_NS if self._faults.must_close else next_ns
 
     def hold(self, is_held: bool) -> None:
@@ -63,7 +77,25 @@ class Gate(Driver):
         deadline_ns = time.monotonic_ns() + 1_000_000_000
         while not self._shut() and time.monotonic_ns() < deadline_ns:
             time.sleep(RETRY_NS / 1e9)
+        if self._lease:
+            self._lease.close()
         self._pin.close()
+
+    def _open(self, part_id: int, until_ns: int) -> None:
+        """subtle: time passes between the look and the move, seconds in a process that is stopped there."""
+        now_ns = self._now_ns()
+        if now_ns >= until_ns:
+            self._move(False, NOBODY)
+            return
+        try:
+            if self._lease:
+                self._lease.open_until(until_ns, now_ns)
+        except OSError as error:
+            self._fail(f"the process that closes it does not listen: {error.strerror}")
+            return
+        self._move(True, part_id)
+        if self._now_ns() >= until_ns:
+            self._shut()
 
     def _move(self, is_open: bool, part_id: int) -> None:
         if (is_open, part_id) == self._stands and not self._faults.must_close and not self._is_unsure:
@@ -72,13 +104,18 @@ class Gate(Driver):
         try:
             self._pin.write(is_open, part_id)
         except PIN_ERRORS as error:
-            self._faults.note(str(error), self._now_ns())
-            self._shut()  # at once; `turn` goes on with it
+            self._fail(str(error))
             return
         self._stands = (is_open, part_id)
+        if self._lease and not is_open:
+            self._lease.closed()
         self._faults.note_closed()
         if is_open and self._is_held:  # subtle: it was closed for that while we opened it
             self._shut()
+
+    def _fail(self, what: str) -> None:
+        self._faults.note(what, self._now_ns())
+        self._shut()  # at once; `turn` goes on with it
 
     def _shut(self) -> bool:
         try:
@@ -88,6 +125,8 @@ class Gate(Driver):
             return False
         self._stands = (False, NOBODY)
         self._faults.note_closed()
+        if self._lease:
+            self._lease.closed()
         return True
 
 
@@ -116,11 +155,9 @@ def open_gate(
 
 def _open_pin_gate(keeper: Keeper, settings: GateSettings) -> Gate:
     if settings.kind == "gpio":
-        say(
-            "a pin stays as it is while this process is stopped (SIGSTOP, a hung kernel): only [gate] kind timer closes"
-        )
+        say("a pin stays as it is while the whole machine stands still: only [gate] kind timer closes it even then")
     pin = GpioPin(settings.gpio_pin) if settings.kind == "gpio" else DryPin(settings.dry_log)
     try:
-        return Gate(keeper, pin)
+        return Gate(keeper, pin, lease=pin.lease())
     except PIN_ERRORS as error:
         raise InputError(f"the gate cannot be closed ({error}): correct [gate]") from None

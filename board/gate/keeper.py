@@ -141,6 +141,15 @@ class Keeper:
             at_ns = next_ns
         return found
 
+    def open_until_ns(self, now_ns: int) -> int:
+        """How long it may stay open as it is, if nothing new is told; for `LOOK_NS` at most."""
+        latest_ns = now_ns + (LOOK_NS if isinstance(self._motion, Clock) else FORESEEN_NS)
+        latest_ns = min([latest_ns, *self._ends_of_knowledge(now_ns)])
+        at_ns = now_ns
+        while at_ns < latest_ns and self._may_be_open(at_ns):
+            at_ns = max(at_ns + 1, self._next_change_ns(at_ns, latest_ns))
+        return min(at_ns, latest_ns)
+
     def trouble(self, now_ns: int) -> str:
         """What is wrong with the belt, in one line; empty if nothing is."""
         return self._motion.trouble(now_ns) or (self._barriers.trouble() if self._barriers else "")

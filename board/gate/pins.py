@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from pathlib import Path
 from typing import Protocol
 
 from board.gate.gpio import open_gpio
+from board.gate.lease import Lease
 from protocol.errors import InputError
 
 
@@ -37,6 +39,10 @@ class DryPin:
             if self._rest:
                 raise OSError(f"{written} of {len(data)} bytes were written")
 
+    def lease(self) -> Lease | None:
+        """None where nothing could stay open. Raises: InputError."""
+        return Lease("dry", self._log.fileno()) if self._log else None
+
     def close(self) -> None:
         if self._log:
             self._log.close()
@@ -50,6 +56,17 @@ class GpioPin:
 
     def write(self, is_open: bool, part_id: int) -> None:  # noqa: ARG002 - the seam of all pins
         self._pin.write(int(is_open))
+
+    def lease(self) -> Lease:
+        """Raises: InputError."""
+        try:
+            value = os.open(Path(self._pin.path) / "value", os.O_WRONLY)
+        except OSError as error:
+            raise InputError(f"no second way to the gate's pin ({error}): run as root on the board") from None
+        try:
+            return Lease("gpio", value)
+        finally:
+            os.close(value)  # the other process has its own
 
     def close(self) -> None:
         self._pin.release()

@@ -1,7 +1,8 @@
 """Every signal that would end the station ends it in order, with the gate closed.
 
 A thread hears of them, through the pipe that Python writes to as soon as one comes: the line's own thread may hang.
-SIGKILL and SIGSTOP reach nobody; then only the overlay's timer closes the gate (`[gate] kind = "timer"`).
+SIGKILL and SIGSTOP reach nobody here; the gate's second process (board/gate/closer.py) closes a pin then, and the
+overlay's timer closes by itself (`[gate] kind = "timer"`).
 """
 
 from __future__ import annotations

@@ -38,11 +38,10 @@ class Belt:
 
     def __init__(self, log: Path, settings: GateSettings) -> None:
         self.log = log
-        self.start_ns = time.monotonic_ns()
         gate = open_gate(settings, SPEED_MM_S, motion=TRUSTED)
         assert isinstance(gate, Gate)
         gate.seen_until(MAX_T_NS)
-        self.gate = gate
+        self.gate, self.start_ns = gate, time.monotonic_ns()
 
     def trigger(self, part_id: int, at_ms: float = 0) -> Trigger:
         return Trigger("run", part_id, self.start_ns + int(at_ms * 1e6), "clock")
