@@ -7,13 +7,14 @@ from dataclasses import replace
 from pathlib import Path
 
 from board.config import LineConfig
+from board.disk import Disk
 from board.engines.chain import EngineChain, connect_remote, open_engine
 from board.engines.fpga import Logic
 from board.engines.fpga_pynq import find_logic
 from board.engines.settings import EngineName, EngineSettings
 from board.log import say
 from board.models.change import Models, OpenInspector, require_threshold
-from board.models.choice import Chosen, Disk, recall_models, resume_trial
+from board.models.choice import Chosen, recall_models, resume_trial
 from board.models.inspector import Inspector
 from board.models.pull import pull_package
 from board.seams import Engine

@@ -17,6 +17,7 @@ from protocol.errors import BeltsightError
 from protocol.messages import Trigger, clock_id
 from protocol.sockets import Socket, open_socket
 from protocol.supervision import SUPERVISOR, Supervised
+from protocol.units import NS_PER_S
 from protocol.wire import Buffer, EndOfRun, Motion, Passage, encode_message
 from sim.drawing import Drawer, Exposure
 from sim.faults import CameraFaults, Frozen
@@ -27,7 +28,6 @@ SEND_TIMEOUT_MS = 100
 LINGER_MS = 2000
 LOOK_S = 0.002  # how often a frame that is due is looked for while it is being drawn
 STALE_S = 0.1  # a free-running camera drops a view that could not be drawn by then
-NS_PER_S = 1_000_000_000
 FOREVER_S = float("inf")
 STOPPED_WITHIN_S = 15.0
 

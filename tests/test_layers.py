@@ -53,7 +53,7 @@ def test_no_file_in_a_start_folder_hides_a_module_of_the_standard_library() -> N
 # The rooms of each layer, the lowest floor first: a room imports those on floors below its own, and none beside it.
 FLOORS = {
     "board": (
-        ("commands", "condition", "log", "overlay", "pictures", "preprocess", "score"),
+        ("commands", "condition", "disk", "log", "overlay", "pictures", "preprocess", "score"),
         ("seams",),
         ("drift", "engines", "records"),
         ("alarms", "gate", "models", "sinks"),

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,7 +9,7 @@ from board.engines.fpga import FpgaEngine, Logic
 from board.overlay.errors import OverlayError
 from board.overlay.fabric import Buffer
 from board.overlay.program import Program
-from board.overlay.simulation.design import digest_design, find_verilog
+from board.overlay.simulation.design import find_verilog
 from board.overlay.simulation.simulator import BASE, Simulator, build_library
 from protocol.errors import EngineError
 from protocol.strict import require
@@ -84,16 +82,7 @@ class SimulatedFabric:
 
 def find_library(folder: Path = BUILD) -> Path:
     """The compiled simulation of the design as it is. Raises: EngineError naming what is not installed."""
-    named = folder / f"design-{digest_design()}"
-    if named.exists():
-        return named
-    if not shutil.which("g++"):
-        raise EngineError("fpga-sim is compiled with g++, which is not installed: install g++")
     try:
-        library = build_library(find_verilog(folder), folder)
+        return build_library(find_verilog(folder), folder)
     except OverlayError as error:
         raise EngineError(str(error)) from None
-    made = named.with_name(f"{named.name}.{os.getpid()}")
-    made.symlink_to(library.name)
-    made.replace(named)  # in one step: somebody else may do the same
-    return named

@@ -11,8 +11,8 @@ from board.gate.faults import Faults
 from board.gate.keeper import Keeper
 from protocol.messages import Decision, Trigger
 from protocol.supervision import Supervised, Supervisor
+from protocol.units import NS_PER_S
 
-NS_PER_S = 1_000_000_000
 TURN_S = 0.1
 SILENT_S = 0.5
 CLOSE_WITHIN_S = 1.0

@@ -12,7 +12,8 @@ from collections import deque
 from dataclasses import dataclass, field
 
 from board.gate.geometry import Key
-from board.gate.motion import NS_PER_S, UM_PER_MM, MotionSettings, wrong_speed
+from board.gate.motion import MotionSettings, wrong_speed
+from protocol.units import NS_PER_S, UM_PER_MM
 
 PATTERN = 8  # passages that have to fit in one way only
 KEPT = 256  # parts between the barriers, and a while behind

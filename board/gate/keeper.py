@@ -10,9 +10,10 @@ from typing import Literal
 
 from board.gate.barriers import Barriers
 from board.gate.geometry import Geometry, Reach
-from board.gate.motion import UM_PER_MM, Clock, Encoder, Motion, MotionSettings, Origin, View
+from board.gate.motion import Clock, Encoder, Motion, MotionSettings, Origin, View
 from board.gate.settings import GateSettings
 from protocol.messages import Trigger
+from protocol.units import UM_PER_MM
 
 LOOK_NS = 250_000_000  # at the latest so long after a look comes the next one
 LOOK_AT_BELT_NS = 20_000_000  # where the belt's motion can give out

@@ -12,9 +12,8 @@ from typing import Literal, Protocol
 from board.gate.geometry import Reach
 from protocol.messages import Trigger
 from protocol.strict import require
+from protocol.units import NS_PER_S, UM_PER_MM
 
-NS_PER_S = 1_000_000_000
-UM_PER_MM = 1000
 MEASURED_NS = 500_000_000  # over which the belt's speed is taken
 BACK_UM = 2000  # that a belt may give way when it stops
 SLACK_UM = 5000  # of a single reading

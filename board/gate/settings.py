@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from protocol.strict import require
-
-NS_PER_S = 1_000_000_000
+from protocol.units import NS_PER_S
 
 
 @dataclass(frozen=True)

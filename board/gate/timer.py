@@ -20,9 +20,9 @@ from board.overlay.registers import (
     timer_version,
 )
 from protocol.errors import EngineError
+from protocol.units import NS_PER_S
 
 MARK = 0x4C49_4E45  # "LINE": still there as long as the overlay is the one that we know
-NS_PER_S = 1_000_000_000
 TRIES = 5  # to read both clocks at once: Linux may do something else in between
 GOOD_NS = 20_000
 MEASURED_S = 0.03  # for how long the two clocks are compared at the start

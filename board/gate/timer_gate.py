@@ -7,11 +7,12 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from board.gate.ahead import NS_PER_S, Driver
+from board.gate.ahead import Driver
 from board.gate.keeper import Keeper, Opening
 from board.gate.timer import LineTimer
 from board.log import say
 from protocol.errors import EngineError
+from protocol.units import NS_PER_S
 
 FAR_NS = 10_000_000_000  # for so long ahead windows are programmed
 SOON_NS = 30_000_000  # what may still grow is programmed so late

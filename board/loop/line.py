@@ -20,7 +20,7 @@ from board.loop.panel import Panel, Press
 from board.loop.showing import Showing
 from board.loop.watchdog import Watchdog
 from board.models.change import Models
-from board.models.inspector import NS_PER_MS, Finding
+from board.models.inspector import Finding
 from board.records.health import Health
 from board.seams import Actuator, EndOfStream, FrameSource, ResultSink
 from board.sinks.capture import CaptureSink
@@ -30,6 +30,7 @@ from protocol.errors import SinkError
 from protocol.messages import Decision, Frame, Trigger, Verdict, rfc3339_now
 from protocol.reports import LineCondition
 from protocol.supervision import SUPERVISOR, Supervisor, Trouble
+from protocol.units import NS_PER_MS
 
 READ_TIMEOUT_S = 0.2
 RETRY_SINK_S = 0.1

@@ -16,7 +16,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from board.models.choice import Chosen, Disk, remember_models
+from board.disk import Disk
+from board.models.choice import Chosen, remember_models
 from board.models.inspector import Inspector
 from protocol.commands import Answer, Rollback, SwitchModel
 from protocol.errors import BeltsightError, InputError, MessageError

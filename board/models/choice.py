@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from board.disk import Disk, replace_file
 from board.log import say
 from protocol.errors import InputError, MessageError
 from protocol.messages import decode_json
@@ -24,39 +24,13 @@ class Chosen:
     trial_starts: int = 0  # how often the station began this trial of `model`; 0: it is none
 
 
-class Disk:
-    """What remembering asks of the file system. Each call may raise OSError."""
-
-    def write(self, path: Path, data: bytes) -> None:
-        """Whole and synced."""
-        with path.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-
-    def replace(self, fresh: Path, path: Path) -> None:
-        os.replace(fresh, path)
-
-    def sync_folder(self, folder: Path) -> None:
-        """A new name, too, is lost in a power cut until its folder is synced (fsync(2))."""
-        handle = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
-
-
 def remember_models(path: Path, chosen: Chosen, disk: Disk) -> None:
     """In one step: whatever happens, the file holds this choice or the one before.
 
     Raises: InputError if it may be lost.
     """
-    fresh = path.with_name(path.name + ".new")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        disk.write(fresh, (json.dumps(asdict(chosen)) + "\n").encode())
-        disk.replace(fresh, path)
-        disk.sync_folder(path.parent)
+        replace_file(path, (json.dumps(asdict(chosen)) + "\n").encode(), disk)
     except OSError as error:
         raise InputError(f"the choice of model cannot be kept in {path} ({error.strerror}): see to its disk") from None
 

@@ -15,8 +15,7 @@ from board.preprocess import preprocess
 from board.score import score_map
 from protocol.errors import EngineError, InputError
 from protocol.manifest import Package
-
-NS_PER_MS = 1e6
+from protocol.units import NS_PER_MS
 
 
 @dataclass

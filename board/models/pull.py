@@ -17,6 +17,7 @@ import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
 
+from board.disk import sync_file, sync_folder
 from protocol.errors import InputError
 from protocol.manifest import MANIFEST, MAX_MANIFEST_BYTES, Manifest, decode_manifest
 from protocol.signing import SIGNATURE, SIGNATURE_BYTES, TrustedKeys
@@ -47,7 +48,7 @@ def pull_package(url: str, model_id: str, folder: Path, trusted: TrustedKeys, bo
         incoming.mkdir(parents=True)
         _fill(incoming, url, model_id, trusted, bounds)
         os.replace(incoming, target)
-        _sync(folder)
+        sync_folder(folder)
     except OSError as error:
         raise InputError(f"cannot keep the model in {folder} ({error.strerror}): make room there") from None
     finally:
@@ -66,7 +67,7 @@ def _fill(incoming: Path, url: str, model_id: str, trusted: TrustedKeys, bounds:
     for name, sha256 in manifest.files.items():
         if fetch(name=name, limit_bytes=MAX_FILE_BYTES) != sha256:
             raise InputError(f"{url}/{name} is not the file that was signed: copy the model folder there again")
-    _sync(incoming)
+    sync_folder(incoming)
 
 
 def _require_fitting(manifest: Manifest, url: str, model_id: str) -> None:
@@ -102,8 +103,7 @@ def _fetch(url: str, folder: Path, bounds: Bounds, until_s: float, *, name: str,
                 digest.update(chunk)
             if announced_bytes not in (None, size):  # subtle: a connection that was cut reads like the end of the file
                 raise InputError(f"{url}/{name} cannot be fetched (cut off after {size} bytes): try again")
-            file.flush()
-            os.fsync(file.fileno())
+            sync_file(file)
     except urllib.error.HTTPError as error:
         error.close()
         raise InputError(f"{url}/{name} cannot be fetched ({error.code} {error.reason})") from None
@@ -111,11 +111,3 @@ def _fetch(url: str, folder: Path, bounds: Bounds, until_s: float, *, name: str,
         reason = getattr(error, "reason", "") or error or type(error).__name__
         raise InputError(f"{url}/{name} cannot be fetched ({reason}): see whether the host serves it") from None
     return digest.hexdigest()
-
-
-def _sync(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

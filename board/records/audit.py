@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from board.disk import sync_file
 from protocol.errors import InputError
 
 MAX_BYTES = 1 << 20  # then the file becomes `.1`, and the one before that goes
@@ -22,8 +23,7 @@ class AuditLog:
             self._make_room()
             with self._path.open("ab") as file:
                 file.write(self._end_of_torn_line() + line + b"\n")
-                file.flush()
-                os.fsync(file.fileno())
+                sync_file(file)
         except OSError as error:
             raise InputError(f"{self._path} cannot be written ({error.strerror}): make room there") from None
 

@@ -17,6 +17,7 @@ from board.sources.camera import CameraFeed, CameraSettings, open_camera
 from protocol.errors import EngineError, SourceError
 from protocol.messages import Frame, Trigger, clock_id, new_run
 from protocol.supervision import SUPERVISOR, Supervised, Supervisor
+from protocol.units import NS_PER_MS
 
 POLL_S = 0.001
 SILENT_S = 0.5
@@ -28,7 +29,6 @@ LISTEN_S = 0.01
 STAMPED_WITHIN_NS = 20_000_000  # a part that broke the beam longer ago has reached the queue
 BARRIER_SILENT_S = 0.5
 
-NS_PER_MS = 1_000_000
 SEQUENCES = 1 << 32  # numbers of the overlay's timer, which then begin again
 
 

@@ -19,12 +19,12 @@ from protocol.messages import Frame, Trigger, clock_id
 from protocol.sockets import open_socket
 from protocol.strict import require
 from protocol.supervision import SUPERVISOR, Supervised, Supervisor
+from protocol.units import NS_PER_MS
 from protocol.wire import EndOfRun, FrameMessage, Motion, Passage, decode_message
 
 POLL_S = 0.01
 SILENT_S = 0.5  # of the thread that reads
 COMPLAIN_S = 30.0  # after numbers that were not in order
-NS_PER_MS = 1_000_000
 
 
 @dataclass(frozen=True)

@@ -31,6 +31,7 @@ from protocol.errors import InputError, MessageError, SourceError
 from protocol.messages import Frame, Trigger, clock_id, new_run
 from protocol.strict import require
 from protocol.supervision import SUPERVISOR, Supervised, Supervisor
+from protocol.units import NS_PER_MS, NS_PER_S
 
 FORMATS = ("YUYV", "MJPG")  # the first that gives size and rate is taken
 EXPOSURE_UNIT_NS = 100_000  # V4L2_CID_EXPOSURE_ABSOLUTE
@@ -42,8 +43,6 @@ CLOSE_WITHIN_S = 2.0
 MAX_SHOTS = 8  # frames that wait for the line; older ones are dropped
 MAX_AGE_NS = 1_000_000_000  # of a frame, beside its exposure
 COMPLAIN_S = 10.0  # after a frame that failed
-NS_PER_S = 1_000_000_000
-NS_PER_MS = 1_000_000
 
 
 @dataclass(frozen=True)

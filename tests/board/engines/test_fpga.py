@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import os
 import shutil
 import subprocess
 import sys
@@ -100,22 +99,28 @@ def test_a_package_without_a_program_is_named(trivial_package: Package) -> None:
 
 
 @pytest.mark.parametrize(
-    ("preparation", "path", "message"),
+    ("preparation", "asked", "message"),
     [
-        ("sys.modules['amaranth'] = None", None, "fpga-sim needs Amaranth ("),
-        ("", "", "fpga-sim is compiled with g++, which is not installed: install g++"),
+        ("sys.modules['amaranth'] = None", "find_library({0})", "fpga-sim needs Amaranth ("),
+        (
+            "os.environ['PATH'] = ''",
+            "build_library('', {0})",
+            "the simulated overlay is compiled with g++, which is not installed: install g++",
+        ),
     ],
 )
-def test_what_the_simulation_lacks_is_one_line(
-    preparation: str, path: str | None, message: str, tmp_path: Path
-) -> None:
-    if path is None and not shutil.which("g++"):
-        pytest.skip("without g++ nothing else is missed")
-    code = f"import sys; {preparation}\nfrom pathlib import Path\nfrom board.engines.fpga_sim import find_library\n"
-    code += f"from protocol.errors import run_main\nsys.exit(run_main(lambda: find_library(Path({str(tmp_path)!r}))))"
-    environment = dict(os.environ) if path is None else {**os.environ, "PATH": path}
-    command = [sys.executable, "-c", code]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT, env=environment)
+def test_what_the_simulation_lacks_is_one_line(preparation: str, asked: str, message: str, tmp_path: Path) -> None:
+    lines = (
+        "import os, sys",
+        preparation,
+        "from pathlib import Path",
+        "from board.engines.fpga_sim import find_library",
+        "from board.overlay.simulation.simulator import build_library",
+        "from protocol.errors import run_main",
+        f"sys.exit(run_main(lambda: {asked.format(repr(tmp_path)).replace('PosixPath', 'Path')}))",
+    )
+    command = [sys.executable, "-c", "\n".join(lines)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
     assert done.returncode == 2
     (line,) = done.stderr.splitlines()
     assert line.startswith(f"beltsight: {message}")

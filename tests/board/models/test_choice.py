@@ -9,13 +9,15 @@ from pathlib import Path
 
 import pytest
 
-from board.models.choice import MAX_TRIAL_STARTS, Chosen, Disk, recall_models, remember_models, resume_trial
+from board.disk import Disk
+from board.models.choice import MAX_TRIAL_STARTS, Chosen, recall_models, remember_models, resume_trial
 from protocol.errors import InputError
 
 KEEPER = """
 import sys
 from pathlib import Path
-from board.models.choice import Chosen, Disk, remember_models
+from board.disk import Disk
+from board.models.choice import Chosen, remember_models
 for number in range(10**9):
     remember_models(Path(sys.argv[1]), Chosen(f"model-{number}"), Disk())
     print(number, flush=True)

@@ -14,10 +14,11 @@ import pytest
 from numpy.typing import NDArray
 
 from board.config import LineConfig
+from board.disk import Disk
 from board.engines.chain import EngineChain, open_engine
 from board.engines.settings import EngineName, EngineSettings
 from board.models.change import ModelChangeSettings, Models
-from board.models.choice import Chosen, Disk, recall_models, remember_models
+from board.models.choice import Chosen, recall_models, remember_models
 from board.models.inspector import Finding, Inspector
 from board.packages import choose_package, find_package, open_models
 from board.seams import Engine

@@ -16,8 +16,9 @@ from pathlib import Path
 import pytest
 
 from board.config import LineConfig
+from board.disk import Disk
 from board.models.change import ModelChangeSettings
-from board.models.choice import Chosen, Disk, remember_models
+from board.models.choice import Chosen, remember_models
 from board.models.pull import MAX_FILES, Bounds, pull_package
 from board.packages import choose_package, open_models
 from host.deploy.sign import sign_package

@@ -1,0 +1,7 @@
+"""Factors between the units that names tell."""
+
+from __future__ import annotations
+
+NS_PER_S = 1_000_000_000
+NS_PER_MS = 1_000_000
+UM_PER_MM = 1000
