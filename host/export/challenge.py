@@ -1,6 +1,6 @@
 """Frames of known-bad parts for a package: what its line must go on rejecting.
 
-    python -m host.export.challenge models/orange-256 --data rendered
+    scripts/beltsight known-bad models/orange-256 --data rendered
 
 gives them to a package that was made without any; network, golden vectors and threshold stay as they are. Made on
 held-out good pictures that the model accepts: defects of the training's own generator, and of kinds that no training
@@ -182,7 +182,7 @@ def _draw_challenge(package: Package, pictures: Pictures, seed: int) -> tuple[Ch
 
 
 def _describe(manifest: Manifest, challenge: Challenge, data: str, seed: int) -> Manifest:
-    words = ["python", "-m", "host.export.challenge", manifest.id, "--data", _name(data), "--seed", str(seed)]
+    words = ["scripts/beltsight", "known-bad", manifest.id, "--data", _name(data), "--seed", str(seed)]
     source = {"challenge": shlex.join(words), "challenge_commit": source_commit()}
     return replace(manifest, challenge=challenge, provenance=manifest.provenance | source)
 
