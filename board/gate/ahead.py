@@ -21,6 +21,8 @@ CLOSE_WITHIN_S = 1.0
 class Driver(ABC):
     """Tells the keeper what it is told, and lets `turn` act on it, in a thread once `start` was called."""
 
+    plans_ahead = False  # what it does now depends on windows yet to come
+
     def __init__(self, keeper: Keeper, now_ns: Callable[[], int]) -> None:
         self._keeper, self._now_ns = keeper, now_ns
         self._faults = Faults()
@@ -68,9 +70,13 @@ class Driver(ABC):
             return self._keeper.deadline_ns(trigger, self._now_ns())
 
     def apply(self, trigger: Trigger, decision: Decision) -> None:
+        """subtle: before its window a verdict moves nothing, and at the window's edges `turn` looks anyway: to wake the
+        thread now would have it work while the line publishes.
+        """
         with self._wake:
-            self._keeper.judge(trigger, self._now_ns(), is_ok=decision == "OK")
-            self._tell()
+            is_news = self._keeper.judge(trigger, self._now_ns(), is_ok=decision == "OK")
+            if is_news or self.plans_ahead:
+                self._tell()
 
     @property
     def distrust(self) -> str:

@@ -10,14 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 MOST_PARTS = 1024  # between light barrier and gate; what comes beyond them closes as one
 Key = Hashable
 
 
-@dataclass(frozen=True)
-class Reach:
-    """How far the belt has come: surely to `low`, at most to `high`."""
+class Reach(NamedTuple):
+    """How far the belt has come: surely to `low`, at most to `high`. Made many times a turn: a tuple is the cheapest."""
 
     low: int
     high: int
@@ -38,9 +38,6 @@ class Part:
     def measure(self) -> None:
         edges = (self.enters, self.leaves)
         self.edges = tuple(sorted((*edges, *self.opens, _middle(self.opens)) if self.opens else edges))
-
-    def blocks(self, at: Reach) -> bool:
-        return not self.verdict and self.enters <= at.high and at.low < self.leaves
 
     def opens_at(self, high: int) -> bool:
         return bool(self.verdict and self.opens and self.opens[0] <= high < self.opens[1])
@@ -108,9 +105,15 @@ class Geometry:
 
     def is_open(self, at: Reach) -> bool:
         """May the gate be open? Not the word on parts that nobody has told of."""
-        if not any(part.opens_at(at.high) for part in self._parts.values()):
-            return False
-        return not any(part.blocks(at) for part in self._all())
+        low, high = at
+        is_wanted = False
+        for part in self._all():  # subtle: in one plain loop, for it runs at every turn
+            if not part.verdict:
+                if part.enters <= high and low < part.leaves:
+                    return False
+            elif part.opens and part.opens[0] <= high < part.opens[1]:
+                is_wanted = True
+        return is_wanted
 
     def who(self, high: int) -> Key | None:
         """The last part to come whose window is here, and for which the gate would open."""

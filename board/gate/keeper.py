@@ -76,12 +76,16 @@ class Keeper:
         start = Reach(place.low + self._start_um, place.high + self._start_um)
         self._geometry.expect(key, start, self._window_um, opens=not self._barriers)
 
-    def judge(self, trigger: Trigger, now_ns: int, *, is_ok: bool) -> None:
-        """A verdict that comes when the part may be in its window already is none."""
-        self.expect(trigger, now_ns)
+    def judge(self, trigger: Trigger, now_ns: int, *, is_ok: bool) -> bool:
+        """A verdict that comes when the part may be in its window already is none. True if the next look was planned
+        without it.
+        """
         key = (trigger.run, trigger.part_id, trigger.t_ns)
+        is_new = key not in self._geometry
+        self.expect(trigger, now_ns)
         is_late = self._geometry.has_begun(key, self._motion.reach(now_ns))
         self._geometry.judge(key, is_ok=is_ok and not is_late)
+        return is_new or is_late
 
     def seen_until(self, t_ns: int) -> bool:
         """True where the gate was closed for want of it."""
@@ -107,10 +111,11 @@ class Keeper:
         if doubts != self._doubts:
             self._doubts = doubts
             self._geometry.condemn_all()
-        is_open = self._may_be_open(now_ns)
-        self._is_waiting = not self._is_known(now_ns)
+        at = self._motion.reach(now_ns)
+        self._is_waiting = not self._is_known(at)
         is_trusted = not trouble and self._motion.is_moving(now_ns) and not self._is_waiting
-        self._geometry.pass_by(self._motion.reach(now_ns), was_trusted=is_trusted)
+        is_open = is_trusted and self._geometry.is_open(at)
+        self._geometry.pass_by(at, was_trusted=is_trusted)
         return is_open
 
     def _heard_until_ns(self, now_ns: int) -> int:
@@ -178,14 +183,15 @@ class Keeper:
         self._geometry.judge(key, is_ok=False)
 
     def _may_be_open(self, t_ns: int) -> bool:
-        if not self._geometry.is_open(self._motion.reach(t_ns)) or not self._is_known(t_ns):
+        at = self._motion.reach(t_ns)
+        if not self._geometry.is_open(at) or not self._is_known(at):
             return False
         return self._motion.is_moving(t_ns) and not self.trouble(t_ns)
 
-    def _is_known(self, t_ns: int) -> bool:
+    def _is_known(self, at: Reach) -> bool:
         """Whoever could be in the window by now has been told."""
         horizon_um = self._horizon_um()
-        return horizon_um is not None and self._motion.reach(t_ns).high < horizon_um
+        return horizon_um is not None and at.high < horizon_um
 
     def _horizon_um(self) -> int | None:
         place = None if self._seen_until_ns is None else self._motion.place(self._seen_until_ns)

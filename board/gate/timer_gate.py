@@ -32,6 +32,8 @@ class Window:
 class TimerGate(Driver):
     """Keeps the timer's queue as the keeper wants the gate from now on; what has become wrong is shut at once."""
 
+    plans_ahead = True
+
     def __init__(
         self, keeper: Keeper, timer: LineTimer, limit_ns: int, now_ns: Callable[[], int] = time.monotonic_ns
     ) -> None:

@@ -27,7 +27,7 @@ from board.sinks.capture import CaptureSink
 from board.sinks.mqtt import MqttSink
 from protocol.commands import Answer, Capture, ChallengeParts, Order, Pause, Resume, Rollback, SetThreshold, SwitchModel
 from protocol.errors import SinkError
-from protocol.messages import Decision, Frame, Trigger, Verdict, rfc3339_now
+from protocol.messages import Decision, Frame, Verdict, rfc3339_now
 from protocol.reports import LineCondition
 from protocol.supervision import SUPERVISOR, Supervisor, Trouble
 from protocol.units import NS_PER_MS
@@ -161,8 +161,9 @@ class Line:
     def _judge(self, frame: Frame) -> None:
         finding = self._inspect(frame)
         started_ns = time.monotonic_ns()
-        decision, reason, missed = self._decide(frame.trigger, finding)
-        gone_s = self._gate.deadline_ns(frame.trigger) / 1e9 + self._window_s
+        deadline_ns = self._gate.deadline_ns(frame.trigger)
+        decision, reason, missed = self._decide(finding, deadline_ns)
+        gone_s = deadline_ns / 1e9 + self._window_s
         decision, reason = self._challenges.note(frame.trigger.part_id, decision, reason, gone_s)
         self._gate.apply(frame.trigger, decision)
         decided_ns = time.monotonic_ns()
@@ -187,7 +188,7 @@ class Line:
             readings=frame.readings,
             location=frame.location,
         )
-        self._showing.note_part(self._gate.deadline_ns(frame.trigger) - decided_ns)
+        self._showing.note_part(deadline_ns - decided_ns)
         self._publish(frame, verdict, finding.anomaly)
         self._health.note(verdict, (time.monotonic_ns() - decided_ns) / NS_PER_MS)
         self._alarms.note_part()
@@ -212,9 +213,9 @@ class Line:
                 self._models.current.inspect(frame.image, finding)
         return finding
 
-    def _decide(self, trigger: Trigger, finding: Finding) -> tuple[Decision, str, bool]:
+    def _decide(self, finding: Finding, deadline_ns: int) -> tuple[Decision, str, bool]:
         """Decision, the reason of an UNKNOWN, and whether the gate's deadline was missed."""
-        late_ms = (time.monotonic_ns() - self._gate.deadline_ns(trigger)) / NS_PER_MS
+        late_ms = (time.monotonic_ns() - deadline_ns) / NS_PER_MS
         if late_ms > 0:
             return "UNKNOWN", finding.reason or f"{late_ms:.0f} ms too late for the gate", True
         if finding.score is None:
