@@ -17,7 +17,7 @@ Key = Hashable
 
 
 class Reach(NamedTuple):
-    """How far the belt has come: surely to `low`, at most to `high`. Made many times a turn: a tuple is the cheapest."""
+    """How far the belt has come: surely to `low`, at most to `high`. A tuple, for it is made many times a turn."""
 
     low: int
     high: int

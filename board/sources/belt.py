@@ -22,7 +22,8 @@ from protocol.supervision import SUPERVISOR, Supervised, Supervisor
 from protocol.units import NS_PER_MS
 from protocol.wire import EndOfRun, FrameMessage, Motion, Passage, decode_message
 
-POLL_S = 0.01
+POLL_MS = 10
+POLL_S = POLL_MS / 1000
 SILENT_S = 0.5  # of the thread that reads
 COMPLAIN_S = 30.0  # after numbers that were not in order
 
@@ -103,7 +104,9 @@ class BeltSource:
         self._complain_until_s = -1.0
         self._changed = threading.Condition()
         self._closing = threading.Event()
-        self._socket = open_socket("PULL", settings.endpoint, bind=True, high_water_mark=settings.queue_frames)
+        self._socket = open_socket(
+            "PULL", settings.endpoint, bind=True, high_water_mark=settings.queue_frames, timeout_ms=POLL_MS
+        )
         self._thread = supervisor.start("belt", self._receive, silent_s=SILENT_S)
 
     def read(self, timeout_s: float) -> Frame | None:
@@ -144,15 +147,25 @@ class BeltSource:
             if not self._wait_for_room():
                 continue
             asked_ns = time.monotonic_ns()
-            if self._socket.poll(0, zmq.POLLIN):
-                self._take(self._socket.recv_multipart(copy=False))
+            if self._take_next(zmq.NOBLOCK):
                 continue
             # only now: behind a slow engine, frames wait here that have long arrived, and triggers that nobody knows
             self._give_up_frames()
             self._ahead.seen_until(max(0, asked_ns - self._transit_ns))
-            self._socket.poll(int(POLL_S * 1000), zmq.POLLIN)
+            self._take_next(0)
+
+    def _take_next(self, flags: int) -> bool:
+        """False if there was none. With flags 0 it waits for one, at most `POLL_S`."""
+        try:
+            parts = self._socket.recv_multipart(flags, copy=False)
+        except zmq.Again:
+            return False
+        self._take(parts)
+        return True
 
     def _wait_for_room(self) -> bool:
+        if len(self._ready) < self._settings.queue_frames:  # of one thread that adds: no lock is needed
+            return True
         with self._changed:
             return self._changed.wait_for(lambda: len(self._ready) < self._settings.queue_frames, POLL_S)
 
