@@ -1,7 +1,8 @@
 /* Makes the n-th call of one kind that the station makes to the world fail, or hang: loaded before the C library.
  *
  * Calls are counted by kind from `arm` on. Files count where they lie in the station's own folder, or are its output;
- * sockets where they are TCP: ZeroMQ's and Python's inner pipes are no part of the world. What a failing call returns is
+ * sockets where they are TCP: ZeroMQ's and Python's inner pipes are no part of the world. The pin is the dry gate's
+ * record and what is told to the process that closes it. What a failing call returns is
  * what the manuals say of a broken disk (EIO), a lost connection (ECONNRESET), an interrupted wait (EINTR) and, for the
  * wall clock, a year's jump.
  */
@@ -22,30 +23,40 @@
 #include <time.h>
 #include <unistd.h>
 
-enum kind { FILES, DATABASE, SOCKETS, WAITS, CLOCK, ENGINE, KINDS };
+enum kind { PIN, FILES, DATABASE, SOCKETS, WAITS, CLOCK, WALL, ENGINE, KINDS }; /* strike.py has the same */
 enum { FAILS = 1, HANGS = 2 };
 enum { YEAR_S = 31536000 };
 
-/* Shared with the process that watches: what was counted and what was struck outlives us. */
+enum { SITES = 500, SITE_BYTES = 112 };
+
+/* A place in the program that reads the monotonic clock. */
+struct site {
+    char name[SITE_BYTES];
+    long count;
+};
+
+/* Shared with the process that watches: what was counted and what was struck outlives us. strike.py reads it. */
 struct record {
     atomic_long counted[KINDS];
     atomic_long struck_ns; /* monotonic; 0: the call never came */
     char what[160];
+    struct site sites[SITES];
 };
 
 static struct record *record;
 static _Atomic int is_armed, jumped;
 static int struck_kind, manner;
 static long struck_at, hang_ms;
-static char folder[1024];
+static char folder[1024], struck_site[SITE_BYTES];
 
 static void *real(const char *name) { return dlsym(RTLD_NEXT, name); }
 #define REAL(name) \
     static __typeof__(name) *next; \
     if (!next) next = (__typeof__(name) *)real(#name)
 
-void arm(struct record *shared, int kind, long at, int how, long milliseconds, const char *station) {
+void arm(struct record *shared, int kind, long at, int how, long milliseconds, const char *station, const char *site) {
     record = shared;
+    snprintf(struck_site, sizeof struck_site, "%s", site);
     struck_kind = kind, struck_at = at, manner = how, hang_ms = milliseconds;
     snprintf(folder, sizeof folder, "%s", station);
     is_armed = 1;
@@ -66,25 +77,30 @@ static long now_ns(void) {
     return now.tv_sec * 1000000000L + now.tv_nsec;
 }
 
-/* Whether this call is to fail; one that is to hang hangs here. */
-static int strikes(enum kind kind, const char *call, const char *object) {
-    if (!is_armed) return 0;
-    const long number = atomic_fetch_add(&record->counted[kind], 1) + 1;
-    if ((int)kind != struck_kind || number != struck_at) return 0;
+static int strike(const char *call, const char *object) {
     snprintf(record->what, sizeof record->what, "%s %.140s", call, object);
     atomic_store(&record->struck_ns, now_ns());
     if (manner == HANGS) hang();
     return manner == FAILS;
 }
 
+/* Whether this call is to fail; one that is to hang hangs here. */
+static int strikes(enum kind kind, const char *call, const char *object) {
+    if (!is_armed) return 0;
+    const long number = atomic_fetch_add(&record->counted[kind], 1) + 1;
+    return (int)kind == struck_kind && number == struck_at && strike(call, object);
+}
+
 /* For nursery.py, around each call of an engine: that is no call of the C library. */
 int strikes_engine(const char *name) { return strikes(ENGINE, "infer", name); }
 
+static int is_pin(const char *path) { return strstr(path, "gate.jsonl") != 0; }
 static int is_database(const char *path) { return strstr(path, ".sqlite") != 0; }
 
 static int strikes_path(const char *call, const char *path) {
     if (!is_armed || !path || strncmp(path, folder, strlen(folder))) return 0;
-    return strikes(is_database(path) ? DATABASE : FILES, call, path + strlen(folder));
+    const enum kind kind = is_pin(path) ? PIN : is_database(path) ? DATABASE : FILES;
+    return strikes(kind, call, path + strlen(folder));
 }
 
 static int strikes_fd(const char *call, int fd) {
@@ -97,10 +113,17 @@ static int strikes_fd(const char *call, int fd) {
     return strikes_path(call, path);
 }
 
+static int is_closer(int fd) {
+    int type = 0;
+    socklen_t size = sizeof type;
+    return !getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &size) && type == SOCK_SEQPACKET;
+}
+
 static int strikes_socket(const char *call, int fd) {
     int domain = 0;
     socklen_t size = sizeof domain;
     if (!is_armed || getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &size)) return 0;
+    if (domain == AF_UNIX) return is_closer(fd) && strikes(PIN, call, "the process that closes");
     return (domain == AF_INET || domain == AF_INET6) && strikes(SOCKETS, call, "TCP");
 }
 
@@ -188,11 +211,70 @@ int epoll_wait(int fd, struct epoll_event *events, int most, int timeout_ms) {
     return next(fd, events, most, timeout_ms);
 }
 
+typedef struct _object PyObject;
+
+/* Python's own, where it is loaded: the functions and lines that read the clock, the innermost first. */
+static struct {
+    int (*holds_lock)(void);
+    PyObject *(*frame)(void), *(*back)(PyObject *), *(*code)(PyObject *), *(*get)(PyObject *, const char *);
+    int (*line)(PyObject *);
+    const char *(*text)(PyObject *);
+    void (*drop)(PyObject *);
+} python;
+
+static int find_python(void) {
+    if (python.drop) return 1;
+    python.holds_lock = (__typeof__(python.holds_lock))dlsym(RTLD_DEFAULT, "PyGILState_Check");
+    python.frame = (__typeof__(python.frame))dlsym(RTLD_DEFAULT, "PyEval_GetFrame");
+    python.back = (__typeof__(python.back))dlsym(RTLD_DEFAULT, "PyFrame_GetBack");
+    python.code = (__typeof__(python.code))dlsym(RTLD_DEFAULT, "PyFrame_GetCode");
+    python.get = (__typeof__(python.get))dlsym(RTLD_DEFAULT, "PyObject_GetAttrString");
+    python.line = (__typeof__(python.line))dlsym(RTLD_DEFAULT, "PyFrame_GetLineNumber");
+    python.text = (__typeof__(python.text))dlsym(RTLD_DEFAULT, "PyUnicode_AsUTF8");
+    python.drop = (__typeof__(python.drop))dlsym(RTLD_DEFAULT, "Py_DecRef");
+    return python.drop != 0;
+}
+
+/* "turn:49 _run:115 work:120", or what is no Python's. */
+static void name_site(char *name) {
+    strcpy(name, "a library");
+    if (!find_python() || !python.holds_lock()) return;
+    PyObject *frame = python.frame();
+    size_t length = 0;
+    for (int depth = 0; frame && depth < 3; depth++) {
+        PyObject *code = python.code(frame), *function = python.get(code, "co_name");
+        length += (size_t)snprintf(name + length, SITE_BYTES - length, "%.30s:%d ", python.text(function),
+                                   python.line(frame));
+        python.drop(function), python.drop(code);
+        PyObject *outer = python.back(frame);
+        if (depth) python.drop(frame); /* the first one is only lent */
+        frame = outer;
+    }
+    if (frame) python.drop(frame);
+    if (length) name[strlen(name) - 1] = 0; /* the last space */
+}
+
+/* One thread at a time has Python's lock; what the others count may be off by one now and then. */
+static int strikes_clock(void) {
+    static _Thread_local int is_inside;
+    if (!is_armed || is_inside) return 0;
+    is_inside = 1;
+    char name[SITE_BYTES];
+    name_site(name);
+    is_inside = 0;
+    atomic_fetch_add(&record->counted[CLOCK], 1);
+    struct site *site = record->sites;
+    while (site < record->sites + SITES - 1 && site->name[0] && strcmp(site->name, name)) site++;
+    if (!site->name[0]) strcpy(site->name, name);
+    const long number = ++site->count;
+    return struck_kind == CLOCK && number == struck_at && !strcmp(name, struck_site) && strike("clock at", name);
+}
+
 int clock_gettime(clockid_t clock, struct timespec *now) {
     REAL(clock_gettime);
     const int is_wall = clock == CLOCK_REALTIME;
-    if ((is_wall || clock == CLOCK_MONOTONIC) && strikes(CLOCK, "clock_gettime", is_wall ? "wall" : "monotonic"))
-        jumped = 1;
+    if (is_wall && strikes(WALL, "clock_gettime", "wall")) jumped = 1;
+    if (clock == CLOCK_MONOTONIC) strikes_clock();
     const int result = next(clock, now);
     if (jumped && is_wall) now->tv_sec += YEAR_S;
     return result;

@@ -1,15 +1,9 @@
 """Each call of the station to the world fails once, and hangs once: `beltsight survive --each-call`.
 
 In the manner of SQLite's tests of I/O errors (https://www.sqlite.org/testing.html, 3.2): a short run is repeated, and
-the n-th call of one kind fails, for n = 1, 2, 3 … until a run has fewer calls than n. Kinds are files, the outbox's
-SQLite, TCP sockets, waits, clocks and engines; the station is the real program, each_call.c stands before its C
-library. After
-each run must hold:
-
-- every part that triggered has one verdict, from this station or from the one that is started after it;
-- nothing but a good part crossed an open gate, by the dry gate's own record;
-- whatever cost a part its verdict in time was said: on the state topic, in the log or by the exit code;
-- the station ends when it is told to.
+the n-th call of one kind fails, for n = 1, 2, 3 … until a run has fewer calls than n. Kinds are the gate's pin, files,
+the outbox's SQLite, TCP sockets, waits, clocks and engines; the station is the real program, each_call.c stands before
+its C library, strike.py says what must hold after each run. With `--journal` a sweep that was interrupted goes on.
 """
 
 from __future__ import annotations
@@ -17,356 +11,30 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
-import mmap
 import os
 import queue
 import random
 import shutil
-import signal
-import struct
 import subprocess
-import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import asdict
 from pathlib import Path
 
-import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from host.export.trivial import FRAME_PX, write_trivial_package
-from protocol.errors import InputError, run_main
-from protocol.messages import Trigger, Verdict, clock_id, decode_verdict
-from protocol.sockets import Socket, open_socket
-from protocol.wire import Buffer, EndOfRun, Passage, encode_message, encode_raw_frame
-from sim.station import LOOPBACK, ROOT, free_port, start_broker
-from tests.survival.broker import open_client
-from tests.survival.nursery import RECORD_BYTES, Birth, encode_birth
+from host.export.trivial import write_trivial_package
+from protocol.errors import InputError
+from sim.station import free_port, start_broker
+from tests.survival.strike import KINDS, MANNERS, Ears, Nursery, Outcome, Run, Strike
 
-KINDS = ("files", "database", "sockets", "waits", "clock", "engine")
-MANNERS = ("fails", "hangs")
 SOURCE = Path(__file__).with_name("each_call.c")
-PARTS, BAD = 5, (1, 3)
-RATE_HZ = 10.0  # 15 mm apart: windows of 12 mm do not touch
-BELT_MM_S, GATE_MM, WINDOW_MM, LEAD_MS = 150.0, 60.0, 12.0, 2.0
-OPENS_NS = int((GATE_MM - WINDOW_MM / 2) / BELT_MM_S * 1e9)
-CENTRE_NS = int(GATE_MM / BELT_MM_S * 1e9)
-HANG_MS = 1500
-START_WITHIN_S, VERDICTS_WITHIN_S, STOP_WITHIN_S = 20.0, 5.0, 10.0
-IN_TIME_MS = OPENS_NS / 1e6
-
-
-@dataclass(frozen=True)
-class Strike:
-    """The call that fails or hangs; `at` counts from 1."""
-
-    kind: str
-    at: int
-    manner: str
-
-    def __str__(self) -> str:
-        return f"{self.kind} {self.at} {self.manner}"
-
-
-@dataclass
-class Outcome:
-    strike: Strike
-    what: str = ""  # the call that was struck; empty: the run had fewer
-    counted: tuple[int, ...] = ()  # calls of each kind
-    violations: list[str] = field(default_factory=list)
-
-
-class Ears:
-    """Verdicts and states of all lines that run on one broker."""
-
-    def __init__(self, port: int) -> None:
-        self.verdicts: dict[str, dict[int, dict[str, Verdict]]] = {}  # line → part → event → verdict
-        self.states: dict[str, list[tuple[str, str]]] = {}
-        self._client = open_client("each-call")
-        ready = threading.Event()
-        self._client.on_connect = lambda client, *_: client.subscribe("beltsight/#", qos=1)
-        self._client.on_subscribe = lambda *_: ready.set()
-        self._client.on_message = lambda _client, _data, message: self._take(message.topic, bytes(message.payload))
-        self._client.connect(LOOPBACK, port)
-        self._client.loop_start()
-        if not ready.wait(START_WITHIN_S):
-            raise InputError("the broker does not answer")
-
-    def _take(self, topic: str, payload: bytes) -> None:
-        _, _, line, kind = topic.split("/", 3)
-        if kind == "verdict":
-            verdict = decode_verdict(payload)
-            self.verdicts.setdefault(line, {}).setdefault(verdict.part_id, {})[verdict.event_id] = verdict
-        elif kind == "state" and payload:
-            state = json.loads(payload)
-            self.states.setdefault(line, []).append((state["state"], state["reason"]))
-
-    def heard(self, line: str) -> dict[int, dict[str, Verdict]]:
-        return {part: dict(events) for part, events in list(self.verdicts.get(line, {}).items())}
-
-    def close(self) -> None:
-        self._client.disconnect()
-        self._client.loop_stop()
-
-
-class Nursery:
-    """Where stations are born: see nursery.py."""
-
-    def __init__(self, shim: Path) -> None:
-        self.shim = shim
-        environment = {**os.environ, "LD_PRELOAD": str(shim), "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-        command = [sys.executable, "-m", "tests.survival.nursery"]
-        pipe = subprocess.PIPE
-        self._process = subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, cwd=ROOT, env=environment)
-
-    def bear(self, birth: Birth) -> int:
-        """The station's process id."""
-        assert self._process.stdin is not None
-        self._process.stdin.write(encode_birth(birth))
-        self._process.stdin.flush()
-        return int(self._read())
-
-    def wait(self) -> int:
-        """Its exit code; negative: the signal that ended it."""
-        return int(self._read())
-
-    def close(self) -> None:
-        for pipe in (self._process.stdin, self._process.stdout):
-            if pipe:
-                pipe.close()
-        self._process.wait()
-
-    def _read(self) -> str:
-        assert self._process.stdout is not None
-        return self._process.stdout.readline()
-
-
-@dataclass
-class Run:
-    """One station's life, and what it was fed."""
-
-    ears: Ears
-    nursery: Nursery
-    folder: Path
-    models: Path
-    broker_port: int
-    strike: Strike | None
-    belt_port: int = field(default_factory=free_port)
-    triggers_ns: list[int] = field(default_factory=list)
-    code: int | None = None
-
-    @property
-    def line(self) -> str:
-        return self.folder.name
-
-    def live(self) -> Outcome:
-        """Feed the parts to a station whose call is struck, and look what came of them."""
-        self.folder.mkdir()
-        (self.folder / "line.toml").write_text(self._config(), encoding="utf-8")
-        record = self.folder.with_suffix(".record")
-        record.write_bytes(bytes(RECORD_BYTES))
-        strike = self.strike or Strike("files", 0, "fails")
-        birth = self._birth(record, strike)
-        outcome = Outcome(strike)
-        ended = self._start(birth)
-        belt = self._open_belt()
-        with contextlib.closing(belt):
-            self._feed(belt, ended)
-            self._wait_for_verdicts(ended)
-            self._stop(ended, outcome)
-            gate = read_gate(self.folder / "gate.jsonl")
-            outcome.counted, outcome.what = read_record(record)
-            if len(self.ears.heard(self.line)) < PARTS:
-                self._start_again(birth, belt, outcome)
-        self._judge(outcome, gate)
-        return outcome
-
-    def _birth(self, record: Path, strike: Strike) -> Birth:
-        return Birth(
-            config=str(self.folder / "line.toml"),
-            log=str(self.folder / "board.log"),
-            shim=str(self.nursery.shim),
-            record=str(record),
-            kind=KINDS.index(strike.kind),
-            at=strike.at,
-            manner=1 + MANNERS.index(strike.manner),
-            hang_ms=HANG_MS,
-            folder=str(self.folder),
-        )
-
-    def _config(self) -> str:
-        return f"""\
-model = "trivial"
-models_dir = '{self.models}'
-site = "survival"
-line = "{self.line}"
-source = "belt"
-belt_speed_mm_s = {BELT_MM_S}
-
-[belt]
-endpoint = "tcp://{LOOPBACK}:{self.belt_port}"
-
-[gate]
-distance_mm = {GATE_MM}
-window_mm = {WINDOW_MM}
-lead_ms = {LEAD_MS}
-dry_log = "gate.jsonl"
-
-[motion]
-by = "barriers"
-
-[broker]
-host = "{LOOPBACK}"
-port = {self.broker_port}
-
-[mqtt]
-outbox = "outbox.sqlite"
-broker_at_start = "optional"
-
-[recorder]
-keep = "everything"
-folder = "recordings"
-"""
-
-    def _start(self, birth: Birth) -> threading.Event:
-        """Set when the station has ended; its exit code is in `code` then."""
-        self.code = None
-        self.pid = self.nursery.bear(birth)
-        ended = threading.Event()
-
-        def wait() -> None:
-            self.code = self.nursery.wait()
-            ended.set()
-
-        threading.Thread(target=wait, name="wait", daemon=True).start()
-        deadline_s = time.monotonic() + START_WITHIN_S
-        log = self.folder / "board.log"
-        while not ended.is_set() and time.monotonic() < deadline_s:
-            if log.exists() and b" runs, model " in log.read_bytes():
-                break
-            if self.strike and self.strike.kind == "files" and self._shows_running():
-                break  # it was the log's line that failed
-            time.sleep(0.01)
-        return ended
-
-    def _shows_running(self) -> bool:
-        return any(state == "running" for state, _ in self.ears.states.get(self.line, []))
-
-    def _open_belt(self) -> Socket:
-        endpoint = f"tcp://{LOOPBACK}:{self.belt_port}"
-        return open_socket("PUSH", endpoint, bind=False, high_water_mark=1000, linger_ms=0, timeout_ms=2000)
-
-    def _feed(self, belt: Socket, ended: threading.Event) -> None:
-        """Triggers with frames at the light barrier, passages where each part's window begins."""
-        rng = np.random.default_rng(7)
-        started_ns = time.monotonic_ns() + 20_000_000
-        steps = [(int(number / RATE_HZ * 1e9), number, True) for number in range(PARTS)]
-        steps += [(t_ns + OPENS_NS, number, False) for t_ns, number, _ in steps]
-        for after_ns, number, is_trigger in sorted(steps):
-            ended.wait(max(0.0, (started_ns + after_ns - time.monotonic_ns()) / 1e9))
-            if is_trigger:
-                now_ns = time.monotonic_ns()
-                self.triggers_ns.append(now_ns)
-                level = 200 if number in BAD else 40
-                frame = rng.integers(level - 8, level + 9, (FRAME_PX, FRAME_PX, 3)).astype(np.uint8)
-                self._send(belt, encode_raw_frame(Trigger(self.line, number, now_ns, clock_id()), frame, {}))
-            else:
-                # stamped as if this process had not been late itself
-                passage = Passage(self.line, self.triggers_ns[number] + OPENS_NS, clock_id())
-                self._send(belt, encode_message(passage))
-        self._send(belt, encode_message(EndOfRun(self.line, PARTS)))
-
-    def _send(self, belt: Socket, parts: Sequence[Buffer]) -> None:
-        belt.send_multipart(parts)
-
-    def _wait_for_verdicts(self, ended: threading.Event) -> None:
-        passed_ns = self.triggers_ns[-1] + 2 * CENTRE_NS  # the last part has surely left the gate
-        ended.wait(max(0.0, (passed_ns - time.monotonic_ns()) / 1e9))
-        deadline_s = time.monotonic() + VERDICTS_WITHIN_S
-        while len(self.ears.heard(self.line)) < PARTS and time.monotonic() < deadline_s:
-            if ended.wait(0.02):
-                time.sleep(0.1)  # what it sent last is on its way
-                return
-
-    def _stop(self, ended: threading.Event, outcome: Outcome) -> None:
-        if not ended.is_set():
-            os.kill(self.pid, signal.SIGTERM)
-        if not ended.wait(STOP_WITHIN_S):
-            outcome.violations.append("does not end when it is told to")
-            os.kill(self.pid, signal.SIGKILL)
-            ended.wait()
-
-    def _start_again(self, birth: Birth, belt: Socket, outcome: Outcome) -> None:
-        """A station in order, in the same place: parts that have no verdict yet are owed one."""
-        (self.folder / "gate.jsonl").unlink(missing_ok=True)
-        self.first_code = self.code
-        ended = self._start(replace(birth, shim=""))
-        self._send(belt, encode_message(EndOfRun(self.line, PARTS)))
-        self._wait_for_verdicts(ended)
-        self._stop(ended, outcome)
-        self.code = self.first_code
-
-    def _judge(self, outcome: Outcome, gate: list[tuple[int, bool]]) -> None:
-        heard = self.ears.heard(self.line)
-        missing = [part for part in range(PARTS) if part not in heard]
-        if missing:
-            outcome.violations.append(f"no verdict for {missing}")
-        doubled = [part for part, events in heard.items() if len(events) > 1]
-        if doubled:
-            outcome.violations.append(f"two verdicts for {doubled}")
-        for part, t_ns in enumerate(self.triggers_ns):
-            is_ok = all(verdict.decision == "OK" for verdict in heard.get(part, {}).values()) and part in heard
-            if stands_open(gate, t_ns + CENTRE_NS) and (not is_ok or part in BAD):
-                outcome.violations.append(f"part {part} crossed an open gate")
-        wrong = [part for part in BAD for verdict in heard.get(part, {}).values() if verdict.decision == "OK"]
-        if wrong:
-            outcome.violations.append(f"bad parts judged OK: {wrong}")
-        has_passed = any(stands_open(gate, t_ns + CENTRE_NS) for t_ns in self.triggers_ns)
-        if self.strike is None and not has_passed:  # a busy machine is late for some
-            outcome.violations.append("undisturbed, it let nobody through")
-        if self._went_wrong(heard) and not self._was_said():
-            outcome.violations.append("nothing was said")
-
-    def _went_wrong(self, heard: dict[int, dict[str, Verdict]]) -> bool:
-        verdicts = [verdict for events in heard.values() for verdict in events.values()]
-        return len(verdicts) < PARTS or any(v.decision == "UNKNOWN" or v.latency_ms > IN_TIME_MS for v in verdicts)
-
-    def _was_said(self) -> bool:
-        states = self.ears.states.get(self.line, [])
-        if any(state != "running" and reason not in ("", "switched off") for state, reason in states):
-            return True
-        log = (self.folder / "board.log").read_text(errors="replace")
-        return bool(self.code) or any(f"{state}: " in log for state in ("degraded", "stopped", "alarm"))
-
-
-def read_gate(path: Path) -> list[tuple[int, bool]]:
-    """Times, monotonic in ns, at which the dry gate moved, and whether it stood open from then on."""
-    if not path.exists():
-        return []
-    moves = []
-    for line in path.read_text(errors="replace").splitlines():
-        with contextlib.suppress(ValueError):  # a line that was cut
-            move = json.loads(line)
-            moves.append((move["t_ns"], move["open"]))
-    return moves
-
-
-def stands_open(moves: list[tuple[int, bool]], at_ns: int) -> bool:
-    before = [is_open for t_ns, is_open in moves if t_ns <= at_ns]
-    return bool(before) and before[-1]
-
-
-def read_record(path: Path) -> tuple[tuple[int, ...], str]:
-    """Calls of each kind, and the one that was struck: `struct record` of each_call.c."""
-    with path.open("rb") as file, mmap.mmap(file.fileno(), RECORD_BYTES, access=mmap.ACCESS_READ) as data:
-        counted = struct.unpack_from(f"{len(KINDS)}q", data)
-        (struck_ns,) = struct.unpack_from("q", data, 8 * len(KINDS))
-        text = bytes(data[8 * len(KINDS) + 8 : 8 * len(KINDS) + 168]).split(b"\0")[0]
-    return counted, text.decode(errors="replace").strip() if struck_ns else ""
+FIRST_READS, LATER_READS = 6, 8  # of the monotonic clock, at each place
+SAY_EVERY_S = 30.0
 
 
 def build_shim(folder: Path) -> Path:
@@ -408,26 +76,79 @@ class Sweep:
             outcome = Run(self.ears, nursery, folder, self.models, self._port, strike).live()
         finally:
             self._nurseries.put(nursery)
+            self.ears.forget(folder.name)
+        folder.with_suffix(".record").unlink(missing_ok=True)
         if not outcome.violations:
             shutil.rmtree(folder, ignore_errors=True)
         return outcome
 
     def strike_all(self, strikes: list[Strike]) -> Iterator[Outcome]:
+        """As they end."""
         with ThreadPoolExecutor(self._workers) as pool:
-            yield from pool.map(self.strike, strikes)
+            waiting = [pool.submit(self.strike, strike) for strike in strikes]
+            try:
+                yield from (done.result() for done in as_completed(waiting))
+            finally:
+                pool.shutdown(wait=True, cancel_futures=True)
 
 
-def choose(counted: tuple[int, ...], share: float, seed: int) -> list[Strike]:
-    """Every call of an undisturbed run in both manners, and a tenth beyond; or a random share of them."""
+def choose(calm: Outcome, share: float, seed: int) -> list[Strike]:
+    """Every call of an undisturbed run in both manners, and a few beyond; or a share of them. In random order, so that
+    what is done first is a sample of the whole.
+
+    The monotonic clock is read thousands of times, and never fails: at each place that reads it, the first times and
+    some of the others hang.
+    """
     every = [
         Strike(kind, at, manner)
-        for kind, count in zip(KINDS, counted, strict=True)
-        for at in range(1, count + count // 10 + 2)
+        for kind, count in zip(KINDS, calm.counted, strict=True)
+        for at in range(1, beyond(count) + 1)
         for manner in MANNERS
+        if kind != "clock"
     ]
-    if share >= 1:
-        return every
+    every += [Strike("clock", at, "hangs", site) for site, count in calm.sites.items() for at in moments(count)]
     return random.Random(seed).sample(every, max(1, round(share * len(every))))
+
+
+def beyond(count: int) -> int:
+    """A run has more calls than another."""
+    return round(count * 1.05) + 1
+
+
+def moments(count: int) -> list[int]:
+    first, last = min(count, FIRST_READS), beyond(count)
+    step = max(1, (last - first) // LATER_READS)
+    return [*range(1, first + 1), *range(first + step, last + 1, step)]
+
+
+class Journal:
+    """What was struck already: a line of JSON each, the undisturbed run first."""
+
+    def __init__(self, path: Path | None) -> None:
+        self._path = path
+        lines = path.read_text(encoding="utf-8").splitlines() if path and path.exists() else []
+        self.outcomes = [_read_outcome(line) for line in lines]
+
+    @property
+    def calm(self) -> Outcome | None:
+        return self.outcomes[0] if self.outcomes else None
+
+    def done(self) -> set[Strike]:
+        return {outcome.strike for outcome in self.outcomes[1:]}
+
+    def add(self, outcome: Outcome) -> None:
+        self.outcomes.append(outcome)
+        if self._path:
+            with self._path.open("a", encoding="utf-8") as file:
+                told = asdict(outcome)
+                if len(self.outcomes) > 1:
+                    told["sites"] = {}  # the undisturbed run's are enough
+                file.write(json.dumps(told) + "\n")
+
+
+def _read_outcome(line: str) -> Outcome:
+    told = json.loads(line)
+    return Outcome(Strike(**told.pop("strike")), counted=tuple(told.pop("counted")), **told)
 
 
 def show(outcomes: list[Outcome]) -> Table:
@@ -438,41 +159,50 @@ def show(outcomes: list[Outcome]) -> Table:
             struck = [o for o in rows if o.what]
             bad = [o for o in rows if o.violations]
             table.add_row(kind, manner, str(len(struck)), str(len(rows) - len(struck)), str(len(bad)))
+    injected, violated = sum(bool(o.what) for o in outcomes), sum(bool(o.violations) for o in outcomes)
+    table.caption = f"{injected} injected failures, {violated} runs with violations"
     return table
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="beltsight survive --each-call", description="Each call fails once.")
-    parser.add_argument("--share", type=float, default=1.0, help="of all calls, chosen at random (default: all)")
-    parser.add_argument("--seed", type=int, default=0, help="of that choice (default: %(default)s)")
-    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="stations side by side")
-    parser.add_argument("--kind", choices=KINDS, help="calls of this kind alone")
-    parser.add_argument("--keep", type=Path, help="folder for runs with violations (default: a temporary one)")
-    options = parser.parse_args()
+    options = parse_options()
     with contextlib.ExitStack() as opened:
         folder = options.keep or Path(opened.enter_context(tempfile.TemporaryDirectory()))
+        journal = Journal(options.journal)
         sweep = Sweep(folder.resolve(), options.workers, opened)
-        calm = sweep.strike(None)
+        if journal.calm is None:
+            journal.add(sweep.strike(None))
+        calm = journal.outcomes[0]
         print(f"undisturbed: {dict(zip(KINDS, calm.counted, strict=True))} {calm.violations or ''}", flush=True)
-        strikes = [s for s in choose(calm.counted, options.share, options.seed) if options.kind in (None, s.kind)]
-        outcomes = list(follow(sweep.strike_all(strikes), len(strikes)))
-    Console().print(show(outcomes))
-    return int(bool(calm.violations) or any(outcome.violations for outcome in outcomes))
+        done = journal.done()
+        strikes = [s for s in choose(calm, options.share, options.seed) if options.kind in (None, s.kind)]
+        left = [strike for strike in strikes if strike not in done]
+        for outcome in follow(sweep.strike_all(left), len(left), len(strikes)):
+            journal.add(outcome)
+    Console().print(show(journal.outcomes[1:]))
+    return int(any(outcome.violations for outcome in journal.outcomes))
 
 
-def follow(outcomes: Iterator[Outcome], total: int) -> Iterator[Outcome]:
+def parse_options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="beltsight survive --each-call", description="Each call fails once.")
+    parser.add_argument("--share", type=float, default=1.0, help="of all calls, chosen at random (default: all)")
+    parser.add_argument("--seed", type=int, default=0, help="of order and choice (default: %(default)s)")
+    parser.add_argument("--workers", type=int, default=3 * (os.cpu_count() or 1), help="stations side by side")
+    parser.add_argument("--kind", choices=KINDS, help="calls of this kind alone")
+    parser.add_argument("--journal", type=Path, help="file of what was done; the same command goes on behind it")
+    parser.add_argument("--keep", type=Path, help="folder for runs with violations (default: a temporary one)")
+    return parser.parse_args()
+
+
+def follow(outcomes: Iterator[Outcome], left: int, total: int) -> Iterator[Outcome]:
     """Say what was violated, and now and then how far it is."""
     started_s, said_s, bad = time.monotonic(), time.monotonic(), 0
     for number, outcome in enumerate(outcomes, start=1):
         if outcome.violations:
             bad += 1
             print(f"{outcome.strike} ({outcome.what}): {'; '.join(outcome.violations)}", flush=True)
-        if time.monotonic() - said_s > 30:
+        if time.monotonic() - said_s > SAY_EVERY_S:
             said_s = time.monotonic()
-            left_s = (said_s - started_s) / number * (total - number)
-            print(f"{number}/{total}, {bad} with violations, {left_s / 60:.0f} min left", flush=True)
+            left_s = (said_s - started_s) / number * (left - number)
+            print(f"{total - left + number}/{total}, {bad} with violations, {left_s / 60:.0f} min left", flush=True)
         yield outcome
-
-
-if __name__ == "__main__":
-    sys.exit(run_main(main))

@@ -16,6 +16,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
+import onnxruntime
 from numpy.typing import NDArray
 
 from board import packages, run
@@ -24,9 +25,9 @@ from board.seams import Engine
 from board.sources import belt
 from protocol.errors import EngineError, run_main
 
-RECORD_BYTES = 4096
+RECORD_BYTES = 65536
 MAPPED: list[mmap.mmap] = []  # for as long as we live
-IMPORTED = (onnx_runtime, belt)  # before the fork: the program imports them only where it uses them
+IMPORTED = (onnx_runtime, belt, onnxruntime)  # before the fork: the program imports them only where it uses them
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,7 @@ class Birth:
     manner: int = 0
     hang_ms: int = 0
     folder: str = ""  # calls on files are counted below it
+    site: str = ""  # of the clock's calls, those of this place are counted
 
 
 class StruckEngine:
@@ -110,6 +112,7 @@ def arm(birth: Birth) -> None:
         birth.manner,
         ctypes.c_long(birth.hang_ms),
         birth.folder.encode(),
+        birth.site.encode(),
     )
 
 

@@ -8,7 +8,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.survival.each_call import KINDS, MANNERS, Strike, Sweep
+from tests.survival.each_call import Sweep, choose
+from tests.survival.strike import KINDS, MANNERS
 
 pytestmark = pytest.mark.skipif(not shutil.which("gcc"), reason="gcc is not installed: apt-get install gcc")
 WORKERS = 6  # they mostly wait
@@ -23,11 +24,12 @@ def sweep(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sweep]:
 def test_whatever_call_fails_or_hangs_no_bad_part_passes_and_none_is_forgotten(sweep: Sweep) -> None:
     calm = sweep.strike(None)
     assert not calm.violations
+    every = choose(calm, 1.0, seed=1)
     strikes = [
-        Strike(kind, max(1, round(share * count)), manner)
-        for kind, count in zip(KINDS, calm.counted, strict=True)
-        for share in (0.45, 0.7)
+        strike
+        for kind in KINDS
         for manner in MANNERS
+        for strike in [one for one in every if (one.kind, one.manner) == (kind, manner)][:2]
     ]
     outcomes = list(sweep.strike_all(strikes))
     assert [str(outcome) for outcome in outcomes if outcome.violations] == []
