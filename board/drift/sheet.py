@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from board.drift.control_chart import CLIP_SIGMAS, ControlChart
-from board.pictures import read_picture
 from protocol.errors import InputError
 from protocol.manifest import CALIBRATION_JPG, Package
+from protocol.pictures.reader import read_picture
 
 Image = NDArray[np.uint8]
 LATEST = 8

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from board.condition import Complaint
-from board.pictures import decode_pixels, rgb
+from board.pictures import decode_pixels
 from board.sources.v4l2 import (
     Control,
     fixed_exposure,
@@ -29,6 +29,7 @@ from board.sources.v4l2 import (
 )
 from protocol.errors import InputError, MessageError, SourceError
 from protocol.messages import Frame, Trigger, clock_id, new_run
+from protocol.pictures.reader import rgb
 from protocol.strict import require
 from protocol.supervision import SUPERVISOR, Supervised, Supervisor
 from protocol.units import NS_PER_MS, NS_PER_S

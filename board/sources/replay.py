@@ -10,13 +10,14 @@ from pathlib import Path
 
 import cv2
 
-from board.pictures import PICTURE_SUFFIXES, read_picture, rgb
 from board.preprocess import preprocess
 from board.records.recording import RECORDING_SUFFIX, read_recording
 from board.seams import Ahead, Deaf, EndOfStream
 from protocol.errors import InputError
 from protocol.manifest import Preprocess
 from protocol.messages import Frame, Trigger, clock_id, new_run
+from protocol.pictures.files import is_named_picture
+from protocol.pictures.reader import read_picture, rgb
 from protocol.strict import require
 
 
@@ -69,7 +70,7 @@ def open_frames(path: Path) -> Iterator[Frame]:
         raise InputError(f"nothing to replay at {path}: correct [replay] path")
     files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
     recordings = [p for p in files if p.suffix == RECORDING_SUFFIX]
-    pictures = [p for p in files if p.suffix.lower() in PICTURE_SUFFIXES]
+    pictures = [p for p in files if is_named_picture(p)]
     if recordings:
         return _read_recordings(recordings)
     if pictures:

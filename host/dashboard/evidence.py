@@ -11,12 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from board.drift.sheet import LATEST, draw_sheet
-from board.pictures import read_picture
 from board.preprocess import preprocess
 from host.dashboard.desk import Desk
 from host.dashboard.history import Filter
 from protocol.errors import InputError, ManifestError
 from protocol.manifest import Manifest, load_package
+from protocol.pictures.reader import read_picture
 
 LOOKED_THROUGH = 200  # parts, for some with a picture
 _SHEET = re.compile(r"[\w][\w.-]{0,100}\.jpg", re.ASCII)

@@ -20,10 +20,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-import board.pictures
 from board.preprocess import preprocess
 from protocol.errors import InputError
 from protocol.manifest import Preprocess
+from protocol.pictures.reader import read_picture
 
 GOOD_FOLDERS = ("good", "ok", "fresh", "normal")
 UNCHECKED_SUFFIXES = (".tif", ".tiff", ".webp")  # which the board never sees
@@ -88,25 +88,6 @@ def choose_preprocess(picture: Path, input_px: int) -> Preprocess:
         raise InputError(f"{picture} is {width}x{height} pixels: at least {input_px}x{input_px} are needed")
     crop = ((height - side) // 2, (width - side) // 2, side, side)
     return Preprocess((height, width), crop, (input_px, input_px))
-
-
-def read_picture(path: Path) -> Images:
-    """uint8 (h, w, 3) RGB. Raises: InputError if it cannot be read whole."""
-    if path.suffix.lower() not in UNCHECKED_SUFFIXES or is_jpeg(path):
-        return board.pictures.read_picture(path)
-    bgr = cv2.imread(str(path), cv2.IMREAD_COLOR)
-    if bgr is None:
-        raise InputError(f"{path} cannot be read as a picture: replace or remove it")
-    return np.asarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB), np.uint8)
-
-
-def is_jpeg(path: Path) -> bool:
-    """By its first bytes. Raises: InputError."""
-    try:
-        with path.open("rb") as file:
-            return file.read(2) == b"\xff\xd8"
-    except OSError as error:
-        raise InputError(f"cannot read {path}: {error.strerror}") from None
 
 
 def encode_png(rgb: Images) -> bytes:

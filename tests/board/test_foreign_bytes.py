@@ -14,13 +14,14 @@ from hypothesis import strategies as st
 
 from board.overlay import isa
 from board.overlay.errors import ProgramError
-from board.pictures import decode_pixels, read_picture
+from board.pictures import decode_pixels
 from board.records.outbox import Item, Outbox, part_of
 from board.seams import LastPart
 from board.sinks.delivery import mark_late
 from protocol.errors import InputError, MessageError, SinkError
 from protocol.keys import load_public
 from protocol.messages import Verdict, decode_verdict, encode_verdict
+from protocol.pictures.reader import read_picture
 from protocol.tap import TapPart, decode_tap, encode_tap
 from tests.examples import VERDICT
 

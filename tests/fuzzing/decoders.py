@@ -20,7 +20,7 @@ from board.config import decode_config
 from board.overlay import isa
 from board.overlay.errors import ProgramError
 from board.overlay.program import DIGEST_BYTES, decode_file, encode_file
-from board.pictures import decode_pixels, read_picture
+from board.pictures import decode_pixels
 from board.records.outbox import part_of
 from board.records.recording import MAGIC, encode_record, read_recording
 from board.sinks.delivery import mark_late
@@ -49,6 +49,7 @@ from protocol.manifest import (
     encode_manifest,
 )
 from protocol.messages import Frame, Trigger, decode_verdict, encode_verdict
+from protocol.pictures.reader import read_picture
 from protocol.tap import TapPart, decode_tap, encode_tap
 from protocol.wire import EndOfRun, FrameHeader, FrameMessage, Motion, Passage, decode_message, encode_message
 from tests.examples import VERDICT

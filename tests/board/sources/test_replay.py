@@ -10,13 +10,14 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from board.pictures import MAX_PICTURE_BYTES, read_picture
 from board.records.recording import MAGIC, encode_record
 from board.seams import EndOfStream
 from board.sources.replay import ReplaySettings, ReplaySource
 from protocol.errors import InputError
 from protocol.manifest import Preprocess
 from protocol.messages import Frame, Trigger, Verdict, clock_id
+from protocol.pictures.files import MAX_PICTURE_BYTES
+from protocol.pictures.reader import read_picture
 
 FITTING = Preprocess((8, 12), (0, 0, 8, 12), (4, 4))
 

@@ -17,10 +17,10 @@ import numpy as np
 import pytest
 from playwright.sync_api import expect
 
-from board.pictures import read_picture
 from board.records.recording import read_recording
 from host.export.trivial import write_trivial_package
 from protocol.messages import Trigger, clock_id
+from protocol.pictures.reader import read_picture
 from protocol.sockets import Socket, open_socket
 from protocol.wire import encode_message, encode_raw_frame
 from sim.station import LOOPBACK, free_port, start_board, start_broker

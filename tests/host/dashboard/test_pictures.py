@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from board.pictures import read_picture
 from host.dashboard.identity import part_key
 from host.dashboard.pictures import MAP_HEAD, PictureStore
 from protocol.messages import Decision
+from protocol.pictures.reader import read_picture
 from protocol.tap import TapPart
 from tests.examples import VERDICT
 

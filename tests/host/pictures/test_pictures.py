@@ -9,8 +9,9 @@ import cv2
 import numpy as np
 import pytest
 
-from host.pictures.reading import choose_preprocess, digest, list_pictures, load_images, load_masks, read_picture
+from host.pictures.reading import choose_preprocess, digest, list_pictures, load_images, load_masks
 from protocol.errors import InputError
+from protocol.pictures.reader import read_picture
 
 
 def test_mvtec_layout(tmp_path: Path) -> None:

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from board.engines.onnx_runtime import OnnxRuntimeEngine
-from board.pictures import rgb
 from board.preprocess import preprocess
 from protocol.detection import Answer, Pong, Refusal
 from protocol.manifest import MODEL_ONNX, Package
+from protocol.pictures.reader import rgb
 from tests.host.server.running import Board, Server, grey, is_grey, until
 
 
