@@ -71,7 +71,7 @@ class Sweep:
         nursery = self._nurseries.get()
         with self._lock:
             self._number += 1
-            folder = self._folder / f"line{self._number}"
+            folder = self._folder / f"line{os.getpid()}-{self._number}"
         try:
             outcome = Run(self.ears, nursery, folder, self.models, self._port, strike).live()
         finally:
