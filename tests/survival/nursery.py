@@ -26,6 +26,7 @@ from board.sources import belt
 from protocol.errors import EngineError, run_main
 
 RECORD_BYTES = 65536
+PR_SET_PDEATHSIG = 1  # prctl(2)
 MAPPED: list[mmap.mmap] = []  # for as long as we live
 IMPORTED = (onnx_runtime, belt, onnxruntime)  # before the fork: the program imports them only where it uses them
 
@@ -64,7 +65,13 @@ class StruckEngine:
         self._engine.close()
 
 
+def die_with_parent() -> None:
+    """A sweep that is killed leaves nothing running."""
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
 def main() -> int:
+    die_with_parent()
     for line in sys.stdin:
         birth = Birth(**json.loads(line))
         pid = os.fork()
@@ -79,6 +86,7 @@ def main() -> int:
 def live(birth: Birth) -> int:
     """The station's life, with the exit code of `board/run.py`."""
     os.setsid()
+    die_with_parent()
     log = os.open(birth.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     os.dup2(log, 1)

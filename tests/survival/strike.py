@@ -344,14 +344,19 @@ folder = "recordings"
 
 
 def read_gate(path: Path) -> list[tuple[int, bool]]:
-    """Times, monotonic in ns, at which the dry gate moved, and whether it stood open from then on."""
+    """Times, monotonic in ns, at which the dry gate moved, and whether it stood open from then on.
+
+    A process that hangs between its look at the clock and the move moves it later than it says: behind what another
+    process has written meanwhile.
+    """
     if not path.exists():
         return []
-    moves = []
+    moves, latest_ns = [], 0
     for line in path.read_text(errors="replace").splitlines():
         with contextlib.suppress(ValueError):  # a line that was cut
             move = json.loads(line)
-            moves.append((move["t_ns"], move["open"]))
+            latest_ns = max(latest_ns, move["t_ns"])
+            moves.append((latest_ns, move["open"]))
     return moves
 
 
