@@ -12,11 +12,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from protocol.errors import InputError
+from protocol.pictures.files import shown
+from protocol.pictures.layout import Picture, list_set
+from protocol.pictures.reader import ALL_BITS, read_picture
+from protocol.pictures.truth import draw_truth
 from sim import bottle, orange
 
 RENDER_PX_PER_MM = 2.5  # the scale of rendered sprites
@@ -24,8 +27,6 @@ DEFAULT_DEFECT_SHARE = 0.2
 
 DEFECTS: dict[str, tuple[str, ...]] = {"orange": tuple(orange.DEFECTS), "bottle": tuple(bottle.DEFECTS)}
 
-GOOD_FOLDERS = ("good", "ok", "fresh", "normal")
-PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
 
 # What a random generator is for: part `number` draws each from np.random.default_rng([seed, number, purpose]).
 _LOT, _LOOK, _HARM = range(3)
@@ -72,32 +73,23 @@ class RenderedParts:
         return Part(number, defect, rgb, alpha, mask)
 
 
-@dataclass(frozen=True)
-class _Stored:
-    """One picture of a folder."""
-
-    path: Path
-    defect: str
-    mask_path: Path | None
-
-
 class ReplayedParts:
     """Real pictures from a folder, shuffled by the seed.
 
-    Either MVTec's layout, of which only test/ is replayed (test/<kind>/*, ground_truth/<kind>/*_mask.png), or one
-    folder of good pictures (GOOD_FOLDERS) beside folders of bad ones. With a `defect_share`, each part is drawn at
+    In any layout that protocol/pictures/layout.py knows: what is for testing is replayed, and all of a folder that
+    tells no uses. With a `defect_share`, each part is drawn at
     random, good or bad with that share; without (None), each picture comes once before any comes again.
 
     Raises:
         InputError: no such folder, no pictures in it, or none of a kind that the share asks for.
     """
 
-    def __init__(self, folder: Path, seed: int, defect_share: float | None) -> None:
-        self._seed = seed
+    def __init__(self, folder: Path, seed: int, defect_share: float | None, depth_bits: int = ALL_BITS) -> None:
+        self._seed, self._depth_bits = seed, depth_bits
         self._defect_share = None if defect_share is None else _checked_share(defect_share)
         stored = _list_pictures(folder)
-        self._good = [picture for picture in stored if not picture.defect]
-        self._bad = [picture for picture in stored if picture.defect]
+        self._good = [picture for picture in stored if not picture.kind]
+        self._bad = [picture for picture in stored if picture.kind]
         if self._defect_share and not self._bad:
             raise InputError(f"{folder} has no pictures of defects: add a folder of them or set the defect share to 0")
         if self._defect_share is not None and self._defect_share < 1 and not self._good:
@@ -110,12 +102,12 @@ class ReplayedParts:
             InputError: the picture or its mask cannot be read.
         """
         stored = self._pick(number)
-        rgb = _read_picture(stored.path)
-        shape = rgb.shape[:2]
-        mask = _read_mask(stored.mask_path, shape) if stored.mask_path else np.zeros(shape, np.bool_)
-        return Part(number, stored.defect, rgb, np.full(shape, 255, np.uint8), mask)
+        rgb = read_picture(stored.path, self._depth_bits)
+        height, width = rgb.shape[:2]
+        mask = draw_truth(stored.truth, (height, width))
+        return Part(number, stored.kind, rgb, np.full((height, width), 255, np.uint8), mask)
 
-    def _pick(self, number: int) -> _Stored:
+    def _pick(self, number: int) -> Picture:
         if self._defect_share is None:
             pictures = self._good + self._bad
             cycle, place = divmod(number, len(pictures))
@@ -150,38 +142,12 @@ def _checked_share(defect_share: float) -> float:
     return defect_share
 
 
-def _list_pictures(folder: Path) -> list[_Stored]:
+def _list_pictures(folder: Path) -> list[Picture]:
     """Every picture to replay, in the order of the file names."""
     if not folder.is_dir():
-        raise InputError(f"no folder {folder}: give 'rendered' or a folder of pictures")
-    is_mvtec = (folder / "test").is_dir()
-    root = folder / "test" if is_mvtec else folder
-    stored = []
-    for kind in sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith(".")):
-        defect = "" if kind.name.lower() in GOOD_FOLDERS else kind.name
-        for path in sorted(path for path in kind.iterdir() if path.suffix.lower() in PICTURE_SUFFIXES):
-            mask_path = folder / "ground_truth" / kind.name / f"{path.stem}_mask.png"
-            has_mask = is_mvtec and bool(defect) and mask_path.is_file()
-            stored.append(_Stored(path, defect, mask_path if has_mask else None))
-    if not stored:
-        raise InputError(f"no pictures in the folders of {root}: it needs folders such as good/ and bad/ with pictures")
-    if all(picture.defect for picture in stored):
-        names = ", ".join(f"{name}/" for name in GOOD_FOLDERS)
-        raise InputError(f"no good pictures in {root}: name the folder that holds them one of {names}")
-    return stored
-
-
-def _read_picture(path: Path) -> NDArray[np.uint8]:
-    """(h, w, 3) RGB."""
-    bgr = cv2.imread(str(path), cv2.IMREAD_COLOR)
-    if bgr is None:
-        raise InputError(f"{path} cannot be read as a picture: replace or remove it")
-    return np.asarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB), np.uint8)
-
-
-def _read_mask(path: Path, shape: tuple[int, int]) -> NDArray[np.bool_]:
-    """(h, w), True where the mask picture is white."""
-    grey = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
-    if grey is None or grey.shape != shape:
-        raise InputError(f"{path} is no mask of {shape[1]}×{shape[0]} px, its picture's size: replace or remove it")
-    return np.asarray(grey >= 128)
+        raise InputError(f"no folder {shown(folder)}: give 'rendered' or a folder of pictures")
+    found = list_set(folder)
+    if not found.pictures:
+        raise InputError(f"no pictures in the folders of {shown(folder)}: it needs folders such as good/ and bad/")
+    tests = [picture for picture in found.pictures if picture.use == "test"]
+    return tests or list(found.pictures)

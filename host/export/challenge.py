@@ -39,6 +39,7 @@ from host.pictures.reading import Images, Pictures, digest, list_pictures, load_
 from protocol.errors import InputError, run_main
 from protocol.known_bad import CHALLENGE_BIN, encode_known_bad
 from protocol.manifest import MODEL_ONNX, AnomalyMap, Challenge, Manifest, Package, Preprocess, load_package
+from protocol.pictures.layout import Picture
 
 GENERATOR = "generator"  # the kind of defects that training has seen
 OF_GENERATOR, OF_EACH_KIND, MOST_REAL = 8, 2, 4
@@ -91,12 +92,12 @@ def draw_known_bad(goods: list[Images], sources: Sources, how: Preprocess, seed:
     return KnownBad(goods, bad, kinds)
 
 
-def add_real(known_bad: KnownBad, pictures: Sequence[Path], how: Preprocess) -> KnownBad:
+def add_real(known_bad: KnownBad, pictures: Sequence[Picture], how: Preprocess) -> KnownBad:
     """With some of the labelled pictures that are not for testing, evenly chosen."""
     if not pictures:
         return known_bad
     chosen = [pictures[index] for index in sorted({*np.linspace(0, len(pictures) - 1, MOST_REAL).astype(int)})]
-    frames, kinds = [load_frame(path, how) for path in chosen], [f"real {path.parent.name}" for path in chosen]
+    frames, kinds = [load_frame(one.path, how) for one in chosen], [f"real {one.kind}" for one in chosen]
     return KnownBad(known_bad.goods, known_bad.bad + frames, known_bad.kinds + kinds)
 
 

@@ -54,7 +54,7 @@ def load_dataset(folder: Path, held_out_share: float, input_px: int) -> Dataset:
         how=how,
         train=load_images(pictures.train, how),
         held_out=load_images(pictures.held_out, how),
-        validation=load_images(pictures.validation, how),
+        validation=load_images([picture.path for picture in pictures.validation], how),
         test=load_images([picture.path for picture in pictures.test], how),
         masks=load_masks(pictures.test, how),
     )

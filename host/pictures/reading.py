@@ -1,17 +1,17 @@
-"""Pictures to learn from and to measure with: MVTec's layout, folders of good and bad, or one folder of good ones.
+"""Pictures to learn from and to measure with, each with its use; `protocol/pictures/` knows layouts and files.
 
-bottle/train/good/*.png  test/<kind>/*.png  ground_truth/<kind>/*_mask.png      MVTec: test/ only measures
-oranges/fresh/*.jpg  oranges/rotten/*.jpg                                        71 % of the good ones train
-oranges/*.jpg                                                                    all train, nothing measures
-…/validation/good/*.png  validation/<kind>/*.png                                 optional in any of them
-
-Good pictures of `validation` are the held-out ones, where there are some; its defective ones may set the threshold
-(method "best-f1"), and measure nothing.
+train/  good pictures train, the held-out ones among them set the threshold
+test/   only measures
+validation/  its good pictures are the held-out ones, where there are some; its defective ones may set the threshold
+             (method "best-f1"), and measure nothing
+Where no folder says which good pictures train, 71 % of them do, by the digests of their names.
 """
 
 from __future__ import annotations
 
 import hashlib
+import os
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,24 +23,17 @@ from numpy.typing import NDArray
 from board.preprocess import preprocess
 from protocol.errors import InputError
 from protocol.manifest import Preprocess
+from protocol.pictures.files import shown
+from protocol.pictures.layout import Picture, PictureSet, list_set
 from protocol.pictures.reader import read_picture
+from protocol.pictures.truth import draw_truth
 
-GOOD_FOLDERS = ("good", "ok", "fresh", "normal")
-UNCHECKED_SUFFIXES = (".tif", ".tiff", ".webp")  # which the board never sees
-SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", *UNCHECKED_SUFFIXES)
 TRAIN_SHARE = 0.71  # of the good pictures, where no folder says which ones train
 FEWEST_GOOD = 16  # below this neither the network nor the threshold has seen what good looks like
+FEWEST_TRAINING = 8  # of them, when others are held out
 FEWEST_HELD_OUT = 4
-VALIDATION, TRUTH = "validation", "ground_truth"
 
 Images = NDArray[np.uint8]
-
-
-@dataclass(frozen=True)
-class TestPicture:
-    path: Path
-    kind: str  # "" for a good part, else the folder's name
-    mask_path: Path | None  # white where defective; None if good or not known
 
 
 @dataclass(frozen=True)
@@ -52,8 +45,10 @@ class Pictures:
 
     train: tuple[Path, ...]
     held_out: tuple[Path, ...]
-    validation: tuple[Path, ...]
-    test: tuple[TestPicture, ...]
+    validation: tuple[Picture, ...]
+    test: tuple[Picture, ...]
+    report: tuple[str, ...] = ()  # what was taken for what
+    doubts: tuple[str, ...] = ()  # what a person should look at
 
 
 def list_pictures(folder: Path, held_out_share: float) -> Pictures:
@@ -61,20 +56,22 @@ def list_pictures(folder: Path, held_out_share: float) -> Pictures:
 
     Raises: InputError if there is no such folder or it has too few good pictures.
     """
-    if not folder.is_dir():
-        raise InputError(f"no folder {folder}: give --data a folder of pictures, or 'rendered'")
-    good, test = _list_layout(folder)
-    validation = _list_kinds(folder / VALIDATION)
-    held_out = [path for kind in validation if _is_good(kind) for path in _files(kind)]
+    found = list_set(folder)
+    good, test = _share_out(found)
+    validation = [picture for picture in found.pictures if picture.use == "validation"]
+    held_out = [picture.path for picture in validation if not picture.kind]
     _check_enough(len(good), FEWEST_GOOD, folder, "good pictures to train on")
     good = sorted(good, key=_name_digest)
     if held_out:
-        _check_enough(len(held_out), FEWEST_HELD_OUT, folder / VALIDATION, "good pictures for the threshold")
+        _check_enough(len(held_out), FEWEST_HELD_OUT, folder, "good pictures for the threshold in validation/")
     else:
         held_out_count = max(FEWEST_HELD_OUT, round(len(good) * held_out_share))
         good, held_out = good[:-held_out_count], good[-held_out_count:]
-    bad = [path for kind in validation if not _is_good(kind) for path in _files(kind)]
-    return Pictures(tuple(good), tuple(held_out), tuple(bad), tuple(test))
+        if len(good) < FEWEST_TRAINING:
+            raise InputError(f"held_out_share {held_out_share:g} leaves {len(good)} pictures to train on: lower it")
+    bad = tuple(picture for picture in validation if picture.kind)
+    report = [*found.report(), *_tell_uses(found, len(good), len(held_out), bad, test)]
+    return Pictures(tuple(good), tuple(held_out), bad, tuple(test), tuple(report), found.doubts)
 
 
 def choose_preprocess(picture: Path, input_px: int) -> Preprocess:
@@ -110,9 +107,11 @@ def load_images(paths: Sequence[Path], how: Preprocess) -> Images:
     return np.stack(images) if images else np.zeros((0, *how.input_px, 3), np.uint8)
 
 
-def load_masks(test: Sequence[TestPicture], how: Preprocess) -> list[NDArray[np.bool_]]:
+def load_masks(test: Sequence[Picture], how: Preprocess) -> list[NDArray[np.bool_]]:
     """True where defective, (h, w) of the crop at the pictures' own resolution; all False without a mask."""
-    return [_load_mask(picture, how) for picture in test]
+    top, left, height, width = how.crop_px
+    rows, columns = slice(top, top + height), slice(left, left + width)
+    return [draw_truth(picture.truth, how.frame_px)[rows, columns] for picture in test]
 
 
 def digest(paths: Sequence[Path]) -> str:
@@ -123,70 +122,44 @@ def digest(paths: Sequence[Path]) -> str:
     return total.hexdigest()
 
 
-def _load_mask(picture: TestPicture, how: Preprocess) -> NDArray[np.bool_]:
-    top, left, height, width = how.crop_px
-    if picture.mask_path is None:
-        return np.zeros((height, width), np.bool_)
-    return load_frame(picture.mask_path, how)[top : top + height, left : left + width, 0] >= 128
-
-
-def _list_layout(folder: Path) -> tuple[list[Path], list[TestPicture]]:
+def _share_out(found: PictureSet) -> tuple[list[Path], list[Picture]]:
     """Good pictures that are not for testing, and the test pictures."""
-    if (folder / "train").is_dir():
-        good = [path for kind in _good_kinds(folder / "train") for path in _files(kind)]
-        return good, _list_test(folder / "test", folder / TRUTH)
-    if not _list_kinds(folder):
-        return _files(folder), []
-    _good_kinds(folder)
-    pictures = _list_test(folder, folder / TRUTH)
-    good = sorted((picture.path for picture in pictures if not picture.kind), key=_name_digest)
-    good = good[: int(len(good) * TRAIN_SHARE)]
+    good = [picture.path for picture in found.pictures if picture.use == "train" and not picture.kind]
+    test = [picture for picture in found.pictures if picture.use == "test"]
+    if any(picture.use == "train" for picture in found.pictures):
+        return good, test
+    rest = [picture for picture in found.pictures if not picture.use]
+    good = sorted((picture.path for picture in rest if not picture.kind), key=_name_digest)
+    if not found.is_flat and all(picture.kind for picture in test):
+        good = good[: int(len(good) * TRAIN_SHARE)]
     training = set(good)
-    return good, [picture for picture in pictures if picture.path not in training]
+    return good, sorted([*test, *(picture for picture in rest if picture.path not in training)], key=_place)
 
 
-def _good_kinds(folder: Path) -> list[Path]:
-    """Raises: InputError if no folder's name says that its pictures are good."""
-    good = [kind for kind in _list_kinds(folder) if _is_good(kind)]
-    if not good:
-        names = ", ".join(GOOD_FOLDERS[:-1])
-        raise InputError(f"{folder} has no folder of good pictures: name it {names} or {GOOD_FOLDERS[-1]}")
-    return good
+def _tell_uses(
+    found: PictureSet, good: int, held_out: int, validation: Sequence[Picture], test: Sequence[Picture]
+) -> list[str]:
+    bad = sum(bool(picture.kind) for picture in test)
+    lines = [
+        f"{good} good train, {held_out} good set the threshold, {len(test) - bad} good and {bad} defective measure"
+    ]
+    if validation:
+        lines.append(f"{len(validation)} defective ones may set the threshold")
+    unused = Counter(picture.kind for picture in found.pictures if picture.use == "train" and picture.kind)
+    if unused:
+        what = ", ".join(f"{count} {kind}" for kind, count in sorted(unused.items()))
+        lines.append(f"not used: defective pictures among those to train on ({what})")
+    return lines
 
 
-def _list_test(folder: Path, truth: Path) -> list[TestPicture]:
-    pictures = []
-    for kind in _list_kinds(folder):
-        for path in _files(kind):
-            mask_path = truth / kind.name / f"{path.stem}_mask.png"
-            label = "" if _is_good(kind) else kind.name
-            pictures.append(TestPicture(path, label, mask_path if label and mask_path.is_file() else None))
-    return pictures
-
-
-def _list_kinds(folder: Path) -> list[Path]:
-    """Folders of pictures of one kind; none if the folder is missing."""
-    if not folder.is_dir():
-        return []
-    return sorted(path for path in folder.iterdir() if path.is_dir() and not _is_special(path.name))
-
-
-def _is_special(name: str) -> bool:
-    return name.startswith(".") or name in (TRUTH, VALIDATION)
-
-
-def _files(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES)
-
-
-def _is_good(folder: Path) -> bool:
-    return folder.name.lower() in GOOD_FOLDERS
+def _place(picture: Picture) -> tuple[str, str]:
+    return os.fspath(picture.path.parent), picture.path.name
 
 
 def _check_enough(count: int, fewest: int, folder: Path, what: str) -> None:
     if count < fewest:
-        raise InputError(f"{folder} has {count} {what}: at least {fewest} are needed")
+        raise InputError(f"{shown(folder)} has {count} {what}: at least {fewest} are needed")
 
 
 def _name_digest(path: Path) -> str:
-    return hashlib.sha1(path.name.encode(), usedforsecurity=False).hexdigest()
+    return hashlib.sha1(os.fsencode(path.name), usedforsecurity=False).hexdigest()

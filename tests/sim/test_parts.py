@@ -180,7 +180,7 @@ def test_bad_input_is_refused_with_what_to_do(tmp_path: Path) -> None:
     expect_refusal("no folder .*missing: give 'rendered' or a folder", "orange", tmp_path / "missing")
     expect_refusal("no pictures in the folders of", "orange", tmp_path)
     write_picture(tmp_path / "rotten/0.png", (1, 2, 3))
-    expect_refusal("no good pictures in .*: name the folder", "orange", tmp_path)
+    expect_refusal("has no folder of good pictures: name it", "orange", tmp_path)
 
 
 def test_a_share_that_the_folder_cannot_give_is_refused(tmp_path: Path) -> None:
@@ -192,11 +192,11 @@ def test_a_share_that_the_folder_cannot_give_is_refused(tmp_path: Path) -> None:
 def test_an_unreadable_picture_is_named(fresh_rotten: Path) -> None:
     for path in fresh_rotten.glob("*/*.jpg"):
         path.write_bytes(b"\xff\xd8 no picture")
-    expect_refusal(r"\.jpg cannot be read as a picture: replace or remove it", "orange", fresh_rotten)
+    expect_refusal(r"\.jpg .*: replace or remove it", "orange", fresh_rotten)
 
 
 def test_a_mask_of_another_size_is_named(mvtec: Path) -> None:
     wrong: NDArray[np.uint8] = np.zeros((10, 10), np.uint8)
     for path in mvtec.glob("ground_truth/broken/*"):
         assert cv2.imwrite(str(path), wrong)
-    expect_refusal("_mask.png is no mask of 48×40 px", "bottle", mvtec, 1.0)
+    expect_refusal(r"_mask\.png is 10x10 pixels, its picture 48x40", "bottle", mvtec, 1.0)

@@ -43,7 +43,7 @@ def test_validation_pictures_are_held_out(tmp_path: Path) -> None:
     pictures = list_pictures(tmp_path, 0.2)
     assert len(pictures.train) == 21  # 71 % of 30: nothing of them is held out any more
     assert {path.parent.name for path in pictures.held_out} == {"good"}
-    assert [path.parent.name for path in pictures.validation] == ["mould", "mould"]
+    assert [picture.kind for picture in pictures.validation] == ["mould", "mould"]
     assert {picture.kind for picture in pictures.test} == {"", "rotten"}
 
 
@@ -87,7 +87,7 @@ def test_too_few_pictures(tmp_path: Path) -> None:
 def test_too_few_validation_pictures(tmp_path: Path) -> None:
     write_pictures(tmp_path / "good", 40, side=16)
     write_pictures(tmp_path / "validation" / "good", 3, side=16)
-    with pytest.raises(InputError, match="validation has 3 good pictures for the threshold: at least 4 are needed"):
+    with pytest.raises(InputError, match="has 3 good pictures for the threshold in validation/: at least 4 are needed"):
         list_pictures(tmp_path, 0.2)
 
 
@@ -102,9 +102,9 @@ def test_mask_of_another_size(tmp_path: Path) -> None:
     write_pictures(tmp_path / "train" / "good", 16)
     write_pictures(tmp_path / "test" / "crack", 1)
     (tmp_path / "ground_truth" / "crack").mkdir(parents=True)
-    cv2.imwrite(str(tmp_path / "ground_truth" / "crack" / "000_mask.png"), np.zeros((80, 100), np.uint8))
+    cv2.imwrite(str(tmp_path / "ground_truth" / "crack" / "000_mask.png"), np.zeros((90, 100), np.uint8))
     pictures = list_pictures(tmp_path, 0.25)
-    with pytest.raises(InputError, match=r"000_mask\.png is 100x80 pixels, others are 200x160: use one size"):
+    with pytest.raises(InputError, match=r"000_mask\.png is 100x90 pixels, its picture 200x160"):
         load_masks(pictures.test, choose_preprocess(pictures.train[0], 128))
 
 
