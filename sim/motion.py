@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 _STOPS, _PITCH = range(30, 32)  # purposes of random numbers, beside those of sim/parts.py, camera.py and scene.py
 RUNS_S = (0.4, 2.5)  # how long a belt that stops and goes runs in one go
@@ -47,6 +48,27 @@ class BeltMotion:
         """When the belt has first gone so far; before 0 for a way that lies before its start."""
         leg = max(0, bisect_left(self._ways_mm, way_mm) - 1)
         return self._times_s[leg] + (way_mm - self._ways_mm[leg]) / self.speed_mm_s
+
+    def ways_mm(self, times_s: NDArray[np.float64]) -> NDArray[np.float64]:
+        """`way_mm` of many times at once."""
+        legs = np.maximum(0, np.searchsorted(self._times_s, times_s, side="right") - 1)
+        ends_mm = np.array([*self._ways_mm[1:], np.inf])
+        begins_s, begins_mm = np.array(self._times_s), np.array(self._ways_mm)
+        found: NDArray[np.float64] = np.minimum(
+            begins_mm[legs] + (times_s - begins_s[legs]) * self.speed_mm_s, ends_mm[legs]
+        )
+        return found
+
+    def times_s(self, ways_mm: NDArray[np.float64]) -> NDArray[np.float64]:
+        """`time_s` of many ways at once."""
+        legs = np.maximum(0, np.searchsorted(self._ways_mm, ways_mm, side="left") - 1)
+        begins_s, begins_mm = np.array(self._times_s), np.array(self._ways_mm)
+        found: NDArray[np.float64] = begins_s[legs] + (ways_mm - begins_mm[legs]) / self.speed_mm_s
+        return found
+
+    def stops_s(self) -> list[tuple[float, float]]:
+        """From when to when the belt stands."""
+        return list(zip(self._times_s[1::2], self._times_s[2::2], strict=True))
 
     def left_s(self, way_mm: float) -> float:
         """When the belt goes on from there: later than `time_s` where it stands with exactly this way."""

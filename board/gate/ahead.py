@@ -62,8 +62,8 @@ class Driver(ABC):
 
     def moved(self, position_um: int, t_ns: int) -> None:
         with self._wake:
-            self._keeper.moved(position_um, t_ns)
-            self._tell()
+            if self._keeper.moved(position_um, t_ns):
+                self._tell()
 
     def deadline_ns(self, trigger: Trigger) -> int:
         with self._wake:

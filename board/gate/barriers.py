@@ -9,6 +9,7 @@ gap between two parts does.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from board.gate.geometry import Key
@@ -16,6 +17,7 @@ from board.gate.motion import MotionSettings, wrong_speed
 from protocol.units import NS_PER_S, UM_PER_MM
 
 PATTERN = 8  # passages that have to fit in one way only
+NEAR = 32  # passages back, until which parts may be before the gate's line
 KEPT = 256  # parts between the barriers, and a while behind
 LOST = "which part is which at the gate is not known any more: leave a gap between two parts"
 
@@ -25,6 +27,7 @@ class Way:
     key: Key
     t_ns: int  # at the first barrier
     overdue: bool = False  # it should have been at the second one, and that was noticed
+    passed_ns: int | None = None  # at the second one
 
 
 @dataclass(frozen=True)
@@ -33,6 +36,7 @@ class Arrival:
 
     key: Key
     t_ns: int
+    near: tuple[Key, ...] = ()  # those before it that may not have passed the gate's line yet
 
 
 @dataclass
@@ -40,6 +44,7 @@ class Barriers:
     settings: MotionSettings
     belt_speed_mm_s: float
     way_um: int  # between the barriers
+    line_um: int = 0  # from the second one, until a part has surely passed the gate's line
     _ways: list[Way] = field(default_factory=list)
     _next: int = 0  # index of the part that passes next
     _passages: deque[int] = field(default_factory=lambda: deque(maxlen=PATTERN))
@@ -69,6 +74,7 @@ class Barriers:
             return None
         self._passages.append(t_ns)
         way, self._next = self._ways[self._next], self._next + 1
+        way.passed_ns = t_ns
         travel_ns = t_ns - way.t_ns
         self.speed_mm_s = round(self.way_um / UM_PER_MM * NS_PER_S / travel_ns, 1)
         if abs(travel_ns - self._travel_ns) > self._tolerance_ns:
@@ -77,7 +83,7 @@ class Barriers:
             return None
         if self._doubt_ns is not None and way.t_ns > self._doubt_ns:
             self._doubt_ns = None
-        return Arrival(way.key, t_ns) if self._doubt_ns is None else None
+        return Arrival(way.key, t_ns, tuple(self._near(way, t_ns))) if self._doubt_ns is None else None
 
     def look(self, t_ns: int) -> bool:
         """False from when a part that should have passed has not."""
@@ -104,6 +110,20 @@ class Barriers:
             return wrong_speed(self._said_mm_s, self.belt_speed_mm_s)
         return "parts do not reach the gate when they should (the belt stopped, or one was taken off): " + LOST
 
+    def _near(self, last: Way, t_ns: int) -> Iterator[Key]:
+        """The way of the belt between two passages, less that of all stops that there can have been: no part that is
+        in time travels for longer than the quickest of late, but for them.
+        """
+        behind = [way for way in self._ways[: self._next - 1] if way.passed_ns is not None][-NEAR:]
+        travels = [way.passed_ns - way.t_ns for way in (*behind, last) if way.passed_ns is not None]
+        quickest_ns = min(travel for travel in travels if travel >= self._travel_ns - self._tolerance_ns)
+        stood_ns = t_ns - last.t_ns - quickest_ns
+        for way in behind:
+            if way.passed_ns is not None:
+                run_um = (t_ns - way.passed_ns - stood_ns) * self.way_um // quickest_ns
+                if run_um < self.line_um:
+                    yield way.key
+
     def _doubt(self, t_ns: int) -> None:
         self._doubt_ns = max(t_ns, self._doubt_ns or 0)
         self.doubts += 1
@@ -119,6 +139,8 @@ class Barriers:
         travel_ns = self._travels(end)
         if all(abs(travel - self._travel_ns) <= self._tolerance_ns for travel in travel_ns):
             self._next = end
+            for way, passed_ns in zip(self._ways[end - PATTERN : end], self._passages, strict=True):
+                way.passed_ns = passed_ns
             self._doubt(t_ns)
 
     def _is_even(self, end: int) -> bool:

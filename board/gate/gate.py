@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 
 from board.gate.ahead import Driver
+from board.gate.gpio import open_gpio
 from board.gate.keeper import Keeper, Mode
 from board.gate.lease import Lease
 from board.gate.motion import MotionSettings
@@ -17,6 +18,7 @@ from board.gate.pins import DryPin, GpioPin, Pin
 from board.gate.settings import GateSettings
 from board.gate.timer import LineTimer
 from board.gate.timer_gate import TimerGate
+from board.gate.tracks import BeltTrack, TimeTrack, Track
 from board.log import say
 from protocol.errors import InputError
 from protocol.supervision import SUPERVISOR, Supervisor
@@ -144,7 +146,7 @@ def open_gate(
     keeper = Keeper(settings, belt_speed_mm_s, motion, mode)
     gate: Gate | TimerGate
     if settings.kind == "timer" and timer:
-        gate = TimerGate(keeper, timer, settings.window_ns(belt_speed_mm_s))
+        gate = TimerGate(keeper, timer, choose_track(settings, motion, belt_speed_mm_s))
     else:
         gate = _open_pin_gate(keeper, settings)
     if settings.kind != "dry" and motion.by is None and keeper.origin == "nothing":
@@ -153,11 +155,25 @@ def open_gate(
     return gate
 
 
+def choose_track(settings: GateSettings, motion: MotionSettings, belt_speed_mm_s: float) -> Track:
+    """By the belt's positions where its encoder is wired to the overlay, else by the clock."""
+    if motion.encoder:
+        return BeltTrack(settings, motion.encoder, belt_speed_mm_s, motion.silence_ms)
+    return TimeTrack(settings, belt_speed_mm_s)
+
+
 def _open_pin_gate(keeper: Keeper, settings: GateSettings) -> Gate:
     if settings.kind == "gpio":
         say("a pin stays as it is while the whole machine stands still: only [gate] kind timer closes it even then")
-    pin = GpioPin(settings.gpio_pin) if settings.kind == "gpio" else DryPin(settings.dry_log)
+    pin = open_pin(settings)
     try:
         return Gate(keeper, pin, lease=pin.lease())
     except PIN_ERRORS as error:
         raise InputError(f"the gate cannot be closed ({error}): correct [gate]") from None
+
+
+def open_pin(settings: GateSettings) -> DryPin | GpioPin:
+    """Raises: InputError if it cannot be had."""
+    if settings.kind == "gpio":
+        return GpioPin(open_gpio(settings.gpio_pin, "out", "gate.gpio_pin"))
+    return DryPin(settings.dry_log)

@@ -106,39 +106,57 @@ class Geometry:
     def is_open(self, at: Reach) -> bool:
         """May the gate be open? Not the word on parts that nobody has told of."""
         low, high = at
-        is_wanted = False
+        opens = False
         for part in self._all():  # subtle: in one plain loop, for it runs at every turn
             if not part.verdict:
                 if part.enters <= high and low < part.leaves:
                     return False
             elif part.opens and part.opens[0] <= high < part.opens[1]:
-                is_wanted = True
-        return is_wanted
+                opens = True
+        return opens
 
     def who(self, high: int) -> Key | None:
         """The last part to come whose window is here, and for which the gate would open."""
         return next((key for key, part in reversed(self._parts.items()) if part.opens_at(high)), None)
 
-    def next_change(self, high: int) -> int | None:
-        """The nearest position above `high` at which the answer may change, or a part's middle goes by."""
-        ahead = [edge for part in self._all() if part.edges[-1] > high for edge in part.edges if edge > high]
-        return min(ahead, default=None)
+    def next_change(self, position_um: int) -> int | None:
+        """The nearest place beyond `position_um` at which the answer may change, or a part's middle goes by."""
+        nearest = None
+        for part in self._all():
+            if part.edges[-1] > position_um:
+                edge = next(edge for edge in part.edges if edge > position_um)
+                if nearest is None or edge < nearest:
+                    nearest = edge
+        return nearest
+
+    def changes(self, from_um: int) -> set[int]:
+        """All such places from there on."""
+        return {edge for part in self._all() for edge in part.edges if edge >= from_um}
+
+    def middles(self) -> list[int]:
+        """Where each part meets the gate, if it is known."""
+        return [_middle(part.opens) for part in self._parts.values() if part.opens]
 
     def pass_by(self, at: Reach, *, was_trusted: bool) -> None:
         """Count the good parts that have met the gate, and forget what has left it.
 
         `was_trusted`: but for the parts themselves, nothing kept the gate closed.
         """
-        for part in self._parts.values():
+        gone = []
+        for key, part in self._parts.items():
+            if part.edges[0] > at.low:
+                continue
             if part.opens and not part.passed and _middle(part.opens) <= at.low:
                 part.passed = True
                 middle = _middle(part.opens)
                 is_open = was_trusted and self.is_open(Reach(middle, middle))
                 self.good_stopped += bool(part.verdict) and not is_open
-        self._forget(at)
+            if part.edges[-1] <= at.low:
+                gone.append(key)
+        self._forget(gone, at)
 
-    def _forget(self, at: Reach) -> None:
-        for key in [key for key, part in self._parts.items() if part.edges[-1] <= at.low]:
+    def _forget(self, gone: list[Key], at: Reach) -> None:
+        for key in gone:
             part = self._parts.pop(key)
             self.good_stopped += bool(part.verdict) and not part.passed  # it was never seen to arrive
         if self._crowd and self._crowd.leaves <= at.low:

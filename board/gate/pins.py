@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
-from board.gate.gpio import open_gpio
 from board.gate.lease import Lease
 from protocol.errors import InputError
 
@@ -22,7 +22,8 @@ class Pin(Protocol):
 class DryPin:
     """Moves nothing; writes when it would have, so that a simulation can check what passed."""
 
-    def __init__(self, log: Path | None) -> None:
+    def __init__(self, log: Path | None, now_ns: Callable[[], int] = time.monotonic_ns) -> None:
+        self._now_ns = now_ns
         self._rest = b""  # of a line that the disk took in part
         try:
             self._log = log.open("wb", buffering=0) if log else None
@@ -32,9 +33,7 @@ class DryPin:
     def write(self, is_open: bool, part_id: int) -> None:
         if self._log:
             # subtle: nothing stands between the clock and the write but this, so that the time is that of the move
-            line = (
-                f'{{"t_ns": {time.monotonic_ns()}, "part_id": {part_id}, "open": {"true" if is_open else "false"}}}\n'
-            )
+            line = f'{{"t_ns": {self._now_ns()}, "part_id": {part_id}, "open": {"true" if is_open else "false"}}}\n'
             data = self._rest + line.encode()
             written = self._log.write(data) or 0
             self._rest = data[written:]
@@ -50,11 +49,22 @@ class DryPin:
             self._log.close()
 
 
-class GpioPin:
-    """A GPIO output through `pynq`: high lets the part through."""
+class OutputLine(Protocol):
+    """As pynq's GPIO is."""
 
-    def __init__(self, user_pin: int) -> None:
-        self._pin = open_gpio(user_pin, "out", "gate.gpio_pin")
+    @property
+    def path(self) -> str: ...
+
+    def write(self, value: int) -> None: ...
+
+    def release(self) -> None: ...
+
+
+class GpioPin:
+    """A GPIO output: high lets the part through."""
+
+    def __init__(self, line: OutputLine) -> None:
+        self._pin = line
 
     def write(self, is_open: bool, part_id: int) -> None:  # noqa: ARG002 - the seam of all pins
         self._pin.write(int(is_open))

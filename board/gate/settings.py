@@ -32,3 +32,17 @@ class GateSettings:
         require(self.distance_mm > self.window_mm / 2, "distance_mm", "must be more than half of window_mm")
         require(self.lead_ms >= 0, "lead_ms", "must be 0 or more")
         require(self.gpio_pin >= 0, "gpio_pin", "must be 0 or more")
+
+
+@dataclass(frozen=True)
+class EncoderSettings:
+    """[motion.encoder]: the encoder is wired to the overlay; left out, the belt's messages tell its positions."""
+
+    um_per_count: float = 100.0  # of belt
+    kind: Literal["quadrature", "directed", "plain"] = "quadrature"  # A and B; A and a direction; A alone
+    turned: bool = False  # it counts the other way
+    filter_us: float = 1.0  # shorter pulses are noise
+
+    def __post_init__(self) -> None:
+        require(0.1 <= self.um_per_count <= 5000, "um_per_count", "must be 0.1..5000")
+        require(0 <= self.filter_us <= 500, "filter_us", "must be 0..500")

@@ -7,6 +7,7 @@ gate is closed, and what was programmed or waited is gone. `look` tells.
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from board.engines.fpga import REBUILD, Logic
@@ -46,9 +47,14 @@ class Moment:
 
 
 class LineTimer:
-    def __init__(self, logic: Logic) -> None:
+    def __init__(
+        self,
+        logic: Logic,
+        now_ns: Callable[[], int] = time.monotonic_ns,
+        wait_s: Callable[[float], None] = time.sleep,
+    ) -> None:
         """Loads the overlay where that has not been done. Raises: EngineError."""
-        self._logic = logic
+        self._logic, self._now_ns, self._wait_s = logic, now_ns, wait_s
         self.lock = logic.bus  # held by whoever needs several accesses on one and the same overlay
         self._fabric = logic.join()
         self.generation = 0
@@ -101,13 +107,20 @@ class LineTimer:
         now = self.now()
         return now.t_ns - round((now.cycles - cycles) * NS_PER_S / self.clock_hz)
 
+    def counts(self) -> int:
+        """The belt's position, in counts of its encoder. Raises: EngineError."""
+        with self.lock:
+            _, low, high = self.read("TIME_LOW", "POSITION_LOW", "POSITION_HIGH")
+        return signed(high << 32 | low)
+
     def queue_window(self, start: int, cycles: int) -> str:
-        """Open from `start` on for so many cycles; with 0, closed from `start` on. Why not, or nothing.
+        """Open from `start` on for so many cycles or counts; with 0, closed from there on. Why not, or nothing.
 
         Raises: EngineError.
         """
         with self.lock:
-            self.write(GATE_REFUSED=0x1F, GATE_LOW=start & 0xFFFF_FFFF, GATE_HIGH=start >> 32, GATE_CYCLES=cycles)
+            low, high = start & 0xFFFF_FFFF, start >> 32 & 0xFFFF_FFFF
+            self.write(GATE_REFUSED=0x1F, GATE_LOW=low, GATE_HIGH=high, GATE_CYCLES=cycles)
             (refused,) = self.read("GATE_REFUSED")
         return ", ".join(text for bit, text in REASONS.items() if refused & bit)
 
@@ -116,9 +129,9 @@ class LineTimer:
 
     def _read_clocks(self) -> Moment:
         with self.lock:
-            before_ns = time.monotonic_ns()
+            before_ns = self._now_ns()
             low = self._fabric.read("TIME_LOW")
-            after_ns = time.monotonic_ns()
+            after_ns = self._now_ns()
             high = self._fabric.read("TIME_HIGH")
         return Moment(high << 32 | low, (before_ns + after_ns) // 2, after_ns - before_ns)
 
@@ -132,7 +145,7 @@ class LineTimer:
     def _check_clock(self) -> None:
         """Raises: EngineError if the clock stands, or runs at another rate than the logic is said to have."""
         first = self.now()
-        time.sleep(MEASURED_S)
+        self._wait_s(MEASURED_S)
         last = self.now()
         doubt_ns = first.uncertain_ns + last.uncertain_ns
         expected = (last.t_ns - first.t_ns) * self.clock_hz / NS_PER_S
@@ -143,3 +156,8 @@ class LineTimer:
                 f"the logic's clock has {measured_mhz:.2f} MHz, not {self.clock_hz / 1e6:g}: correct "
                 "[engines.fpga] clock_mhz, or load the overlay with its .hwh beside it"
             )
+
+
+def signed(value: int) -> int:
+    """Of 64 bits."""
+    return value - (1 << 64) if value >> 63 else value

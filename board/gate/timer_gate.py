@@ -5,28 +5,18 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from board.gate.ahead import Driver
 from board.gate.keeper import Keeper, Opening
 from board.gate.timer import LineTimer
+from board.gate.tracks import Track, Window
 from board.log import say
 from protocol.errors import EngineError
-from protocol.units import NS_PER_S
 
-FAR_NS = 10_000_000_000  # for so long ahead windows are programmed
-SOON_NS = 30_000_000  # what may still grow is programmed so late
 MOST_QUEUED = 6  # of the timer's 8: a window that is cut in two needs two
-AHEAD_CYCLES = 16  # a window must lie so far ahead
-AHEAD_NS = 300_000
-SLACK_NS = 1_000_000  # by which an estimate of the belt may be off before the timer is programmed anew
 RETRY_NS = 5_000_000
-
-
-@dataclass(frozen=True)
-class Window:
-    start_ns: int
-    end_ns: int
+ROUNDED = 10_000  # ns, that are a few µm of belt
+NOWHERE = -(1 << 62)
 
 
 class TimerGate(Driver):
@@ -35,17 +25,15 @@ class TimerGate(Driver):
     plans_ahead = True
 
     def __init__(
-        self, keeper: Keeper, timer: LineTimer, limit_ns: int, now_ns: Callable[[], int] = time.monotonic_ns
+        self, keeper: Keeper, timer: LineTimer, track: Track, now_ns: Callable[[], int] = time.monotonic_ns
     ) -> None:
-        """`limit_ns`: for no longer than this the timer ever opens the gate at once. Raises: EngineError."""
+        """Raises: EngineError."""
         super().__init__(keeper, now_ns)
-        self._timer = timer
-        self._limit_ns = limit_ns
-        self._limit = max(1, round(limit_ns * timer.clock_hz / NS_PER_S))
+        self._timer, self._track = timer, track
         self._queued: list[Window] = []
-        self._last_cycle = 0  # of the last window, in the timer's cycles
+        self._last = NOWHERE  # end of the last window, in the timer's cycles or counts
         self._refused = 0
-        self._given_up_ns = 0  # what lies before it was refused
+        self._given_up = NOWHERE  # what lies before it was refused
         self._generation = 0
         self._prepare()
 
@@ -54,19 +42,21 @@ class TimerGate(Driver):
         with self._wake:
             self._has_news = False
             self._keeper.look(now_ns)
-            wanted = [] if self._is_held else self._keeper.openings(now_ns, now_ns + FAR_NS)
+            wanted = [] if self._is_held else self._track.wanted(self._keeper, now_ns)
             next_ns = self._keeper.next_look_ns(now_ns)
         if self._faults.is_distrusted(now_ns):
             wanted = []
         try:
-            self._program(now_ns, wanted)
+            here = self._program(now_ns, wanted)
             if self._is_held and wanted:  # subtle: it was shut for that while we programmed it
-                self._program(now_ns, [])
+                here = self._program(now_ns, [])
         except EngineError as error:
             self._faults.note(str(error), now_ns)
             return now_ns + RETRY_NS
         self._faults.note_closed()
-        return min([next_ns, *(window.end_ns for window in self._queued), *self._soon(now_ns, wanted)])
+        if here is None:
+            return min(next_ns, now_ns + RETRY_NS)
+        return min([next_ns, *self._track.times(self._due(wanted), here, now_ns)])
 
     def hold(self, is_held: bool) -> None:
         """subtle: what is queued is forgotten by the next turn, if there is one."""
@@ -86,75 +76,81 @@ class TimerGate(Driver):
     def _prepare(self) -> None:
         """After the start, and when the overlay was loaded anew: without a limit the timer opens for nobody."""
         self._generation = self._timer.look()
-        self._timer.write(GATE_SHUT=1, GATE_LIMIT=self._limit)
-        self._queued, self._last_cycle = [], 0
+        self._timer.write(GATE_SHUT=1, **self._track.registers(self._timer))
+        self._queued, self._last = [], NOWHERE
 
-    def _program(self, now_ns: int, wanted: list[Opening]) -> None:
+    def _program(self, now_ns: int, wanted: list[Opening]) -> int | None:
+        """Where on its track the gate is; None where the timer opens for nobody."""
         with self._timer.lock:
             if self._timer.look() != self._generation:
                 self._prepare()
-            self._queued = [window for window in self._queued if window.end_ns > now_ns]
-            if not self._is_right(now_ns, wanted):
+            if self._track.has_dropped(self._timer):
+                self._queued, self._last = [], NOWHERE
+            here = self._track.here(self._timer, now_ns)
+            if here is None:
+                return None
+            self._queued = [window for window in self._queued if window.end > here]
+            if not self._is_right(here, wanted):
                 self._timer.write(GATE_SHUT=1)
-                self._queued, self._last_cycle = [], 0
-            for window in self._missing(now_ns, wanted):
+                self._queued, self._last = [], NOWHERE
+            for window in self._missing(here, wanted):
                 if not self._queue(window):
-                    return
+                    break
+            return here
 
-    def _is_right(self, now_ns: int, wanted: list[Opening]) -> bool:
+    def _is_right(self, here: int, wanted: list[Opening]) -> bool:
         """Nothing is queued that is not wanted, and nothing is wanted between what is queued."""
-        if not all(any(_is_within(window, opening, now_ns) for opening in wanted) for window in self._queued):
+        if not all(any(self._is_within(window, opening, here) for opening in wanted) for window in self._queued):
             return False
-        end_ns = self._queued[-1].end_ns if self._queued else now_ns
-        asked_ns = sum(_overlap_ns(opening, now_ns, end_ns) for opening in wanted)
-        return asked_ns <= sum(_overlap_ns(window, now_ns, end_ns) for window in self._queued) + SLACK_NS
+        end = self._queued[-1].end if self._queued else here
+        asked = sum(_overlap(opening, here, end) for opening in wanted)
+        return asked <= sum(_overlap(window, here, end) for window in self._queued) + self._track.slack
 
-    def _missing(self, now_ns: int, wanted: list[Opening]) -> list[Window]:
+    def _is_within(self, window: Window, opening: Opening, here: int) -> bool:
+        is_exact = opening.is_whole and not self._track.is_estimated
+        slack = ROUNDED if is_exact else self._track.slack
+        return opening.start - slack <= max(window.start, here) and window.end <= opening.end + slack
+
+    def _missing(self, here: int, wanted: list[Opening]) -> list[Window]:
         """The next windows behind what is queued."""
-        end_ns = max([self._given_up_ns, *(window.end_ns for window in self._queued)])
         found: list[Window] = []
         for opening in wanted:
-            start_ns = max(opening.start_ns, end_ns)
-            if not opening.is_whole and start_ns > now_ns + SOON_NS:
+            start = max(opening.start, self._end_of_queue)
+            if not opening.is_whole and start > here + self._track.soon:
                 break
-            while start_ns < opening.end_ns:
-                found.append(Window(start_ns, min(opening.end_ns, start_ns + self._limit_ns)))
-                start_ns = found[-1].end_ns
+            while start < opening.end:
+                window = Window(start, min(opening.end, start + self._track.most))
+                if window.end < opening.end or not opening.is_whole:
+                    window = self._track.cut(window)
+                found.append(window)
+                start = window.end
         return found[: max(0, MOST_QUEUED - len(self._queued))]
 
     def _queue(self, window: Window) -> bool:
-        moment = self._timer.now()
-        rate = self._timer.clock_hz / NS_PER_S
-        start, end = (moment.cycles + round((t_ns - moment.t_ns) * rate) for t_ns in (window.start_ns, window.end_ns))
-        soonest = moment.cycles + AHEAD_CYCLES + round((self._now_ns() - moment.t_ns + AHEAD_NS) * rate)
-        start = max(start, soonest, self._last_cycle + 1)  # subtle: the timer wants one cycle between two windows
+        start, end = self._track.place(self._timer, window, self._now_ns)
+        start = max(start, self._last + 1)  # subtle: the timer wants one cycle between two windows
         if start >= end:
             return True
-        why = self._timer.queue_window(start, min(end - start, self._limit))
+        why = self._timer.queue_window(start, end - start)
         if not why:
             self._queued.append(window)
-            self._last_cycle = start + min(end - start, self._limit)
+            self._last = end
             return True
         self._refused += 1
-        self._given_up_ns = window.end_ns
+        self._given_up = window.end
         say(f"the gate stays closed for a part: {why}", level="WARNING")
         return False
 
-    def _soon(self, now_ns: int, wanted: list[Opening]) -> list[int]:
-        """When something has to be programmed that is not yet."""
-        end_ns = max([self._given_up_ns, *(window.end_ns for window in self._queued)])
-        return [
-            max(now_ns + SLACK_NS, max(opening.start_ns, end_ns) - SOON_NS // 2)
-            for opening in wanted
-            if opening.end_ns > end_ns
-        ]
+    @property
+    def _end_of_queue(self) -> int:
+        return max([self._given_up, *(window.end for window in self._queued)])
+
+    def _due(self, wanted: list[Opening]) -> list[int]:
+        """Where something has to be programmed that is not yet, and where the queue becomes shorter."""
+        end = self._end_of_queue
+        starts = [max(opening.start, end) - self._track.soon // 2 for opening in wanted if opening.end > end]
+        return [*starts, *(window.end for window in self._queued)]
 
 
-def _overlap_ns(span: Window | Opening, from_ns: int, until_ns: int) -> int:
-    return max(0, min(span.end_ns, until_ns) - max(span.start_ns, from_ns))
-
-
-def _is_within(window: Window, opening: Opening, now_ns: int) -> bool:
-    slack_ns = 0 if opening.is_whole else SLACK_NS
-    starts = opening.start_ns - slack_ns <= max(window.start_ns, now_ns)
-    return starts and window.end_ns <= opening.end_ns + slack_ns
+def _overlap(span: Window | Opening, begin: int, end: int) -> int:
+    return max(0, min(span.end, end) - max(span.start, begin))

@@ -11,10 +11,9 @@ from pathlib import Path
 import pynq
 import pytest
 
-from board.gate.gate import NOBODY, Gate, open_gate
+from board.gate.gate import NOBODY, Gate, open_gate, open_pin
 from board.gate.gpio import open_gpio
 from board.gate.motion import MotionSettings
-from board.gate.pins import GpioPin
 from board.gate.settings import GateSettings
 from board.sources.barrier import LightBarrier
 from protocol.errors import InputError
@@ -43,7 +42,7 @@ def test_pynq_is_the_real_one() -> None:
 
 
 def test_the_gates_pin_opens_writes_and_releases(sysfs: Path, line: Path) -> None:
-    pin = GpioPin(3)
+    pin = open_pin(GateSettings(kind="gpio", gpio_pin=3))
     assert (line / "direction").read_text() == "out"
     pin.write(True, 0)
     assert value(line) == "1"
@@ -56,7 +55,7 @@ def test_the_gates_pin_opens_writes_and_releases(sysfs: Path, line: Path) -> Non
 def test_a_line_that_is_not_exported_is_asked_for(sysfs: Path) -> None:
     """The made-up kernel gives no line for the asking: what remains is the request and the error."""
     with pytest.raises(InputError, match=r"no GPIO output 7 \(.*\): run as root on the board, check gate\.gpio_pin"):
-        GpioPin(7)
+        open_pin(GateSettings(kind="gpio", gpio_pin=7))
     assert (sysfs / "export").read_text() == "967"
 
 

@@ -7,14 +7,17 @@ from collections.abc import Iterator, Sequence
 import pytest
 
 from board.gate.barriers import KEPT, Barriers
+from board.gate.encoder import Encoder
 from board.gate.keeper import Keeper
-from board.gate.motion import Encoder, MotionSettings, Origin, View
+from board.gate.motion import MotionSettings, Origin
 from board.gate.settings import GateSettings
+from board.gate.view import View
 from protocol.messages import Trigger
 
 MS = 1_000_000
 SPEED_MM_S = 400.0
 CLEAR_UM = 340_000
+CARRIED_UM = 39_000
 SETTINGS = MotionSettings()
 TRAVEL_MS = 650  # 260 mm from barrier to barrier
 
@@ -92,7 +95,7 @@ def test_a_silent_encoder_is_said_while_it_lasts(encoder: Encoder) -> None:
 
 @pytest.mark.parametrize("mm_s", [240.0, 600.0, 800.0])
 def test_a_view_of_a_wrong_speed_is_said_and_not_believed_until_the_belt_is_clear(mm_s: float) -> None:
-    view = View(SETTINGS, SPEED_MM_S, CLEAR_UM)
+    view = View(SETTINGS, SPEED_MM_S, CLEAR_UM, CARRIED_UM)
     end_um = run(view, 0, 1000)
     assert view.is_moving(1000 * MS)
     end_um = run(view, 1000, 2000, mm_s, end_um)
@@ -106,7 +109,7 @@ def test_a_view_of_a_wrong_speed_is_said_and_not_believed_until_the_belt_is_clea
 
 
 def test_while_a_view_shows_nothing_the_belt_may_stand_or_run() -> None:
-    view = View(SETTINGS, SPEED_MM_S, CLEAR_UM)
+    view = View(SETTINGS, SPEED_MM_S, CLEAR_UM, CARRIED_UM)
     run(view, 0, 1000)
     before, after = view.reach(1000 * MS), view.reach(2000 * MS)
     assert after.low <= before.low
