@@ -15,7 +15,9 @@ from board.overlay import isa
 from board.overlay.isa import Mode
 from host.compiler.operations import Group, Operation, Taps, Tensor, UnsupportedError, View
 from host.compiler.spread import (
+    APART_WORDS,
     Positions,
+    apart_groups,
     dense_groups,
     depthwise_groups,
     spread_conv,
@@ -28,6 +30,7 @@ from host.integers.arithmetic import (
     IMAGE_EXPONENT,
     MAP,
     Add,
+    ChannelMax,
     Concat,
     Conv,
     DepthwiseConv,
@@ -40,6 +43,7 @@ from host.integers.arithmetic import (
     check_exact,
     conv_shifts,
     mean_shift,
+    rows_before,
 )
 
 MAX_FACTOR_SHIFT = 6  # 2^7 is no int8
@@ -87,6 +91,8 @@ class _Lowering:
             self._add(layer)
         elif isinstance(layer, MaxPool | MeanPool):
             self._pool(layer)
+        elif isinstance(layer, ChannelMax):
+            self._channel_max(layer)
         elif isinstance(layer, DepthwiseConv):
             self._depthwise(layer)
         elif layer.source == IMAGE:
@@ -110,14 +116,14 @@ class _Lowering:
             kernel_cols=conv.weights.shape[2],
             blocks=source.view.words,
             stride_cols=conv.stride,
-            pad_cols=conv.weights.shape[2] // 2,
+            pad_cols=rows_before(conv),
         )
 
     def _image_conv(self, conv: Conv) -> None:
         kernel_px = conv.weights.shape[2]
         blocks, cols = -(-kernel_px // isa.IMAGE_TAPS), -(-self.net.input_px[1] // conv.stride)
         words = Tensor(IMAGE, self.net.input_px[0], cols, (blocks,))
-        leads = tuple(kernel_px // 2 - isa.IMAGE_TAPS * block for block in range(blocks))
+        leads = tuple(rows_before(conv) - isa.IMAGE_TAPS * block for block in range(blocks))
         self._emit_dense(
             conv,
             dense_groups(spread_image_conv(conv.weights), conv.bias, conv_shifts(conv, IMAGE_EXPONENT)),
@@ -144,7 +150,7 @@ class _Lowering:
             relu=conv.relu,
             kernel_rows=kernel_px,
             stride_rows=conv.stride,
-            pad_rows=kernel_px // 2,
+            pad_rows=rows_before(conv),
             macs=conv.weights.size * shape[0] * shape[1],
             inputs=inputs,
             **fields,
@@ -189,11 +195,40 @@ class _Lowering:
             "kernel_cols": kernel_px,
             "stride_rows": layer.stride,
             "stride_cols": layer.stride,
-            "pad_rows": (kernel_px - 1) // 2,
-            "pad_cols": (kernel_px - 1) // 2,
+            "pad_rows": rows_before(layer),
+            "pad_cols": rows_before(layer),
             "macs": weights * shape[0] * shape[1],
         }
         self._emit(layer.name, source.positions, shape, **(settings | fields))
+
+    def _channel_max(self, layer: ChannelMax) -> None:
+        """Word by word to 16 lanes; these are put apart in four words, which are compared, and again."""
+        value = self._source(layer, layer.source)
+        if value.view.words > 1:
+            if not value.is_plain or len(value.positions) % isa.WORD_BYTES:
+                value = self._fill_words(f"{layer.name}_filled", value)
+            value = self._largest_word(f"{layer.name}_lanes", value, isa.WORD_BYTES)
+        for lanes in (APART_WORDS, 1):
+            apart = self._put_apart(f"{layer.name}_apart_{lanes}", value, lanes)
+            value = self._largest_word(layer.name if lanes == 1 else f"{layer.name}_{lanes}", apart, lanes)
+
+    def _largest_word(self, name: str, value: Value, lanes: int) -> Value:
+        """Lane by lane over the words of a pixel."""
+        fields: dict[str, Any] = {"mode": Mode.MAX, "sources": (value.view,), "blocks": value.view.words}
+        groups = (Group(bare_tile(), block=0, quad=0, quads=-(-lanes // isa.QUAD_BYTES)),)
+        return self._emit(name, np.arange(lanes), (value.view.rows, value.view.cols), groups=groups, **fields)
+
+    def _put_apart(self, name: str, value: Value, lanes: int) -> Value:
+        return self._emit(
+            name,
+            np.arange(APART_WORDS * isa.WORD_BYTES),
+            (value.view.rows, value.view.cols),
+            mode=Mode.DENSE,
+            sources=(value.view,),
+            groups=apart_groups(value.positions, value.view.words, lanes),
+            blocks=value.view.words,
+            inputs=len(value.positions),
+        )
 
     def _add(self, add: Add) -> None:
         left, right = self._source(add, add.left), self._source(add, add.right)
@@ -238,9 +273,18 @@ class _Lowering:
 
     def _copy_dense(self, name: str, value: Value) -> Value:
         """The same channels without bytes between them."""
+        return self._rearrange(name, value, np.arange(len(value.positions)))
+
+    def _fill_words(self, name: str, value: Value) -> Value:
+        """The same channels in whole words, the last one repeated."""
+        count = len(value.positions)
+        return self._rearrange(name, value, np.minimum(np.arange(words_of(count) * isa.WORD_BYTES), count - 1))
+
+    def _rearrange(self, name: str, value: Value, chosen: Positions) -> Value:
+        """Channels of these numbers, one after the other."""
         channels = len(value.positions)
-        identity = np.eye(channels, dtype=np.int8)[:, :, np.newaxis, np.newaxis]
-        none = np.zeros(channels, np.int64)
+        identity = np.eye(channels, dtype=np.int8)[chosen, :, np.newaxis, np.newaxis]
+        none = np.zeros(len(chosen), np.int64)
         groups = dense_groups(spread_conv(identity, value.positions, value.view.words), none, none)
         fields: dict[str, Any] = {
             "mode": Mode.DENSE,
@@ -249,7 +293,7 @@ class _Lowering:
             "blocks": value.view.words,
             "inputs": channels,
         }
-        return self._emit(name, np.arange(channels), (value.view.rows, value.view.cols), **fields)
+        return self._emit(name, np.arange(len(chosen)), (value.view.rows, value.view.cols), **fields)
 
     def _source(self, layer: Layer, name: str) -> Value:
         if name == IMAGE:

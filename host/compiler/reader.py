@@ -21,6 +21,7 @@ from host.integers.arithmetic import (
     IMAGE_EXPONENT,
     MAP,
     Add,
+    ChannelMax,
     Concat,
     Conv,
     DepthwiseConv,
@@ -34,8 +35,19 @@ from host.integers.arithmetic import (
 
 Array = NDArray[Any]
 
-OPERATORS = ("QuantizeLinear", "DequantizeLinear", "Clip", "Resize", "Conv", "Add", "Concat", "MaxPool", "AveragePool")
-ACCEPTED = "Conv, Add, Concat, MaxPool, AveragePool between quantizers, and Resize by 2"
+OPERATORS = (
+    "QuantizeLinear",
+    "DequantizeLinear",
+    "Clip",
+    "Resize",
+    "Conv",
+    "Add",
+    "Concat",
+    "MaxPool",
+    "AveragePool",
+    "ReduceMax",
+)
+ACCEPTED = "Conv, Add, Concat, MaxPool, AveragePool, ReduceMax between quantizers, and Resize by 2"
 
 
 def load_qdq(path: Path) -> IntegerNet:
@@ -115,6 +127,8 @@ class _Reader:
                 raise _refuse(maker, "it does not concatenate channels", "axis 1")
             layer = Concat(name, tuple(self._sources(maker)))
             self._check_scale(maker, layer.sources, exponent)
+        elif maker.op_type == "ReduceMax":
+            layer = self._read_channel_max(maker, name, exponent)
         elif maker.op_type in ("MaxPool", "AveragePool"):
             layer = self._read_pool(maker, name, exponent)
         else:
@@ -132,25 +146,33 @@ class _Reader:
         weights, weight_exponents = self._constant(node, node.input[1], np.int8)
         bias, bias_exponents = self._constant(node, node.input[2], np.int32)
         kernel_px = weights.shape[-1]
-        stride, group = self._window(node, kernel_px), int(_attribute(node, "group", 1))
+        stride, late = self._conv_window(node, kernel_px)
+        group = int(_attribute(node, "group", 1))
         if not np.array_equal(bias_exponents, weight_exponents + self.exponents[source]):
             raise _refuse(node, "its bias is not in units of the sum", "scale of the source times that of the weights")
         if group == 1:
-            return Conv(name, source, weights, weight_exponents, bias, exponent, stride, relu)
+            return Conv(name, source, weights, weight_exponents, bias, exponent, stride, relu, late)
         if weights.shape[1] != 1 or group != len(weights):
             raise _refuse(node, f"{group} groups", "1, or as many as channels")
-        return DepthwiseConv(name, source, weights[:, 0], weight_exponents, bias, exponent, stride, relu)
+        return DepthwiseConv(name, source, weights[:, 0], weight_exponents, bias, exponent, stride, relu, late)
 
     def _read_pool(self, node: NodeProto, name: str, exponent: int) -> MaxPool | MeanPool:
         (source,) = self._sources(node)
         kernel = _attribute(node, "kernel_shape", [])
-        stride = self._window(node, kernel[0])
+        stride, _ = self._window(node, kernel[0], [(kernel[0] - 1) // 2])
         if node.op_type == "MaxPool":
             self._check_scale(node, (source,), exponent)
             return MaxPool(name, source, kernel[0], stride)
         if kernel[0] > 2 and not _attribute(node, "count_include_pad", 0):
             raise _refuse(node, "its mean leaves out the padding", "count_include_pad = 1")
         return MeanPool(name, source, kernel[0], stride, exponent)
+
+    def _read_channel_max(self, node: NodeProto, name: str, exponent: int) -> ChannelMax:
+        (source,) = self._sources(node)
+        if _attribute(node, "axes", []) != [1] or _attribute(node, "keepdims", 1) != 1:
+            raise _refuse(node, "it is no maximum over the channels", "axes 1, keepdims 1")
+        self._check_scale(node, (source,), exponent)
+        return ChannelMax(name, source)
 
     def _read_upsample(self, node: NodeProto) -> None:
         modes = [_attribute(node, key, b"") for key in ("mode", "coordinate_transformation_mode", "nearest_mode")]
@@ -198,17 +220,23 @@ class _Reader:
             raise _refuse(node, f"{name} is {integers.dtype}", f"{kind.__name__} with a scale for each output channel")
         return integers, _exponents(maker, scale)
 
-    def _window(self, node: NodeProto, kernel_px: int) -> int:
-        """Stride of a window that is padded as `host.integers.arithmetic` pads it."""
+    def _conv_window(self, node: NodeProto, kernel_px: int) -> tuple[int, bool]:
+        """(stride, whether it starts late)."""
+        reach = kernel_px // 2
+        stride, before = self._window(node, kernel_px, [reach, reach - 1])
+        return stride, before < reach
+
+    def _window(self, node: NodeProto, kernel_px: int, starts: list[int]) -> tuple[int, int]:
+        """(stride, rows before the picture: one of `starts`) of a window as `host.integers.arithmetic` pads it."""
         strides, pads = _attribute(node, "strides", [1, 1]), _attribute(node, "pads", [0] * 4)
-        padding = [(kernel_px - 1) // 2] * 2 + [kernel_px // 2] * 2
+        paddings = [[before] * 2 + [kernel_px // 2] * 2 for before in starts]
         square = _attribute(node, "kernel_shape", []) == [kernel_px] * 2 and strides[0] == strides[1]
         plain = _attribute(node, "dilations", [1, 1]) == [1, 1] and not _attribute(node, "ceil_mode", 0)
-        if not (square and plain) or pads != padding:
+        if not (square and plain) or pads not in paddings:
             raise _refuse(
-                node, f"kernel {kernel_px}, strides {strides}, pads {pads}", f"square, no dilation, {padding}"
+                node, f"kernel {kernel_px}, strides {strides}, pads {pads}", f"square, no dilation, {paddings[0]}"
             )
-        return int(strides[0])
+        return int(strides[0]), int(pads[0])
 
     def _check_scale(self, node: NodeProto, sources: tuple[str, ...], exponent: int) -> None:
         if {self.exponents[source] for source in sources} != {exponent}:

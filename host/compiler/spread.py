@@ -10,6 +10,7 @@ from host.compiler.operations import Group
 from host.compiler.tiles import Int8, Ints, dense_tile, lanes_tile
 
 Positions = NDArray[np.int64]
+APART_WORDS = 4
 
 
 def words_of(channels: int) -> int:
@@ -44,6 +45,22 @@ def dense_groups(weights: Int8, bias: Ints, shift: Ints) -> tuple[Group, ...]:
         groups.append(
             Group(tile, block=0, quad=start // isa.QUAD_BYTES, quads=-(-len(weights[some]) // isa.QUAD_BYTES))
         )
+    return tuple(groups)
+
+
+def apart_groups(positions: Positions, words: int, lanes: int) -> tuple[Group, ...]:
+    """Channels moved, `lanes` of them at the beginning of each of four words: a maximum over words then compares them.
+
+    Channel c lies at byte positions[c] of `words`; where there are fewer than 4 · lanes, the last one is repeated.
+    """
+    groups = []
+    for word in range(APART_WORDS):
+        chosen = positions[np.minimum(np.arange(word * lanes, (word + 1) * lanes), len(positions) - 1)]
+        weights = np.zeros((lanes, words * isa.WORD_BYTES), np.int8)
+        weights[np.arange(lanes), chosen] = 1
+        none = np.zeros(lanes, np.int64)
+        tile = dense_tile(weights.reshape(lanes, -1, isa.CHANNELS_IN), none, none)
+        groups.append(Group(tile, block=0, quad=4 * word, quads=1))
     return tuple(groups)
 
 

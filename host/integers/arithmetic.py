@@ -33,7 +33,10 @@ class NotExactError(BeltsightError):
 
 @dataclass(frozen=True)
 class Conv:
-    """Convolution with zero padding k // 2; `weights` int8 (out, in, k, k) within ±127, `bias` int32 (out,)."""
+    """Convolution with zero padding k // 2; `weights` int8 (out, in, k, k) within ±127, `bias` int32 (out,).
+
+    A `late` window starts one pixel later: TensorFlow's padding at stride 2, for k = 3 below and right alone.
+    """
 
     name: str
     source: str
@@ -43,6 +46,7 @@ class Conv:
     exponent: int
     stride: int
     relu: bool
+    late: bool = False
 
 
 @dataclass(frozen=True)
@@ -75,6 +79,7 @@ class DepthwiseConv:
     exponent: int
     stride: int
     relu: bool
+    late: bool = False
 
 
 @dataclass(frozen=True)
@@ -99,6 +104,14 @@ class MeanPool:
 
 
 @dataclass(frozen=True)
+class ChannelMax:
+    """Largest of all channels of a pixel: one channel."""
+
+    name: str
+    source: str
+
+
+@dataclass(frozen=True)
 class Concat:
     """Channels of several tensors of equal exponent, height and width, one tensor after the other."""
 
@@ -106,7 +119,7 @@ class Concat:
     sources: tuple[str, ...]
 
 
-Layer = Conv | Add | Upsample | DepthwiseConv | MaxPool | MeanPool | Concat
+Layer = Conv | Add | Upsample | DepthwiseConv | MaxPool | MeanPool | ChannelMax | Concat
 
 
 @dataclass(frozen=True)
@@ -120,7 +133,7 @@ class IntegerNet:
         """Exponent of every tensor by its layer's name."""
         exponents = {IMAGE: IMAGE_EXPONENT}
         for layer in self.layers:
-            if isinstance(layer, Upsample | MaxPool | Concat):  # these only move integers
+            if isinstance(layer, Upsample | MaxPool | ChannelMax | Concat):  # these only move integers
                 exponents[layer.name] = exponents[layer_sources(layer)[0]]
             else:
                 exponents[layer.name] = layer.exponent
@@ -147,6 +160,13 @@ def layer_sources(layer: Layer) -> tuple[str, ...]:
     if isinstance(layer, Add):
         return layer.left, layer.right
     return layer.sources if isinstance(layer, Concat) else (layer.source,)
+
+
+def rows_before(layer: Conv | DepthwiseConv | MaxPool | MeanPool) -> int:
+    """Rows, and columns, by which the first window begins outside the picture; behind the last are kernel // 2."""
+    if isinstance(layer, MaxPool | MeanPool):
+        return (layer.kernel_px - 1) // 2
+    return int(layer.weights.shape[-1]) // 2 - layer.late
 
 
 def conv_shifts(conv: Conv | DepthwiseConv, source_exponent: int) -> Int64:
@@ -196,9 +216,10 @@ def run_all(net: IntegerNet, image: Int8) -> dict[str, Int8]:
 
 def check_exact(net: IntegerNet) -> None:
     """Raises: NotExactError if a sum may leave float32's exact integers, or a shift is not a right shift below 32."""
-    exponents = net.exponents()
+    exponents, shapes = net.exponents(), net.shapes()
     for layer in net.layers:
         if isinstance(layer, Conv | DepthwiseConv):
+            _check_late(layer, shapes[layer.source])
             _check_conv(layer, exponents[layer.source])
         elif isinstance(layer, MeanPool):
             _check_mean(layer, exponents[layer.source])
@@ -219,10 +240,10 @@ def _execute(layer: Layer, tensors: dict[str, Int64], exponents: dict[str, int])
         return tensors[layer.source].repeat(2, axis=1).repeat(2, axis=2)
     if isinstance(layer, Concat):
         return np.concatenate([tensors[source] for source in layer.sources])
-    if isinstance(layer, MaxPool):
+    if isinstance(layer, MaxPool | ChannelMax):
         return _largest(tensors[layer.source], layer)
     if isinstance(layer, MeanPool):
-        total = sum(_taps(tensors[layer.source], layer.kernel_px, layer.stride).values(), np.int64(0))
+        total = sum(_taps(tensors[layer.source], layer, layer.kernel_px).values(), np.int64(0))
         return requantize(total, np.asarray(mean_shift(layer, exponents[layer.source]), np.int64))
     if isinstance(layer, Add):
         left, right, shift = add_shifts(layer, exponents[layer.left], exponents[layer.right])
@@ -236,7 +257,7 @@ def _execute(layer: Layer, tensors: dict[str, Int64], exponents: dict[str, int])
 def _convolve(source: Int64, conv: Conv | DepthwiseConv) -> Int64:
     """Sum over the kernel and, if dense, the input channels; one tap of the kernel at a time."""
     total = np.int64(0)
-    for (y, x), tap in _taps(source, conv.weights.shape[-1], conv.stride).items():
+    for (y, x), tap in _taps(source, conv, conv.weights.shape[-1]).items():
         weights = conv.weights[..., y, x].astype(np.float64)
         # subtle: float64 is exact here (sums stay below 2^53) and multiplies matrices far faster than int64
         pixels = tap.reshape(tap.shape[0], -1).astype(np.float64)
@@ -245,14 +266,18 @@ def _convolve(source: Int64, conv: Conv | DepthwiseConv) -> Int64:
     return np.asarray(total)
 
 
-def _largest(source: Int64, pool: MaxPool) -> Int64:
-    largest: Int64 = np.max(list(_taps(source, pool.kernel_px, pool.stride, INT8_MIN).values()), axis=0)
+def _largest(source: Int64, layer: MaxPool | ChannelMax) -> Int64:
+    if isinstance(layer, ChannelMax):
+        return np.asarray(source.max(axis=0, keepdims=True))
+    largest: Int64 = np.max(list(_taps(source, layer, layer.kernel_px, INT8_MIN).values()), axis=0)
     return largest
 
 
-def _taps(source: Int64, kernel_px: int, stride: int, outside: int = 0) -> dict[tuple[int, int], Int64]:
+def _taps(
+    source: Int64, layer: Conv | DepthwiseConv | MaxPool | MeanPool, kernel_px: int, outside: int = 0
+) -> dict[tuple[int, int], Int64]:
     """For each (row, column) of the kernel, the pixels under it (channels, h', w'); `outside` surrounds the picture."""
-    before, after = (kernel_px - 1) // 2, kernel_px // 2
+    before, after, stride = rows_before(layer), kernel_px // 2, layer.stride
     padded = np.pad(source, ((0, 0), (before, after), (before, after)), constant_values=outside)
     height, width = source.shape[1:]
     places = ((y, x) for y in range(kernel_px) for x in range(kernel_px))
@@ -266,11 +291,24 @@ def _output_shape(layer: Layer, shapes: dict[str, tuple[int, int, int]]) -> tupl
     channels, height, width = shapes[layer_sources(layer)[0]]
     if isinstance(layer, Add):
         return channels, height, width
+    if isinstance(layer, ChannelMax):
+        return 1, height, width
     if isinstance(layer, Upsample):
         return channels, height * 2, width * 2
     if isinstance(layer, Conv):
         channels = layer.weights.shape[0]
     return channels, -(-height // layer.stride), -(-width // layer.stride)
+
+
+def _check_late(conv: Conv | DepthwiseConv, source: tuple[int, int, int]) -> None:
+    """Elsewhere the last window would begin behind what lies around the picture."""
+    _, height, width = source
+    fits = conv.stride == 2 and height % 2 == width % 2 == 0 and conv.weights.shape[-1] > 1
+    if conv.late and not fits:
+        raise NotExactError(
+            f"layer {conv.name}: a window that starts late takes stride 2, a kernel of 3 or more and even sides, not "
+            f"stride {conv.stride} on {width} × {height} pixels: choose an input size that can be halved so often"
+        )
 
 
 def _check_conv(conv: Conv | DepthwiseConv, source_exponent: int) -> None:

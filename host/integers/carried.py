@@ -9,6 +9,7 @@ from host.integers.arithmetic import (
     INT8_MAX,
     INT8_MIN,
     Add,
+    ChannelMax,
     Concat,
     Conv,
     DepthwiseConv,
@@ -33,18 +34,20 @@ def write_carried(net: IntegerNet) -> onnx.ModelProto:
     use Winograd convolution: its transforms leave the exact numbers.
     """
     graph = Graph()
-    exponents = net.exponents()
+    exponents, shapes = net.exponents(), net.shapes()
     for layer in net.layers:
-        _write(graph, layer, exponents)
+        _write(graph, layer, exponents, shapes)
     return graph.model(net, FLOAT, OPSET, 1)
 
 
-def _write(graph: Graph, layer: Layer, exponents: dict[str, int]) -> None:
+def _write(graph: Graph, layer: Layer, exponents: dict[str, int], shapes: dict[str, tuple[int, int, int]]) -> None:
     if isinstance(layer, Upsample):
         scales = graph.constant("upsample_scales", np.array([1, 1, 2, 2], np.float32))
         graph.node("Upsample", [layer.source, scales], layer.name, mode="nearest")
     elif isinstance(layer, Concat):
         graph.node("Concat", list(layer.sources), layer.name, axis=1)
+    elif isinstance(layer, ChannelMax):
+        _largest_channel(graph, layer, shapes[layer.source])
     elif isinstance(layer, MaxPool):
         graph.node("Identity", [graph.pool(layer, layer.source)], layer.name)
     elif isinstance(layer, MeanPool):
@@ -56,6 +59,16 @@ def _write(graph: Graph, layer: Layer, exponents: dict[str, int]) -> None:
         _requantize(graph, layer.name, _scaled_sum(graph, layer, exponents), INT8_MIN)
     else:
         _requantize(graph, layer.name, _scaled_conv(graph, layer, exponents), 0 if layer.relu else INT8_MIN)
+
+
+def _largest_channel(graph: Graph, layer: ChannelMax, source: tuple[int, int, int]) -> None:
+    """OpenCV's ReduceMax does not take channels: they become the rows of a picture, whose columns are pooled."""
+    channels, height, width = source
+    rows = graph.constant(f"{layer.name}_rows_shape", np.array([1, 1, channels, height * width], np.int64))
+    picture = graph.constant(f"{layer.name}_shape", np.array([1, 1, height, width], np.int64))
+    turned = graph.node("Reshape", [layer.source, rows], f"{layer.name}_rows")
+    largest = graph.node("MaxPool", [turned], f"{layer.name}_largest", kernel_shape=[channels, 1], strides=[1, 1])
+    graph.node("Reshape", [largest, picture], layer.name)
 
 
 def _scaled_conv(graph: Graph, conv: Conv | DepthwiseConv, exponents: dict[str, int]) -> str:

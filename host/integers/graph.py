@@ -10,7 +10,19 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from host.integers.arithmetic import IMAGE, MAP, Conv, DepthwiseConv, Int8, IntegerNet, MaxPool, MeanPool, Upsample
+from host.integers.arithmetic import (
+    IMAGE,
+    MAP,
+    ChannelMax,
+    Conv,
+    DepthwiseConv,
+    Int8,
+    IntegerNet,
+    MaxPool,
+    MeanPool,
+    Upsample,
+    rows_before,
+)
 
 # ONNX Runtime 1.23, the last for Python 3.10, reads IR up to 11.
 IR_VERSION = 8
@@ -38,26 +50,20 @@ class Graph:
     def conv(self, conv: Conv | DepthwiseConv, source: str, weights: str, bias: str) -> str:
         """The layer's sums, before requantization; `weights` of shape `conv_shape`."""
         kernel_px = conv.weights.shape[-1]
-        window: dict[str, Any] = {
-            "kernel_shape": [kernel_px] * 2,
-            "pads": [kernel_px // 2] * 4,
-            "strides": [conv.stride] * 2,
-        }
+        window = _window(conv, kernel_px)
         if isinstance(conv, DepthwiseConv):
             window["group"] = len(conv.weights)
         return self.node("Conv", [source, weights, bias], f"{conv.name}_sum", **window)
 
     def pool(self, pool: MaxPool | MeanPool, source: str) -> str:
         """Maximum or mean, before requantization."""
-        before, after = (pool.kernel_px - 1) // 2, pool.kernel_px // 2
-        window: dict[str, Any] = {
-            "kernel_shape": [pool.kernel_px] * 2,
-            "pads": [before, before, after, after],
-            "strides": [pool.stride] * 2,
-        }
+        window = _window(pool, pool.kernel_px)
         if isinstance(pool, MaxPool):
             return self.node("MaxPool", [source], f"{pool.name}_pooled", **window)
         return self.node("AveragePool", [source], f"{pool.name}_pooled", count_include_pad=1, **window)
+
+    def channel_max(self, layer: ChannelMax, source: str) -> str:
+        return self.node("ReduceMax", [source], f"{layer.name}_largest", axes=[1], keepdims=1)
 
     def upsample(self, layer: Upsample) -> None:
         region = self.constant("upsample_region", np.zeros(0, np.float32))
@@ -79,6 +85,15 @@ class Graph:
         opsets = [helper.make_opsetid("", opset)]
         model = helper.make_model(graph, ir_version=IR_VERSION, opset_imports=opsets, producer_name=PRODUCER)
         return model
+
+
+def _window(layer: Conv | DepthwiseConv | MaxPool | MeanPool, kernel_px: int) -> dict[str, Any]:
+    before, after = rows_before(layer), kernel_px // 2
+    return {
+        "kernel_shape": [kernel_px] * 2,
+        "pads": [before, before, after, after],
+        "strides": [layer.stride] * 2,
+    }
 
 
 def conv_shape(weights: Int8) -> Int8:

@@ -9,6 +9,7 @@ from host.integers.arithmetic import (
     IMAGE,
     INT8_MAX,
     Add,
+    ChannelMax,
     Concat,
     Conv,
     DepthwiseConv,
@@ -53,6 +54,8 @@ class _Writer:
             self._quantize(layer.name, self.graph.node("Add", self._values(layer), f"{layer.name}_sum"))
         elif isinstance(layer, Concat):
             self._quantize(layer.name, self.graph.node("Concat", self._values(layer), f"{layer.name}_joined", axis=1))
+        elif isinstance(layer, ChannelMax):
+            self._quantize(layer.name, self.graph.channel_max(layer, self._value(layer.source, layer.name)))
         elif isinstance(layer, MaxPool | MeanPool):
             self._quantize(layer.name, self.graph.pool(layer, self._value(layer.source, layer.name)))
         else:

@@ -12,6 +12,7 @@ from host.integers.arithmetic import (
     IMAGE,
     IMAGE_EXPONENT,
     Add,
+    ChannelMax,
     Concat,
     Conv,
     DepthwiseConv,
@@ -48,6 +49,9 @@ def _write(graph: Graph, layer: Layer, exponents: dict[str, int], image: str) ->
         return
     if isinstance(layer, Concat):
         graph.node("Concat", list(layer.sources), layer.name, axis=1)
+        return
+    if isinstance(layer, ChannelMax):
+        graph.node("Identity", [graph.channel_max(layer, layer.source)], layer.name)
         return
     if isinstance(layer, MaxPool):
         graph.node("Identity", [graph.pool(layer, layer.source)], layer.name)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from host.integers.arithmetic import (
@@ -9,6 +11,7 @@ from host.integers.arithmetic import (
     IMAGE_EXPONENT,
     MAP,
     Add,
+    ChannelMax,
     Concat,
     Conv,
     DepthwiseConv,
@@ -44,6 +47,19 @@ def random_net(seed: int, input_px: tuple[int, int] = (24, 20)) -> IntegerNet:
     else:
         layers.append(_last(rng, "same", first, 3))
     return IntegerNet(input_px, tuple(layers))
+
+
+def random_late_net(seed: int) -> IntegerNet:
+    """Windows that start late, as TensorFlow's at stride 2, and the largest of all channels."""
+    rng = np.random.default_rng([seed, 1])
+    height, width = (4 * int(quarter) for quarter in rng.integers(1, 8, 2))
+    channels, kernel_px = int(rng.integers(1, 40)), int(rng.choice([3, 5, 7]))
+    stem = _conv(rng, "stem", (IMAGE, IMAGE_EXPONENT), (3, channels), kernel_px, stride=2)
+    each = _depthwise(rng, "each", ("stem", stem.exponent), channels, stride=2)
+    narrow = _conv(rng, "narrow", ("stem", stem.exponent), (channels, channels), 3, stride=2)
+    layers: list[Layer] = [replace(layer, late=True) for layer in (stem, each, narrow)]
+    layers += [ChannelMax("largest", "each"), Concat("both", ("narrow", "largest"))]
+    return IntegerNet((height, width), (*layers, _last(rng, "both", channels + 1, 3)))
 
 
 def _is_even(input_px: tuple[int, int], layers: list[Layer]) -> bool:

@@ -24,7 +24,7 @@ from host.integers.arithmetic import IntegerNet, run
 from host.integers.qdq import write_qdq
 from protocol.errors import EngineError
 from protocol.manifest import MANIFEST, MODEL_ONNX, load_package
-from tests.armhf.networks import random_net
+from tests.armhf.networks import random_late_net, random_net
 
 ROOT = Path(__file__).resolve().parents[2]
 SHIPPED = sorted(path.parent for path in (ROOT / "models").glob(f"*/{MANIFEST}"))
@@ -49,7 +49,15 @@ def write_model(folder: Path, net: IntegerNet) -> Path:
 
 @pytest.mark.parametrize("seed", range(40))
 def test_a_random_network_gives_the_references_integers(seed: int, library: Path, tmp_path: Path) -> None:
-    net = random_net(seed)
+    check_kernels(random_net(seed), seed, library, tmp_path)
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_windows_that_start_late_and_largest_channels(seed: int, library: Path, tmp_path: Path) -> None:
+    check_kernels(random_late_net(seed), seed, library, tmp_path)
+
+
+def check_kernels(net: IntegerNet, seed: int, library: Path, tmp_path: Path) -> None:
     rng = np.random.default_rng(1000 + seed)
     kernels = KernelEngine(write_model(tmp_path, net), library)
     for image in (
@@ -60,6 +68,20 @@ def test_a_random_network_gives_the_references_integers(seed: int, library: Path
         assert len(np.unique(expected)) > 3, "a dull map shows nothing"
         assert np.array_equal(kernels.infer(image), expected)
     kernels.close()
+
+
+def test_a_window_beyond_the_border_is_refused(library: Path, tmp_path: Path) -> None:
+    """A late window of stride 1 would read behind its source's border."""
+    net = random_late_net(0)
+    graph = write_qdq(net)
+    for node in graph.graph.node:
+        for attribute in node.attribute:
+            if node.op_type == "Conv" and attribute.name == "strides":
+                attribute.ints[:] = [1, 1]
+    path = tmp_path / MODEL_ONNX
+    path.write_bytes(graph.SerializeToString())
+    with pytest.raises(EngineError, match="reads beyond"):
+        KernelEngine(path, library)
 
 
 @pytest.mark.parametrize("folder", SHIPPED, ids=lambda folder: folder.name)

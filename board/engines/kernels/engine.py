@@ -23,7 +23,8 @@ from protocol.errors import EngineError
 BLOCK = 16  # bytes that the convolution takes at a time; a tensor may be read so far beyond its end
 GROUP = 4  # channels that it computes at a time
 MAX_BYTES = 64 << 20  # of all tensors together: far above any model that the board has time for
-CONVOLUTION, DEPTHWISE, ADD, UPSAMPLE, COPY, MAX_POOL, MEAN_POOL = range(7)  # enum kind in kernels.c
+CONVOLUTION, DEPTHWISE, ADD, UPSAMPLE, COPY, MAX_POOL, MEAN_POOL, CHANNEL_MAX = range(8)  # enum kind in kernels.c
+KINDS = {"Add": ADD, "Resize": UPSAMPLE, "MaxPool": MAX_POOL, "AveragePool": MEAN_POOL, "ReduceMax": CHANNEL_MAX}
 
 Int8 = NDArray[np.int8]
 Int32 = NDArray[np.int32]
@@ -42,7 +43,7 @@ class _CLayer(Structure):
         ("source", _CTensor),
         ("second", _CTensor),
         ("target", _CTensor),
-        *((name, c_int32) for name in ("bytes", "kernel", "stride", "low", "left", "right", "blocks")),
+        *((name, c_int32) for name in ("bytes", "kernel", "stride", "before", "low", "left", "right", "blocks")),
         ("weights", c_void_p),
         ("bias", c_void_p),
         ("shift", c_void_p),
@@ -98,7 +99,10 @@ class KernelEngine:
                 first += source.channels
             return
         one = _CLayer(_kind(layer), sources[0].describe(), target=target.describe(), bytes=target.channels)
-        one.kernel, one.stride, one.low = layer.kernel_px, layer.stride, 0 if layer.relu else -128
+        one.kernel, one.stride, one.before = layer.kernel_px, layer.stride, layer.before
+        one.low = 0 if layer.relu else -128
+        if layer.kind == "ReduceMax":
+            one.bytes = sources[0].channels
         if layer.kind == "Add":
             if {tensor.pixels.shape[2] for tensor in (*sources, target)} != {target.pixels.shape[2]}:
                 raise EngineError(f"{layer.name} adds the image itself: set [engines] runtime to another than kernels")
@@ -194,7 +198,11 @@ def _output_shape(layer: Layer, sources: list[tuple[int, ...]]) -> tuple[int, in
         raise EngineError(f"{layer.name} adds tensors of unequal channels: export the model again")
     if layer.kind == "Resize":
         return height * 2, width * 2, channels
+    if layer.kind == "ReduceMax":
+        return height, width, 1
     if layer.weights is not None:
+        if layer.before < layer.kernel_px // 2 and (layer.stride != 2 or height % 2 or width % 2):
+            raise EngineError(f"{layer.name} reads beyond what lies around its source: export the model again")
         if layer.weights.shape[0 if layer.depthwise else 1] != channels:
             raise EngineError(f"{layer.name} has weights for other channels than its source: export the model again")
         channels = layer.weights.shape[0]
@@ -204,7 +212,7 @@ def _output_shape(layer: Layer, sources: list[tuple[int, ...]]) -> tuple[int, in
 def _kind(layer: Layer) -> int:
     if layer.kind == "Conv":
         return DEPTHWISE if layer.depthwise else CONVOLUTION
-    return {"Add": ADD, "Resize": UPSAMPLE, "MaxPool": MAX_POOL, "AveragePool": MEAN_POOL}[layer.kind]
+    return KINDS[layer.kind]
 
 
 def _padded(values: Int32) -> Int32:

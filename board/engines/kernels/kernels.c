@@ -9,7 +9,7 @@
 #include <arm_neon.h>
 #endif
 
-enum kind { CONVOLUTION, DEPTHWISE, ADD, UPSAMPLE, COPY, MAX_POOL, MEAN_POOL };
+enum kind { CONVOLUTION, DEPTHWISE, ADD, UPSAMPLE, COPY, MAX_POOL, MEAN_POOL, CHANNEL_MAX };
 
 struct tensor {
     int8_t *first; /* pixel (0, 0), inside the border of zeros */
@@ -22,6 +22,7 @@ struct layer {
     struct tensor source, second, target; /* second: of ADD */
     int32_t bytes;                        /* of a pixel that are computed; a multiple of 4 where the kind needs it */
     int32_t kernel, stride;
+    int32_t before;         /* rows and columns by which the first window begins outside the picture */
     int32_t low;            /* smallest value that is written: 0 for ReLU, else -128 */
     int32_t left, right;    /* shifts of ADD's two tensors to the left */
     int32_t blocks;         /* of 16 bytes in one row of the kernel */
@@ -168,7 +169,53 @@ static int32_t add_eights(const struct layer *layer, const int8_t *a, const int8
     }
     return i;
 }
+
+/* As many channels of a pixel as come in eights; returns how many. */
+static int32_t depthwise_eights(const struct layer *layer, const int8_t *corner, int8_t *to)
+{
+    int32_t channel = 0;
+    for (; channel + 8 <= layer->bytes; channel += 8) {
+        const int8_t *weights = layer->weights + channel, *row = corner + channel;
+        int32x4_t low = vdupq_n_s32(0), high = low;
+        for (int32_t ky = 0; ky < layer->kernel; ky++, row += layer->source.row)
+            for (int32_t kx = 0; kx < layer->kernel; kx++, weights += layer->bytes) {
+                int16x8_t product = vmull_s8(vld1_s8(row + kx * layer->source.pixel), vld1_s8(weights));
+                low = vaddw_s16(low, vget_low_s16(product));
+                high = vaddw_s16(high, vget_high_s16(product));
+            }
+        struct rounding first = prepare(layer, channel), second = prepare(layer, channel + 4);
+        int16x8_t both = vcombine_s16(requantize(low, &first), requantize(high, &second));
+        vst1_s8(to + channel, vmax_s8(vqmovn_s16(both), first.low));
+    }
+    return channel;
+}
+
+/* The largest of as many channels as come in sixteens; returns how many. */
+static int32_t largest_of_sixteens(const int8_t *from, int32_t count, int32_t *largest)
+{
+    int8x16_t lanes = vdupq_n_s8(-128);
+    int32_t i = 0;
+    for (; i + 16 <= count; i += 16)
+        lanes = vmaxq_s8(lanes, vld1q_s8(from + i));
+    int8x8_t pairs = vmax_s8(vget_low_s8(lanes), vget_high_s8(lanes));
+    for (int32_t step = 0; step < 3; step++)
+        pairs = vpmax_s8(pairs, pairs);
+    *largest = vget_lane_s8(pairs, 0);
+    return i;
+}
 #else
+static int32_t depthwise_eights(const struct layer *layer, const int8_t *corner, int8_t *to)
+{
+    (void)layer, (void)corner, (void)to;
+    return 0;
+}
+
+static int32_t largest_of_sixteens(const int8_t *from, int32_t count, int32_t *largest)
+{
+    (void)from, (void)count, (void)largest;
+    return 0;
+}
+
 static int32_t add_eights(const struct layer *layer, const int8_t *a, const int8_t *b, int8_t *to, int32_t bytes)
 {
     (void)layer, (void)a, (void)b, (void)to, (void)bytes;
@@ -209,10 +256,11 @@ static inline void convolve_pair(const struct layer *layer, const int8_t *a, con
 static void convolve(const struct layer *layer)
 {
     const struct tensor *source = &layer->source, *target = &layer->target;
-    int32_t reach = layer->kernel / 2, step = layer->stride * source->pixel;
+    int32_t step = layer->stride * source->pixel;
     int32_t group_bytes = layer->kernel * layer->blocks * 64;
     for (int32_t y = 0; y < target->height; y++) {
-        const int8_t *corner = source->first + (y * layer->stride - reach) * source->row - reach * source->pixel;
+        const int8_t *corner = source->first + (y * layer->stride - layer->before) * source->row -
+                               layer->before * source->pixel;
         for (int32_t channel = 0; channel < layer->bytes; channel += 4) {
             const struct rounding r = prepare(layer, channel);
             const int8_t *weights = layer->weights + (channel >> 2) * group_bytes, *pixels = corner;
@@ -229,13 +277,12 @@ static void convolve(const struct layer *layer)
 static void depthwise(const struct layer *layer)
 {
     const struct tensor *source = &layer->source, *target = &layer->target;
-    int32_t reach = layer->kernel / 2;
     for (int32_t y = 0; y < target->height; y++)
         for (int32_t x = 0; x < target->width; x++) {
-            const int8_t *corner = source->first + (y * layer->stride - reach) * source->row +
-                                   (x * layer->stride - reach) * source->pixel;
+            const int8_t *corner = source->first + (y * layer->stride - layer->before) * source->row +
+                                   (x * layer->stride - layer->before) * source->pixel;
             int8_t *to = target->first + y * target->row + x * target->pixel;
-            for (int32_t channel = 0; channel < layer->bytes; channel++) {
+            for (int32_t channel = depthwise_eights(layer, corner, to); channel < layer->bytes; channel++) {
                 const int8_t *weights = layer->weights + channel;
                 int32_t sum = layer->bias[channel];
                 for (int32_t ky = 0; ky < layer->kernel; ky++)
@@ -276,7 +323,6 @@ static void copy(const struct layer *layer, int32_t scale)
 static void pool(const struct layer *layer)
 {
     const struct tensor *source = &layer->source, *target = &layer->target;
-    int32_t before = (layer->kernel - 1) / 2;
     for (int32_t y = 0; y < target->height; y++)
         for (int32_t x = 0; x < target->width; x++) {
             int8_t *to = target->first + y * target->row + x * target->pixel;
@@ -284,7 +330,8 @@ static void pool(const struct layer *layer)
                 int32_t sum = 0, largest = -128;
                 for (int32_t ky = 0; ky < layer->kernel; ky++)
                     for (int32_t kx = 0; kx < layer->kernel; kx++) {
-                        int32_t sy = y * layer->stride - before + ky, sx = x * layer->stride - before + kx;
+                        int32_t sy = y * layer->stride - layer->before + ky;
+                        int32_t sx = x * layer->stride - layer->before + kx;
                         if (sy < 0 || sy >= source->height || sx < 0 || sx >= source->width)
                             continue;
                         int32_t value = source->first[sy * source->row + sx * source->pixel + channel];
@@ -294,6 +341,19 @@ static void pool(const struct layer *layer)
                 int32_t mean = saturate(round_shift(sum, layer->shift[0]), layer->low);
                 to[channel] = (int8_t)(layer->kind == MAX_POOL ? largest : mean);
             }
+        }
+}
+
+static void channel_max(const struct layer *layer)
+{
+    const struct tensor *source = &layer->source, *target = &layer->target;
+    for (int32_t y = 0; y < target->height; y++)
+        for (int32_t x = 0; x < target->width; x++) {
+            const int8_t *from = source->first + y * source->row + x * source->pixel;
+            int32_t largest = -128, channel = largest_of_sixteens(from, layer->bytes, &largest);
+            for (; channel < layer->bytes; channel++)
+                largest = from[channel] > largest ? from[channel] : largest;
+            target->first[y * target->row + x * target->pixel] = (int8_t)largest;
         }
 }
 
@@ -312,6 +372,7 @@ void kernels_run(const struct layer *layers, int32_t count)
         case ADD: add(layer); break;
         case UPSAMPLE: copy(layer, 1); break;
         case COPY: copy(layer, 0); break;
+        case CHANNEL_MAX: channel_max(layer); break;
         default: pool(layer);
         }
     }

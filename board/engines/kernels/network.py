@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from board.engines.kernels.onnx_file import Array, Graph, Node
 from protocol.errors import EngineError
 
-Kind = Literal["Conv", "Add", "Concat", "MaxPool", "AveragePool", "Resize"]
+Kind = Literal["Conv", "Add", "Concat", "MaxPool", "AveragePool", "ReduceMax", "Resize"]
 IMAGE_EXPONENT = -7  # an image's integer stands for -1..1
 INT8_MAX = 127
 MAX_SHIFT = 31
@@ -32,6 +32,7 @@ class Layer:
     sources: tuple[str, ...]
     kernel_px: int = 1
     stride: int = 1
+    before: int = 0  # rows and columns by which the first window begins outside the picture
     relu: bool = False
     depthwise: bool = False
     weights: NDArray[np.int8] | None = None
@@ -110,11 +111,13 @@ class _Reader:
             return _add(name, sources, given, exponent, relu=relu)
         if node.operator == "AveragePool":
             return _mean_pool(node, name, sources, given[0], exponent)
-        if node.operator not in ("Concat", "MaxPool") or set(given) != {exponent}:
+        if node.operator not in ("Concat", "MaxPool", "ReduceMax") or set(given) != {exponent}:
             raise _refuse(f"{name} is a {node.operator} with scales of its own")
+        if node.operator == "ReduceMax":
+            return _channel_max(node, name, sources)
         if node.operator == "Concat":
             return Layer("Concat", name, sources)
-        return Layer("MaxPool", name, sources, *_window(node, before=True))
+        return Layer("MaxPool", name, sources, *_pool_window(node))
 
     def _conv(self, node: Node, name: str, exponent: int, *, relu: bool) -> Layer:
         source, weights, bias = (self._values[value] for value in node.inputs)
@@ -126,7 +129,9 @@ class _Reader:
         groups = node.integers.get("group", (1,))[0]
         if groups != 1 and weights.constant.shape[:2] != (groups, 1):
             raise _refuse(f"{name} is grouped and not depthwise")
-        kernel_px, stride = _window(node, before=False)
+        kernel_px, stride, before = _window(node)
+        if before not in (kernel_px // 2, kernel_px // 2 - 1):
+            raise _refuse(f"{name} is padded by {before}")
         shape = weights.constant.shape
         if weights.constant.dtype != np.int8 or shape[2:] != (kernel_px, kernel_px) or kernel_px % 2 == 0:
             raise _refuse(f"{name} has weights {weights.constant.dtype} {shape}")
@@ -145,6 +150,7 @@ class _Reader:
             (source.tensor,),
             kernel_px,
             stride,
+            before,
             relu,
             groups != 1,
             kept,
@@ -179,24 +185,37 @@ def _add(name: str, sources: tuple[str, ...], given: list[int], exponent: int, *
     return Layer("Add", name, sources, relu=relu, shift=_shift(name, np.array([exponent - finer])), left=left)
 
 
+def _channel_max(node: Node, name: str, sources: tuple[str, ...]) -> Layer:
+    if node.integers.get("axes") != (1,) or node.integers.get("keepdims", (1,)) != (1,):
+        raise _refuse(f"{name} is no maximum over the channels")
+    return Layer("ReduceMax", name, sources)
+
+
 def _mean_pool(node: Node, name: str, sources: tuple[str, ...], given: int, exponent: int) -> Layer:
-    kernel_px, stride = _window(node, before=True)
+    kernel_px, stride, before = _pool_window(node)
     if kernel_px & (kernel_px - 1) or node.integers.get("count_include_pad") != (1,):
         raise _refuse(f"{name} takes a mean that is no shift")
     bits = (kernel_px**2).bit_length() - 1
     shift = _shift(name, np.array([exponent - given + bits]))
-    return Layer("AveragePool", name, sources, kernel_px, stride, shift=shift)
+    return Layer("AveragePool", name, sources, kernel_px, stride, before, shift=shift)
 
 
-def _window(node: Node, *, before: bool) -> tuple[int, int]:
-    """(kernel, stride) of a square window; a pool's starts (k - 1) // 2 `before` its pixel, a convolution's k // 2."""
-    kernel, strides = node.integers["kernel_shape"], node.integers["strides"]
-    kernel_px, stride = kernel[0], strides[0]
-    first = (kernel_px - 1) // 2 if before else kernel_px // 2
-    expected = ((kernel_px,) * 2, (stride,) * 2, (first, first, kernel_px // 2, kernel_px // 2))
-    if (kernel, strides, node.integers["pads"]) != expected or not (1 <= kernel_px <= 16 and 1 <= stride <= 16):
+def _pool_window(node: Node) -> tuple[int, int, int]:
+    window = _window(node)
+    if window[2] != (window[0] - 1) // 2:
+        raise _refuse(f"{node.output} is padded by {window[2]}")
+    return window
+
+
+def _window(node: Node) -> tuple[int, int, int]:
+    """(kernel, stride, padding before) of a square window; behind the picture the padding is k // 2."""
+    kernel, strides, pads = (node.integers[name] for name in ("kernel_shape", "strides", "pads"))
+    kernel_px, stride, before = kernel[0], strides[0], pads[0]
+    expected = ((kernel_px,) * 2, (stride,) * 2, (before, before, kernel_px // 2, kernel_px // 2))
+    fits = 1 <= kernel_px <= 16 and 1 <= stride <= 16 and 0 <= before <= kernel_px // 2
+    if (kernel, strides, pads) != expected or not fits:
         raise _refuse(f"{node.output} has a window {kernel} with strides {strides}")
-    return kernel_px, stride
+    return kernel_px, stride, before
 
 
 def _exponents(scales: Array) -> NDArray[np.int64]:

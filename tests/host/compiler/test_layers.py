@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from board.overlay.isa import LoadWeights, Mode, Segment, StoreTile, WeightFormat
-from host.integers.arithmetic import IMAGE, MAP, Add, Concat, Conv, Layer, MaxPool, MeanPool, Upsample
+from host.integers.arithmetic import IMAGE, MAP, Add, ChannelMax, Concat, Conv, Layer, MaxPool, MeanPool, Upsample
 from tests.host.compiler.ordering import most_tokens
 from tests.host.compiler.random_layers import EXPONENT, check_net, random_conv, random_depthwise
 from tests.host.random_nets import random_net
@@ -50,6 +50,38 @@ def test_depthwise_convolution(kernel_px: int, stride: int) -> None:
         source = random_conv(rng, "source", IMAGE, (3, channels, 1))
         layer = random_depthwise(rng, MAP, "source", (channels, kernel_px), stride)
         check_net(random_px(rng), [source, layer], rng, garbage=case)
+
+
+@pytest.mark.parametrize("kernel_px", [3, 5, 7])
+def test_windows_that_start_late(kernel_px: int) -> None:
+    """As networks of TensorFlow have them at stride 2."""
+    rng = np.random.default_rng([kernel_px, 18])
+    for case in range(4):
+        channels = int(rng.integers(1, 60))
+        height, width = (int(half) * 4 for half in rng.integers(1, 7, 2))
+        stem = replace(random_conv(rng, "stem", IMAGE, (3, channels, kernel_px), 2), late=True)
+        deep = replace(random_depthwise(rng, "deep", "stem", (channels, kernel_px), 2), late=True)
+        dense = replace(random_conv(rng, MAP, "stem", (channels, 20, kernel_px), 2), late=True)
+        check_net((height, width), [replace(stem, name=MAP)], rng)
+        check_net((height, width), [stem, replace(deep, name=MAP)], rng, garbage=case)
+        check_net((height, width), [stem, dense], rng, garbage=case)
+
+
+@pytest.mark.parametrize("channels", [1, 3, 7, 16, 17, 40, 64, 150])
+def test_largest_channel(channels: int) -> None:
+    rng = np.random.default_rng([channels, 19])
+    for case in range(4):
+        source = replace(random_conv(rng, "source", IMAGE, (3, channels, 3)), relu=False)
+        check_net(random_px(rng), [source, ChannelMax(MAP, "source")], rng, garbage=case, ordinary=False)
+
+
+def test_largest_channel_of_a_concatenation_is_read_again() -> None:
+    rng = np.random.default_rng(20)
+    parts: list[Layer] = [random_conv(rng, f"part{number}", IMAGE, (3, 20, 1)) for number in range(3)]
+    largest: list[Layer] = [ChannelMax(f"most{number}", f"part{number}") for number in range(3)]
+    joined: list[Layer] = [Concat("joined", ("part0", "part1")), ChannelMax("most", "joined")]
+    ends: list[Layer] = [Concat("all", ("most0", "most1", "most2", "most")), random_conv(rng, MAP, "all", (4, 20, 1))]
+    check_net((9, 10), [*parts, *largest, *joined, *ends], rng, ordinary=False)
 
 
 @pytest.mark.parametrize(("kernel_px", "stride"), list(product((1, 2, 3, 4, 5), (1, 2))))

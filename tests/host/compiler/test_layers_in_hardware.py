@@ -13,11 +13,23 @@ from board.overlay.isa import LoadWeights, WeightFormat
 from board.overlay.simulation.simulator import MemoryPort, Simulator
 from board.preprocess import as_input
 from host.compiler.compilation import compile_net
-from host.integers.arithmetic import IMAGE, MAP, Add, Concat, IntegerNet, Layer, MaxPool, MeanPool, Upsample, run_all
+from host.integers.arithmetic import (
+    IMAGE,
+    MAP,
+    Add,
+    ChannelMax,
+    Concat,
+    IntegerNet,
+    Layer,
+    MaxPool,
+    MeanPool,
+    Upsample,
+    run_all,
+)
 from tests.host.compiler.random_layers import EXPONENT, random_conv, random_depthwise, random_image
 from tests.host.compiler.test_frames_in_hardware import infer_channels
 
-CASES = 12  # of each of the 45 kinds below
+CASES = 12  # of each of the 46 kinds below
 SMALL_WORDS = 400  # of the activation memory
 PORTS = [MemoryPort(), MemoryPort(latency_cycles=3, efficiency=1.0, stall=0.2, shy=True), MemoryPort(stall=0.3, seed=5)]
 
@@ -37,6 +49,7 @@ def make_layers(kind: str, kernel_px: int, stride: int, rng: np.random.Generator
         "upsample": [source, Upsample("up", "source"), random_conv(rng, MAP, "up", (low, out, kernel_px), stride)],
         "repeat": [source, Upsample(MAP, "source")],
         "concatenate": [source, other, Concat(MAP, ("source", "other"))],
+        "largest": [other, ChannelMax(MAP, "other")],
     }
     return layers[kind]
 
@@ -46,7 +59,7 @@ KINDS = [
     *product(("maximum",), (2, 3, 5), (1, 2)),
     *product(("mean",), (2, 4, 8), (1, 2)),
     *product(("upsample",), (1, 3, 5), (1, 2)),
-    *product(("add", "repeat", "concatenate"), (1,), (1,)),
+    *product(("add", "repeat", "concatenate", "largest"), (1,), (1,)),
 ]
 
 

@@ -31,6 +31,7 @@ from host.integers.carried import write_carried
 from host.integers.parity import run_numpy, run_onnxruntime, run_opencv, run_qonnx
 from host.integers.qdq import write_qdq
 from host.integers.qonnx_graph import write_qonnx
+from tests.armhf.networks import random_late_net
 from tests.host.compiler.random_layers import EXPONENT, random_conv, random_depthwise, random_image
 from tests.host.random_nets import random_net
 
@@ -64,7 +65,7 @@ def same(left: IntegerNet, right: IntegerNet) -> bool:
 
 @pytest.mark.parametrize("seed", range(4))
 def test_what_was_written_is_read(seed: int) -> None:
-    for net in (random_net(seed), every_layer(seed)):
+    for net in (random_net(seed), every_layer(seed), random_late_net(seed)):
         assert same(read_qdq(write_qdq(net)), net)
 
 

@@ -19,6 +19,7 @@ from host.integers.parity import check_parity, run_numpy, run_onnxruntime, run_o
 from host.integers.qdq import write_qdq
 from host.integers.qonnx_graph import write_qonnx
 from host.learning.training import infer
+from tests.armhf.networks import random_late_net
 from tests.host.conftest import Trained
 from tests.host.random_nets import random_net
 
@@ -77,6 +78,18 @@ def test_random_networks(seed: int) -> None:
     images = np.random.default_rng(seed).integers(0, 256, (8, 32, 32, 3), np.uint8)
     expected = run_numpy(net, images)
     assert len(np.unique(expected)) > 60
+    for level in LEVELS:
+        assert np.array_equal(run_onnxruntime(write_qdq(net), images, level), expected)
+    assert np.array_equal(run_opencv(write_carried(net), images), expected)
+    assert np.array_equal(run_qonnx(write_qonnx(net), net, images), expected)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_windows_that_start_late_and_largest_channels(seed: int) -> None:
+    net = random_late_net(seed)
+    check_exact(net)
+    images = np.random.default_rng(seed).integers(0, 256, (4, *net.input_px, 3), np.uint8)
+    expected = run_numpy(net, images)
     for level in LEVELS:
         assert np.array_equal(run_onnxruntime(write_qdq(net), images, level), expected)
     assert np.array_equal(run_opencv(write_carried(net), images), expected)
