@@ -257,3 +257,12 @@ def test_the_readme_is_short_and_says_first_what_has_not_been_tried() -> None:
     assert headings[:6] == ["Run it", "Your own pictures", "The page", "A board", "The plant", "Where to read on"]
     for heading in headings[:6]:
         assert f"(#{heading.lower().replace(' ', '-')})" in text
+
+
+@pytest.mark.parametrize("document", ["ARCHITECTURE.md", "SAFETY.md", "THREATS.md"])
+def test_a_file_that_is_named_is_there(document: str) -> None:
+    """By the end of its path, as where it lies is often said just before."""
+    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    paths = [f"/{path}" for path in listed.splitlines()]
+    for name in set(re.findall(r"`([\w./-]+\.(?:py|md|c|tcl|js|html))`", (ROOT / document).read_text("utf-8"))):
+        assert any(path.endswith(f"/{name}") for path in paths), f"{document} names {name}"
