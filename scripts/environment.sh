@@ -39,6 +39,7 @@ is_complete() {
 install_into() {
     local folder=$1 log=$1/install.log
     shift
+    [[ -w . ]] || fail "cannot install into $PWD, which is not writable: copy it to where you may write"
     if [[ ! -x $folder/bin/python ]]; then
         find_python
         echo "making the virtual environment $folder (once) …" >&2
@@ -47,7 +48,7 @@ install_into() {
     echo "installing into it (once): $*" >&2
     if ! "$folder/bin/python" -m pip install --disable-pip-version-check "$@" >"$log" 2>&1; then
         grep '^ERROR' "$log" >&2 || tail -n 5 "$log" >&2
-        fail "the installation failed: see $log"
+        fail "the installation failed: see $log; if $PWD/$folder is incomplete, remove it and start again"
     fi
 }
 

@@ -105,6 +105,19 @@ def test_programs_from_outside_are_looked_for_before_anything_is_installed(name:
     assert len(done.stderr.splitlines()) == 1
 
 
+@pytest.mark.parametrize("namespace", ["--mount", "-Urm"])
+def test_a_clone_that_cannot_be_written_to_is_named(namespace: str, tmp_path: Path) -> None:
+    mount = f"mount -t tmpfs -o ro tmpfs {tmp_path} && cd {tmp_path}"
+    if subprocess.run(["unshare", namespace, "sh", "-c", mount], capture_output=True, check=False).returncode:
+        pytest.skip("no mounts of one's own here")
+    install = f"{mount} && . {ROOT}/scripts/environment.sh && need_extras .venv beltsight"
+    done = subprocess.run(
+        ["unshare", namespace, "bash", "-c", install], capture_output=True, text=True, check=False, timeout=60
+    )
+    expected = f"beltsight: cannot install into {tmp_path}, which is not writable: copy it to where you may write\n"
+    assert (done.returncode, done.stderr) == (2, expected)
+
+
 @pytest.mark.parametrize(
     ("words", "needed"),
     [
