@@ -46,7 +46,6 @@ RUN = (
     "scripts/beltsight keys keys server",
     "scripts/beltsight keys keys/boards line1",
     "scripts/beltsight doctor --config board/line.toml",
-    "scripts/beltsight bench detectors --list",
 )
 # The others, and why not: what stands in them.
 NOT_RUN = {
@@ -193,8 +192,9 @@ def test_a_command_works_as_it_stands_there(command: str, clone: Path) -> None:
     left = [line for line in git(clone, "status", "--porcelain").splitlines() if not line.endswith(".sig")]
     assert not left, "what it leaves behind is not ignored"
     if command.startswith("scripts/run"):
-        shown = {shape(line) for line in done.stdout.splitlines()}
-        assert not [line for line in shown_in_readme() if shape(line) not in shown], done.stdout
+        shown = [shape(line) for line in done.stdout.splitlines()]
+        for line in shown_in_readme():  # a busy machine adds its reasons to them
+            assert any(one.startswith(shape(line)) for one in shown), f"{line!r} is in none of\n{done.stdout}"
 
 
 def shown_in_readme() -> list[str]:

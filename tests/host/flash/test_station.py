@@ -9,6 +9,7 @@ import pytest
 
 from host.flash.payload import Entry
 from host.flash.station import KERNELS, build_station
+from protocol.errors import InputError
 from sim.station import ROOT
 from tests.host.flash.conftest import Desk
 
@@ -28,6 +29,19 @@ def test_the_same_desk_makes_the_same_version(desk: Desk) -> None:
     (desk.config.parent / "password").write_text("another\n")
     (desk.config.parent / "password").chmod(0o600)
     assert build_station(ROOT, desk.config, [], WHEELS).version != first
+
+
+def test_the_example_needs_one_change_in_a_folder_of_its_own(tmp_path: Path) -> None:
+    """As the README says."""
+    (tmp_path / "models").symlink_to(ROOT / "models")
+    config = tmp_path / "config" / "line.toml"
+    config.parent.mkdir()
+    text = (ROOT / "board" / "line.toml").read_text()
+    config.write_text(text)
+    with pytest.raises(InputError, match="broker_at_start"):
+        build_station(ROOT, config, [], WHEELS)
+    config.write_text(text.replace("# broker_at_start", "broker_at_start"))
+    assert build_station(ROOT, config, [], WHEELS).model == "orange-256"
 
 
 def test_code_without_what_the_desk_alone_needs(desk: Desk) -> None:
