@@ -28,7 +28,7 @@ CONNECT_WITHIN_S = 30.0  # a name is looked up, then its addresses are tried one
 FAREWELL_WITHIN_S = 2.0  # for what is still to be written
 RECONNECT_FROM_S, RECONNECT_UP_TO_S = 1.0, 10.0
 TURN_S = 0.2
-SILENT_S = 1.0
+SILENT_S = 0.7
 MAX_UNANSWERED = 500  # messages that a durable session is sent before it acknowledges one
 MAX_RECEIVED_BYTES = 1 << 16  # a packet; MQTT 5 has the broker hold back what is longer
 
@@ -113,13 +113,21 @@ class BrokerClient(mqtt.Client):
     def _stay_connected(self, supervised: Supervised) -> bool:
         """Until the connection breaks, or `close_broker` has broken it; False if it does not break then."""
         end_s = math.inf
-        while self.loop(TURN_S) == mqtt.MQTT_ERR_SUCCESS:
+        while self._turn():
             supervised.beat()
             if self._closing.is_set():
                 end_s = min(end_s, time.monotonic() + FAREWELL_WITHIN_S)
             if time.monotonic() > end_s:
                 return False
         return True
+
+    def _turn(self) -> bool:
+        """False when the connection has broken. subtle: paho writes to itself to wake up, over a socket that fails like
+        any other, and tells of that by an exception."""
+        try:
+            return self.loop(TURN_S) == mqtt.MQTT_ERR_SUCCESS
+        except OSError:
+            return False
 
     def _try_again(self, supervised: Supervised) -> bool:
         if self._closing.is_set():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.server
 import threading
 from functools import partial
@@ -10,6 +11,7 @@ from typing import Any
 from protocol.supervision import SUPERVISOR, Supervised, Supervisor
 
 TURN_S = 0.2
+SILENT_S = 0.7
 ANSWER_WITHIN_S = 10.0  # a handler has its own time limit for a caller that says nothing, and writes little
 STOP_WITHIN_S = 5.0
 
@@ -28,7 +30,7 @@ class HttpServer(http.server.HTTPServer):
     def start(self, name: str, supervisor: Supervisor = SUPERVISOR, *, is_needed: bool = False) -> None:
         self._supervisor = supervisor
         self._thread = supervisor.start(
-            name, lambda _: self.serve_forever(TURN_S), silent_s=ANSWER_WITHIN_S, is_needed=is_needed
+            name, lambda _: self.serve_forever(TURN_S), silent_s=SILENT_S, is_needed=is_needed
         )
 
     def service_actions(self) -> None:
@@ -39,7 +41,8 @@ class HttpServer(http.server.HTTPServer):
     def process_request(self, request: Any, client_address: Any) -> None:
         """In a thread of its own where several may come at once; who comes on top is sent away, and counted."""
         if self._at_once is None:
-            super().process_request(request, client_address)
+            with self._thread.busy(ANSWER_WITHIN_S) if self._thread else contextlib.nullcontext():
+                super().process_request(request, client_address)
         elif self._at_once.acquire(blocking=False):
             answer = partial(self._answer, request, client_address, self._at_once)
             # None: the handler's own time limit ends it

@@ -32,7 +32,7 @@ LOOK_EVERY_S = 0.1
 FINE_S = 0.05
 MAX_STRANGERS = 16
 MAX_WORDS = 300  # of an error
-WATCH_SILENT_S = 1.0  # of the watch itself: whoever asks for trouble sees that, too
+WATCH_SILENT_S = 0.7  # of the watch itself: whoever asks for trouble sees that, too
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
 

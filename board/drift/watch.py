@@ -32,7 +32,7 @@ from protocol.strict import require
 from protocol.supervision import SUPERVISOR, Supervised, Supervisor
 
 LOOK_UP_S = 0.1  # how soon the thread notices that the station stops
-SILENT_S = 2.0
+SILENT_S = 0.7
 NOTE_WITHIN_S = 10.0  # with a sheet of pictures, drawn by a slow processor and written to a slow card
 QUEUED_PARTS = 4  # waiting for the thread; what comes on top is left out and counted
 TOLD_AGAIN_SIGMAS = 1.0  # a drift that went on so much farther is told again

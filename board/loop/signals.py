@@ -24,8 +24,9 @@ LEFT_ALONE |= {"SIGSEGV", "SIGBUS", "SIGFPE", "SIGILL", "SIGTRAP", "SIGSYS"}
 # A station does not pause with an open gate; a closed pipe and a file that is too long are errors where they are met.
 IGNORED = {"SIGTSTP", "SIGTTIN", "SIGTTOU", "SIGPIPE", "SIGXFSZ"}
 AGAIN_S = 1.0  # who asks again after so long does not want to wait for an orderly end
-LISTEN_S = 0.5
-SILENT_S = 2.0
+LISTEN_S = 0.2
+SILENT_S = 0.7
+END_WITHIN_S = 2.0
 
 
 @contextlib.contextmanager
@@ -56,7 +57,7 @@ def stop_on_signals(stop: threading.Event, supervisor: Supervisor = SUPERVISOR) 
     try:
         yield
     finally:
-        thread.stop(closing.set, SILENT_S)
+        thread.stop(closing.set, END_WITHIN_S)
 
 
 def _obey(number: int, stop: threading.Event, since_s: float) -> None:

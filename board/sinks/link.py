@@ -80,7 +80,8 @@ class BrokerLink:
             self.post(stream, payload)
 
     def post(self, stream: Stream, payload: bytes) -> int | None:
-        """The message id, which is not one that waits for its acknowledgement; None before the first connection.
+        """The message id, which is not one that waits for its acknowledgement; None before the first connection, and
+        where paho could not wake its own thread: whoever needs it sends it again.
 
         The client keeps the message for a broker that has just gone.
 
@@ -89,12 +90,19 @@ class BrokerLink:
         """
         if self._client is None:
             return None
+        try:
+            return self._publish(self._client, stream, payload)
+        except OSError:
+            return None
+
+    def _publish(self, client: mqtt.Client, stream: Stream, payload: bytes) -> int:
+        """Raises: OSError."""
         where = topic(stream, self._site, self._line)
-        info = self._client.publish(where, payload, qos=stream.qos, retain=stream.retain)
+        info = client.publish(where, payload, qos=stream.qos, retain=stream.retain)
         for _ in range(2 * MAX_IN_FLIGHT):
             if info.rc != mqtt.MQTT_ERR_QUEUE_SIZE:
                 break
-            info = self._client.publish(where, payload, qos=stream.qos, retain=stream.retain)
+            info = client.publish(where, payload, qos=stream.qos, retain=stream.retain)
         return info.mid
 
     def tell(self, stream: Stream, payload: bytes) -> None:

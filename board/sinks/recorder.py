@@ -23,7 +23,7 @@ from protocol.strict import require
 from protocol.supervision import SUPERVISOR, Supervised, Supervisor
 
 LOOK_UP_S = 0.1  # how soon the thread notices that the recording ends
-SILENT_S = 1.0
+SILENT_S = 0.7
 WRITE_WITHIN_S = 5.0  # a card that cleans up keeps a write waiting for a second
 CLOSE_WITHIN_S = 10.0
 

@@ -28,7 +28,7 @@ from protocol.strict import require
 from protocol.supervision import SUPERVISOR, Supervised, Supervisor
 
 LOOK_UP_S = 0.1  # how soon the thread notices that the station stops
-SILENT_S = 1.0  # beyond the deadline of a question
+SILENT_S = 0.7  # also beyond the deadline of a question
 READING = "second_opinion"  # of a captured frame: the server's score
 
 
@@ -67,8 +67,8 @@ class SecondOpinion:
         self._stop = threading.Event()
         self._trouble = ""
         self.given = self.dropped = self.failed = self.disagreements = 0
-        silent_s = SILENT_S + settings.deadline_ms / 1e3
-        self._thread = supervisor.start("second opinion", self._run, silent_s=silent_s, is_needed=False)
+        self._most_s = SILENT_S + settings.deadline_ms / 1e3
+        self._thread = supervisor.start("second opinion", self._run, silent_s=SILENT_S, is_needed=False)
 
     def publish(self, frame: Frame, verdict: Verdict, anomaly: NDArray[np.int8] | None) -> None:  # noqa: ARG002
         """Ask about a part later, if it was near the threshold. Never waits."""
@@ -92,7 +92,7 @@ class SecondOpinion:
 
     def close(self) -> None:
         """What still waits is not asked any more."""
-        self._thread.stop(self._stop.set, SILENT_S + self._settings.deadline_ms / 1e3)
+        self._thread.stop(self._stop.set, self._most_s)
         self._server.close()
         self._captures.close()
 
@@ -104,7 +104,9 @@ class SecondOpinion:
             except queue.Empty:
                 continue
             try:
-                self._take(frame, verdict, self._ask(frame), since_s)
+                with supervised.busy(self._most_s):
+                    score = self._ask(frame)
+                self._take(frame, verdict, score, since_s)
             except EngineError as error:
                 self.failed += 1
                 self._say(str(error))

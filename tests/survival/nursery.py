@@ -24,8 +24,10 @@ from board.engines import onnx_runtime
 from board.seams import Engine
 from board.sources import belt
 from protocol.errors import EngineError, run_main
+from tests.survival.mortal_threads import await_orders
 
 RECORD_BYTES = 65536
+WATCHDOG_US = "400000"
 PR_SET_PDEATHSIG = 1  # prctl(2)
 MAPPED: list[mmap.mmap] = []  # for as long as we live
 IMPORTED = (onnx_runtime, belt, onnxruntime)  # before the fork: the program imports them only where it uses them
@@ -45,6 +47,8 @@ class Birth:
     hang_ms: int = 0
     folder: str = ""  # calls on files are counted below it
     site: str = ""  # of the clock's calls, those of this place are counted
+    orders: str = ""  # file in which threads.py is told which thread is to end or hang
+    notify: str = ""  # socket that hears what systemd would
 
 
 class StruckEngine:
@@ -96,6 +100,10 @@ def live(birth: Birth) -> int:
         signal.signal(number, signal.SIG_DFL)
     if birth.shim:
         arm(birth)
+    if birth.notify:
+        os.environ |= {"NOTIFY_SOCKET": birth.notify, "WATCHDOG_USEC": WATCHDOG_US}
+    if birth.orders:
+        await_orders(Path(birth.orders))
     sys.argv = ["board/run.py", "--config", birth.config]
     try:
         return run_main(run.main)

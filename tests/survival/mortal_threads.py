@@ -1,0 +1,79 @@
+"""Within a station: its supervised threads end or hang when they are told to.
+
+A thread that is to end gets an exception at its next step, wherever it is; one that is to hang does so at its next
+beat. Who is told is written beside the orders: all names, and when it was done.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import threading
+import time
+from pathlib import Path
+
+from protocol.supervision import SUPERVISOR, Supervised
+
+LOOK_S = 0.01
+AGAIN_NS = 300_000_000
+HANG_S = 30.0  # longer than the station is watched
+
+
+class Hanging:
+    """Who hangs at its next beat."""
+
+    name = ""
+    since_ns = 0
+
+
+def await_orders(orders: Path) -> None:
+    """From a thread of the test's own, which nobody supervises."""
+    before = Supervised.beat
+
+    def beat(supervised: Supervised) -> None:
+        if supervised.name == Hanging.name:
+            Hanging.since_ns = Hanging.since_ns or time.monotonic_ns()
+            time.sleep(HANG_S)
+        before(supervised)
+
+    setattr(Supervised, "beat", beat)  # noqa: B010 - the one place that every thread passes at each turn
+    threading.Thread(target=_obey, args=(orders,), name="orders", daemon=True).start()
+
+
+def _obey(orders: Path) -> None:
+    while not orders.exists():
+        time.sleep(LOOK_S)
+    order = json.loads(orders.read_text())
+    since_ns = 0
+    if order["manner"] == "hangs":
+        Hanging.name = order["name"]
+        while not Hanging.since_ns:
+            time.sleep(LOOK_S / 10)
+        since_ns = Hanging.since_ns
+    elif order["manner"] == "ends":
+        since_ns = _end(order["name"])
+    told = {"since_ns": since_ns, "names": [supervised.name for supervised in _supervised()]}
+    answer = orders.with_suffix(".done")
+    answer.with_suffix(".part").write_text(json.dumps(told))
+    answer.with_suffix(".part").rename(answer)
+
+
+def _end(name: str) -> int:
+    """When it was told for the last time; it ends at its next step."""
+    called = "MainThread" if name == "line" else name
+    thread = next(thread for thread in threading.enumerate() if thread.name == called)
+    supervised = next(supervised for supervised in _supervised() if supervised.name == name)
+    since_ns = 0
+    while supervised in _supervised() and not supervised.ended:
+        # again and again: paho takes some for a broken connection
+        if time.monotonic_ns() > since_ns + AGAIN_NS:
+            ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread.ident or 0), ctypes.py_object(KeyError))
+            since_ns = time.monotonic_ns()
+        if called == "MainThread":
+            break
+        time.sleep(LOOK_S / 10)
+    return since_ns
+
+
+def _supervised() -> list[Supervised]:
+    return list(vars(SUPERVISOR)["_watched"])
