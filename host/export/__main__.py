@@ -204,7 +204,7 @@ def _check_engines(net: IntegerNet, graphs: Graphs, images: Images) -> None:
 def draw_golden_frames(dataset: Dataset, seed: int) -> Images:
     """One good frame, then the same with painted defects, so that the maps have something to say."""
     frame = load_frame(dataset.pictures.held_out[0], dataset.how)
-    sources = Sources(make_bank(np.random.default_rng(seed)), dataset.train)
+    sources = Sources(make_bank(seed), dataset.train)
     top, left, side, _ = dataset.how.crop_px
     frames = [frame]
     for number in range(1, GOLDEN_FRAMES):

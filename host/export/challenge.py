@@ -68,7 +68,7 @@ def make_challenge(
     held_out = load_images(pictures.held_out, how)
     chosen = _choose_goods(judge(held_out), how, threshold, seed)
     goods = [load_frame(pictures.held_out[index], how) for index in chosen]
-    known_bad = draw_known_bad(goods, Sources(make_bank(np.random.default_rng(seed)), held_out), how, seed)
+    known_bad = draw_known_bad(goods, Sources(make_bank(seed), held_out), how, seed)
     known_bad = add_real(known_bad, pictures.validation, how)
     scores = judge(np.stack([preprocess(frame, how) for frame in known_bad.bad]))
     found, frames = int((scores >= threshold).sum()), len(known_bad.bad)

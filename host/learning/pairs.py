@@ -34,7 +34,7 @@ class Pairs(Dataset[Batch]):
     def __init__(self, goods: Images, variation: Variation, pairs: int, seed: int) -> None:
         self._goods, self._variation, self._pairs, self._seed = goods, variation, pairs, seed
         self._parts = [find_object(image) for image in goods]
-        self._sources = Sources(make_bank(np.random.default_rng(seed)), goods)
+        self._sources = Sources(make_bank(seed), goods)
 
     def __getitem__(self, step: int) -> Batch:
         """Pictures (2 · pairs, h, w, 3), good ones first, and labels (pairs, h / 4, w / 4) of the defective ones.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TypeVar, cast
 
 import cv2
@@ -39,10 +40,15 @@ class Bank:
         return np.asarray(crop[..., rng.permutation(3)] / 255, np.float32)
 
 
-def make_bank(rng: Rng) -> Bank:
-    """Takes about a second."""
+@lru_cache(maxsize=2)
+def make_bank(seed: int) -> Bank:
+    """Takes two seconds and 75 MB, so it is kept: the phases of a training have one seed. Its arrays are read-only."""
+    rng = np.random.default_rng(seed)
     noises = tuple(_draw_noise(rng) for _ in range(NOISES))
-    return Bank(noises, tuple(_draw_texture(noises, rng) for _ in range(TEXTURES)))
+    bank = Bank(noises, tuple(_draw_texture(noises, rng) for _ in range(TEXTURES)))
+    for tile in (*bank.noises, *bank.textures):
+        tile.flags.writeable = False
+    return bank
 
 
 def _draw_noise(rng: Rng) -> Floats:

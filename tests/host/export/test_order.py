@@ -19,7 +19,7 @@ from host.learning.checkpoint import Checkpoint
 from host.learning.network import Widths
 from host.learning.recipe import Recipe
 from host.pictures.reading import list_pictures
-from protocol.errors import InputError
+from protocol.errors import BeltsightError, InputError
 from tests.host.export.test_export import REPOSITORY, TINY
 from tests.host.pictures.test_pictures import write_pictures
 
@@ -27,12 +27,40 @@ from tests.host.pictures.test_pictures import write_pictures
 def refuse(words: list[str], tmp_path: Path) -> str:
     """The message of an export that must be refused and leave nothing."""
     before = sorted(tmp_path.rglob("*"))
-    with Progress(disable=True) as progress, pytest.raises(InputError) as caught:
+    with Progress(disable=True) as progress, pytest.raises(BeltsightError) as caught:
         export(parse_order(["--product", "part", "--out", str(tmp_path / "models"), *words]), progress)
     assert sorted(tmp_path.rglob("*")) == before
     message = str(caught.value)
     assert "\n" not in message
     return message
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--product", "orange", "--data", "nowhere"], "no folder nowhere"),
+        (["--product", "orange", "--data", "rendered", "--recipe", "none.toml"], "none.toml cannot be read"),
+        (["--product", "orange", "--data", "rendered", "--seed", "-1"], "seed -1 is outside 0..999"),
+        (["--product", "orange", "--data", "rendered", "--seeds", "1,2,1"], "at most 10 different numbers"),
+        (["--product", "orange", "--data", "tests", "--out", "LICENSE"], "LICENSE is no folder"),
+        (["--product", "../orange", "--data", "rendered"], "must be letters, digits"),
+    ],
+)
+def test_bad_input_is_refused_in_one_line(words: list[str], said: str, tmp_path: Path) -> None:
+    assert said in refuse(words, tmp_path)
+
+
+def test_unreadable_picture_is_named(tmp_path: Path) -> None:
+    write_pictures(tmp_path / "data", 20)
+    (tmp_path / "data" / "000.png").write_bytes(b"no picture")
+    assert "000.png is not a picture that can be read" in refuse(["--data", str(tmp_path / "data")], tmp_path)
+
+
+def test_a_shape_that_the_overlay_cannot_run_is_refused_before_anything_is_drawn(tmp_path: Path) -> None:
+    recipe = tmp_path / "wide.toml"
+    recipe.write_text("input_px = 1024\n[widths]\nencoder = [144, 16, 16, 16, 16]\ndecoder = 16\n")
+    message = refuse(["--product", "bottle", "--data", "rendered", "--recipe", str(recipe)], tmp_path)
+    assert "layer stem: 144 channels of 512 columns; the overlay takes" in message
 
 
 def test_data_without_good_folder(tmp_path: Path) -> None:

@@ -81,7 +81,7 @@ def test_batches_do_not_depend_on_those_before(rendered: NDArray[np.uint8]) -> N
 def test_defects_change_what_they_label(rendered: NDArray[np.uint8]) -> None:
     picture = rendered[0].astype(np.float32) / 255
     part = np.ones((128, 128), np.uint8)
-    sources = Sources(make_bank(np.random.default_rng(0)), rendered)
+    sources = Sources(make_bank(0), rendered)
     for seed in range(60):
         changed, label = add_defects(picture, part, sources, np.random.default_rng(seed))
         assert changed.dtype == label.dtype == np.float32
@@ -115,7 +115,7 @@ def test_faint_rim_of_a_defect_is_decided() -> None:
 
 def test_thin_defects_stay_visible() -> None:
     """A scratch that is blurred as widely as it is long would be gone."""
-    bank = make_bank(np.random.default_rng(0))
+    bank = make_bank(0)
     part = np.ones((128, 128), np.uint8)
     regions = [draw_region(part, bank, np.random.default_rng(seed)) for seed in range(300)]
     assert np.mean([region.max() > 0.35 for region in regions]) > 0.97
@@ -123,7 +123,7 @@ def test_thin_defects_stay_visible() -> None:
 
 def test_every_material_gives_a_picture(rendered: NDArray[np.uint8]) -> None:
     picture = rendered[0].astype(np.float32) / 255
-    sources = Sources(make_bank(np.random.default_rng(0)), rendered)
+    sources = Sources(make_bank(0), rendered)
     for material in MATERIALS:
         painted = [material(picture, sources, np.random.default_rng(seed)) for seed in range(5)]
         assert all(one.shape == picture.shape and one.dtype == np.float32 for one in painted)
