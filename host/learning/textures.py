@@ -46,7 +46,8 @@ def make_bank(seed: int) -> Bank:
     rng = np.random.default_rng(seed)
     noises = tuple(_draw_noise(rng) for _ in range(NOISES))
     bank = Bank(noises, tuple(_draw_texture(noises, rng) for _ in range(TEXTURES)))
-    for tile in (*bank.noises, *bank.textures):
+    tiles: list[NDArray[np.generic]] = [*bank.noises, *bank.textures]
+    for tile in tiles:
         tile.flags.writeable = False
     return bank
 

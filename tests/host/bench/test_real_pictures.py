@@ -1,4 +1,7 @@
-"""Every detector of the table, end to end at a tiny size, on real pictures where they are beside the repository."""
+"""Every detector of the table, end to end at a tiny size, on real pictures where they are beside the repository.
+
+On grey ones and, in turn, on coloured ones of one of three sets: those of parts with masks are drawn elsewhere.
+"""
 
 from __future__ import annotations
 
@@ -14,11 +17,16 @@ from host.judging.evaluation import image_auroc
 from tests.host.bench.test_detectors import FEW, ROOT, TOO_LARGE, check_row, need_packages, run_tiny
 
 SHARED = ROOT.parent / "shared" / "data"
-REAL = ("mvtec-bottle", "orange-web", "mnist.npz", "cifar10-subset.npz")
+GREY, COLOURED = "mnist.npz", ("mvtec-bottle", "orange-web", "cifar10-subset.npz")
 WITHOUT_MASKS = ("pg-detector", "tl-detector", "patch-cnn")
+CASES = [
+    pytest.param(data, entry, id=f"{data}-{entry.name}")
+    for number, entry in enumerate(list_entries())
+    for data in (GREY, COLOURED[number % len(COLOURED)])
+]
 
 
-@pytest.fixture(params=REAL, scope="module")
+@pytest.fixture(scope="module")
 def real(request: pytest.FixtureRequest, out: Path) -> Task:
     data = SHARED / request.param
     if not data.exists():
@@ -28,7 +36,7 @@ def real(request: pytest.FixtureRequest, out: Path) -> Task:
 
 @pytest.mark.filterwarnings("default")
 @pytest.mark.usefixtures("without_cost")  # which is seen on drawn parts
-@pytest.mark.parametrize("entry", list_entries(), ids=lambda entry: entry.name)
+@pytest.mark.parametrize(("real", "entry"), CASES, indirect=["real"])
 def test_on_real_pictures(entry: Entry, real: Task, weights: Weights, out: Path) -> None:
     need_packages(entry)
     row = run_tiny(entry, real, weights, out)
