@@ -16,19 +16,44 @@ from protocol.messages import Verdict
 from sim.station import LOOPBACK, free_port, start_broker
 from tests.examples import VERDICT
 
-ROOT = Path(__file__).resolve().parents[1]
-# Modules that compute for minutes, the longest first: begun last, each would keep one core while the others rest.
-LONGEST_FIRST = (
-    "test_frames_in_hardware",
-    "test_synthesis",
-    "test_detectors",
-    "test_bad_programs",
-    "test_mutations",
-    "test_layers_in_hardware",
-    "test_search",
-    "test_verilog",
-    "test_export",
-    "test_parity",
+TESTS = Path(__file__).resolve().parent
+ROOT = TESTS.parent
+# What takes long, relative to this folder, the longest first: begun last, each would keep one core while the others
+# rest. `--fast` leaves it out, unread, since much of it imports what takes seconds.
+LONG = (
+    "host/compiler/test_frames_in_hardware.py",
+    "board/overlay/test_synthesis.py",
+    "host/bench",
+    "board/overlay/test_bad_programs.py",
+    "board/overlay/test_mutations.py",
+    "host/compiler/test_layers_in_hardware.py",
+    "host/export",
+    "host/tuning",
+    "board/overlay/test_verilog.py",
+    "host/learning",
+    "host/integers",
+    "host/compiler",
+    "board/overlay",
+    "test_documents.py",
+    "host/dashboard/test_program.py",
+    "host/dashboard/test_browser.py",
+    "host/dashboard",
+    "host/plant/test_outages.py",
+    "host/plant",
+    "host/flash",
+    "host/large",
+    "host/judging",
+    "host/deploy",
+    "test_release.py",
+    "fuzzing",
+    "protocol/test_asyncapi_live.py",
+    "sim/test_parts.py",
+    "armhf",
+    "board/gate/test_timer.py",
+    "host/server",
+    "loop",
+    "survival",
+    "line",
 )
 # The same examples on every run: a failure on one machine is a failure on all.
 settings.register_profile(
@@ -42,10 +67,23 @@ settings.register_profile(
 settings.load_profile("repeatable")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--fast", action="store_true", help="without the tests that take long")
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    return (config.getoption("fast") and rank(collection_path) < len(LONG)) or None
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """subtle: `--no-loadscope-reorder` keeps this order; by itself xdist begins with the modules of the most tests."""
-    ranks = {name: rank for rank, name in enumerate(LONGEST_FIRST)}
-    items.sort(key=lambda item: ranks.get(item.path.stem, len(ranks)))
+    items.sort(key=lambda item: rank(item.path))
+
+
+def rank(path: Path) -> int:
+    """The place in LONG of a module, or of the first folder that it is in; behind it where it does not take long."""
+    name = path.relative_to(TESTS).as_posix()
+    return next((n for n, long in enumerate(LONG) if name == long or name.startswith(f"{long}/")), len(LONG))
 
 
 @pytest.fixture(scope="session")
