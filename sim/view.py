@@ -40,6 +40,7 @@ class View:
         self._live = Live(console=console, auto_refresh=False) if console.is_terminal else None
         self._started_s = time.monotonic()
         self._plain_due_s = 0.0
+        self._said = ""
 
     def __enter__(self) -> View:
         if self._live:
@@ -58,10 +59,10 @@ class View:
             self._live.update(self.draw(verdicts, truth, state), refresh=True)
         elif (verdicts or _is_trouble(state)) and (is_last or time.monotonic() >= self._plain_due_s):
             self._plain_due_s = time.monotonic() + PLAIN_EVERY_S
-            said = f"   {state}" if _is_trouble(state) else ""
-            self._console.print(
-                plain_line(verdicts, self._scenery.parts) + said, highlight=False, soft_wrap=True, markup=False
-            )
+            said = plain_line(verdicts, self._scenery.parts) + (f"   {state}" if _is_trouble(state) else "")
+            if said != self._said:
+                self._console.print(said, highlight=False, soft_wrap=True, markup=False)
+            self._said = said
 
     def draw(self, verdicts: Sequence[Verdict], truth: Mapping[int, str], state: str) -> Panel:
         """Belt, progress, counts and the newest part."""

@@ -53,6 +53,15 @@ def test_without_a_terminal_there_are_plain_lines() -> None:
     assert "\x1b" not in text
 
 
+def test_a_plain_line_is_not_said_twice() -> None:
+    screen = io.StringIO()
+    with View(Console(file=screen, width=100), Scenery("a title", "a hint", 10)) as view:
+        view.show(VERDICTS, TRUTH, "running")
+        view.show(VERDICTS, TRUTH, "running", is_last=True)
+        view.show(VERDICTS, TRUTH, "degraded: why", is_last=True)
+    assert screen.getvalue().count("3/10 parts") == 2
+
+
 def test_why_a_line_stands_still_is_said_in_every_plain_line() -> None:
     screen = io.StringIO()
     with View(Console(file=screen, width=100), Scenery("a title", "a hint", 10)) as view:
