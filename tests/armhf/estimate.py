@@ -80,6 +80,7 @@ def main() -> int:
     )
     parser.add_argument("--start", action="store_true", help="instead: the station's start, up to its first verdict")
     options = parser.parse_args()
+    load_package(options.model)  # what is wrong with it is said before some minutes have gone by
     userland.build()
     build_kernels()
     if options.start:

@@ -105,6 +105,14 @@ def test_programs_from_outside_are_looked_for_before_anything_is_installed(name:
     assert len(done.stderr.splitlines()) == 1
 
 
+def test_an_estimate_looks_for_its_model_before_it_makes_a_userland(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "tests.armhf.estimate", str(tmp_path / "none")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60, cwd=ROOT)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith(f"beltsight: no model at {tmp_path}/none: ")
+    assert len(done.stderr.splitlines()) == 1
+
+
 @pytest.mark.parametrize("namespace", ["--mount", "-Urm"])
 def test_a_clone_that_cannot_be_written_to_is_named(namespace: str, tmp_path: Path) -> None:
     mount = f"mount -t tmpfs -o ro tmpfs {tmp_path} && cd {tmp_path}"
