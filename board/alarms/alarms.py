@@ -31,7 +31,7 @@ _FAR_BELOW = "the last {} scores are all far below those of good parts: look at 
 
 @dataclass(frozen=True)
 class AlarmSettings:
-    enabled: bool = True
+    enabled: bool = True  # without, the line says only that it is idle
     idle_after_s: float = 0.0  # without a part; 0: learned from the times between parts
     most_rejected: float = 0.8  # share of the latest 50 judged parts; with 1, only changes of the share are an alarm
     unknown_parts: int = 20  # so many in a row that could not be judged
@@ -89,10 +89,8 @@ class Alarms:
             self._held["scores"].note(self._judge_scores(verdict.score, calibrated))
 
     def complaint(self) -> Complaint | None:
-        """The first alarm; else whether the line is idle."""
-        if not self._settings.enabled:
-            return None
-        reasons = [held.reason for held in self._held.values() if held.reason]
+        """The alarms; else whether the line is idle, which needs no statistics and is always said."""
+        reasons = [held.reason for held in self._held.values() if held.reason and self._settings.enabled]
         return Complaint("alarm", "; ".join(reasons)) if reasons else self._idle.complaint()
 
     def _judge_unknown(self, verdict: Verdict) -> str:

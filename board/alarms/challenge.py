@@ -6,6 +6,7 @@ nothing passes until another one is passed. Each result is in the audit log befo
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
 from collections.abc import Callable
@@ -68,7 +69,7 @@ class Challenges:
         self._audit = AuditLog(settings.audit) if settings.audit else None
         self._running: _Challenge | None = None
         self._unkept = ""
-        self._last = self._recall()
+        self._last = recall(self._audit) if self._audit else None
         if self._last:
             publish(self._last)
 
@@ -156,25 +157,24 @@ class Challenges:
         if report.failed or (report.passed and not self._unkept):
             self._last = report
 
-    def _recall(self) -> ChallengeReport | None:
-        """The last one that passed or failed. Raises: InputError."""
-        try:
-            lines = self._audit.lines() if self._audit else []
-        except OSError as error:
-            raise InputError(f"{self._settings.audit} cannot be read ({error.strerror}): correct it") from None
-        for line in reversed(lines):
-            try:
-                report = decode_json(ChallengeReport, line)
-            except MessageError:  # torn by a power cut
-                continue
+    def _is_due(self) -> bool:
+        return is_due(self._last, self._settings.due_every_h, self._clock_s())
+
+
+def recall(audit: AuditLog) -> ChallengeReport | None:
+    """The last one that passed or failed. Raises: InputError."""
+    for line in reversed(audit.lines()):
+        with contextlib.suppress(MessageError):  # torn by a power cut
+            report = decode_json(ChallengeReport, line)
             if report.passed or report.failed:
                 return report
-        return None
+    return None
 
-    def _is_due(self) -> bool:
-        if not self._settings.due_every_h:
-            return False
-        if self._last is None:
-            return True
-        ago_s = self._clock_s() - datetime.fromisoformat(self._last.time.replace("Z", "+00:00")).timestamp()
-        return not -AHEAD_S <= ago_s < self._settings.due_every_h * 3600
+
+def is_due(last: ChallengeReport | None, every_h: float, clock_s: float) -> bool:
+    if not every_h:
+        return False
+    if last is None:
+        return True
+    ago_s = clock_s - datetime.fromisoformat(last.time.replace("Z", "+00:00")).timestamp()
+    return not -AHEAD_S <= ago_s < every_h * 3600

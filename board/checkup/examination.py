@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -10,6 +11,7 @@ import cv2
 from board.checkup import machine
 from board.checkup.broker import check_broker
 from board.checkup.camera import check_camera
+from board.checkup.challenge import check_challenge, check_known_bad
 from board.checkup.finding import Finding, ok, refused
 from board.checkup.gate import check_gate
 from board.checkup.station import (
@@ -47,7 +49,8 @@ def examine_station(path: Path) -> Iterator[Finding]:
     findings, package = check_model(config)
     yield from findings
     if package:
-        yield from check_engines(config.engines, package, find_stations())
+        yield from check_engines(config.engines, package, find_stations(), partial(check_known_bad, config, package))
+    yield from check_challenge(config.challenge)
     yield from check_broker(config)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +22,7 @@ from protocol.manifest import Package, load_package
 from protocol.signing import TrustedKeys
 
 SHARED_WITH_NOBODY: tuple[EngineName, ...] = ("fpga", "fpga-sim")  # the board has one; its simulation takes minutes
+Prove = Callable[[EngineChain], Finding]
 FULL_SHARE = 0.5  # of the outbox: from here on it is time to look at the broker
 PROGRAM = "board/run.py"
 
@@ -62,30 +63,38 @@ def check_model(config: LineConfig) -> tuple[list[Finding], Package | None]:
     return findings, package
 
 
-def check_engines(settings: EngineSettings, package: Package, stations: list[int]) -> list[Finding]:
-    """Each engine of the order must give the golden maps, as at the station's start."""
-    return [_check_engine(name, settings, package, stations) for name in settings.order]
+def check_engines(
+    settings: EngineSettings, package: Package, stations: list[int], prove: Prove | None = None
+) -> Iterator[Finding]:
+    """Each engine of the order must give the golden maps, as at the station's start; the first also has to `prove` what
+    else is asked of it."""
+    for name in settings.order:
+        if name == "fpga-sim":
+            yield ok(f"engine {name}", "not tried: its simulation takes minutes")
+        elif name in SHARED_WITH_NOBODY and stations:
+            yield ok(f"engine {name}", f"not tried: the station of process {stations[0]} uses it")
+        else:
+            findings = _check_engine(name, settings, package, prove)
+            prove = prove if len(findings) == 1 else None
+            yield from findings
 
 
-def _check_engine(name: EngineName, settings: EngineSettings, package: Package, stations: list[int]) -> Finding:
+def _check_engine(name: EngineName, settings: EngineSettings, package: Package, prove: Prove | None) -> list[Finding]:
     check = f"engine {name}"
-    if name == "fpga-sim":
-        return ok(check, "not tried: its simulation takes minutes")
-    if name in SHARED_WITH_NOBODY and stations:
-        return ok(check, f"not tried: the station of process {stations[0]} uses it")
     alone = EngineSettings(**{**vars(settings), "order": (name,)})
     try:
         remote = connect_remote(package, alone)
         try:
             chain = EngineChain(alone, package.load_golden(), lambda one: _open(one, package, alone, remote))
             spoken = chain.speaker.name if chain.speaker else name
+            proved = [prove(chain)] if prove else []
             chain.close()
         finally:
             if remote:
                 remote.close()
     except BeltsightError as error:
-        return refused(check, error)
-    return ok(check, f"{spoken} gives the golden maps bit for bit")
+        return [refused(check, error)]
+    return [ok(check, f"{spoken} gives the golden maps bit for bit"), *proved]
 
 
 def _open(name: EngineName, package: Package, settings: EngineSettings, remote: object) -> Engine:

@@ -13,7 +13,7 @@ import math
 import queue
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from board.disk import Disk
@@ -79,6 +79,7 @@ class Models:
         self._threshold = first.manifest.threshold.value if threshold is None else threshold
         self._confirmed_found: int | None = None  # known-bad parts, at a threshold that was confirmed with too few
         self._settings, self._open = settings, open_inspector
+        self._configured = first.manifest.id
         self._trial: _Trial | None = None
         self._supervisor = supervisor
         self._opening: Supervised | None = None
@@ -171,7 +172,7 @@ class Models:
         self.current, self._threshold, self._confirmed_found = opened, opened.manifest.threshold.value, None
         if self._settings.trial_parts == 0:
             self._end_trial()
-        return _answer(order, "")
+        return replace(_answer(order, ""), reason=self._remark())
 
     def stand_by(self, previous: Inspector, starts: int) -> None:
         """The first model is still on trial, from before this start. Takes the inspector over."""
@@ -212,6 +213,12 @@ class Models:
                 self._keep(self._choice())
             self._trial.previous.close()
         self.current.close()
+
+    def _remark(self) -> str:
+        """What whoever commanded has to know though the change is made."""
+        if self._settings.remembered or self.current.manifest.id == self._configured:
+            return ""
+        return f"done, but a restart goes back to {self._configured}: set [model_change] remembered"
 
     def _give_up(self) -> Answer | None:
         """Opening ended by what nobody expected: that is the answer, and the line goes on with its model."""

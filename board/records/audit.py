@@ -28,8 +28,12 @@ class AuditLog:
             raise InputError(f"{self._path} cannot be written ({error.strerror}): make room there") from None
 
     def lines(self) -> list[bytes]:
-        """The latest, the newest last; one that a power cut has torn may be among them."""
-        return [line for path in (self._old, self._path) for line in _read(path, self._max_bytes).split(b"\n") if line]
+        """The latest, the newest last; one that a power cut has torn may be among them. Raises: InputError."""
+        try:
+            content = [_read(path, self._max_bytes) for path in (self._old, self._path)]
+        except OSError as error:
+            raise InputError(f"{self._path} cannot be read ({error.strerror}): correct it") from None
+        return [line for part in content for line in part.split(b"\n") if line]
 
     @property
     def _old(self) -> Path:

@@ -169,7 +169,7 @@ class MqttSink:
         if self._trouble:
             return self._trouble
         if self.dropped and self.waiting >= self._settings.max_stored:
-            return f"outbox is full: {self.dropped} verdicts dropped so far: bring the broker back"
+            return "outbox is full, verdicts are dropped: bring the broker back"
         if self._link.is_down:
             broker = self._link.broker
             return f"no broker at {broker.host}:{broker.port}: bring it back; verdicts wait in the outbox"
@@ -209,7 +209,7 @@ class MqttSink:
         if self._trouble:
             raise SinkError(self._trouble)
         if self.waiting >= self._settings.max_stored and self._settings.when_full == "stop":
-            raise SinkError(f"outbox is full with {self.waiting} verdicts: bring the broker back")
+            raise SinkError(f"outbox is full with {self._settings.max_stored} verdicts: bring the broker back")
 
     def _await_commit(self) -> None:
         is_stored = self._commits.await_stored(lambda: bool(self._trouble), FLUSH_WITHIN_S)

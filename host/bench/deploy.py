@@ -25,6 +25,7 @@ from host.bench.rows import Row, load_rows
 from host.bench.runner import GRAPHS, run_graph
 from host.export.__main__ import draw_examples, find_remarks
 from host.export.card import CARD_MD, HEATMAPS_PNG, join_card
+from host.export.challenge import judge_by, make_challenge
 from host.export.measurement import measure
 from host.export.package import encode_golden, publish, write_files
 from host.integers.arithmetic import MAP
@@ -33,6 +34,7 @@ from host.large.patchcore import LEVELS, SCALE
 from host.pictures.dataset import Dataset, load_dataset
 from host.pictures.reading import digest
 from protocol.errors import InputError, run_main
+from protocol.known_bad import CHALLENGE_BIN
 from protocol.manifest import FORMAT, GOLDEN_NPZ, MODEL_ONNX, AnomalyMap, Manifest
 
 FLOAT_MAP = "float_map"
@@ -102,11 +104,15 @@ def deploy(row: Row, bench: Path, data: Path, product: str, out: Path) -> Path:
         provenance=describe_provenance(row, product, data, dataset),
         calibration=measured.calibration,
     )
+    judge, threshold = judge_by(served, meaning), measured.threshold.value
+    challenge, known_bad = make_challenge(dataset.pictures, dataset.how, judge, threshold, row.seed)
+    manifest = replace(manifest, challenge=challenge)
     files = {
         MODEL_ONNX: served.SerializeToString(deterministic=True),
         GOLDEN_NPZ: encode_golden(golden, GOLDEN_TOLERANCE),
         CARD_MD: write_card(manifest, row, find_remarks(dataset)).encode(),
         HEATMAPS_PNG: draw_examples(dataset, served, SCALE),
+        CHALLENGE_BIN: known_bad,
     }
     unfinished = out / f".{identity}.unfinished"
     shutil.rmtree(unfinished, ignore_errors=True)

@@ -10,6 +10,7 @@ sees. Real ones come from the folder `validation/<kind>` of the pictures. Test p
 from __future__ import annotations
 
 import argparse
+import json
 import shlex
 import shutil
 import sys
@@ -38,7 +39,7 @@ from host.learning.textures import make_bank
 from host.pictures.reading import Images, Pictures, digest, list_pictures, load_frame, load_images
 from protocol.errors import InputError, run_main
 from protocol.known_bad import CHALLENGE_BIN, encode_known_bad
-from protocol.manifest import MODEL_ONNX, AnomalyMap, Challenge, Manifest, Package, Preprocess, load_package
+from protocol.manifest import MANIFEST, MODEL_ONNX, AnomalyMap, Challenge, Manifest, Package, Preprocess, load_package
 from protocol.pictures.layout import Picture
 
 GENERATOR = "generator"  # the kind of defects that training has seen
@@ -157,10 +158,19 @@ def renew(package: Package, data: str, seed: int) -> Challenge:
         files = {name: package.path(name).read_bytes() for name in package.manifest.files}
         card = insert_challenge(files[CARD_MD].decode(), manifest)
         write_files(unfinished / "package", manifest, files | {CHALLENGE_BIN: packed, CARD_MD: card.encode()})
+        keep_the_rest(package.path(MANIFEST), unfinished / "package" / MANIFEST)
         publish(unfinished / "package", package.folder)
     finally:
         shutil.rmtree(unfinished)
     return challenge
+
+
+def keep_the_rest(before: Path, written: Path) -> None:
+    """What is not about the known-bad parts stays in the manifest as it stood there: to a reader 1 and 1.0 differ."""
+    content = json.loads(before.read_bytes())
+    fresh = json.loads(written.read_bytes())
+    content |= {key: fresh[key] for key in ("challenge", "provenance", "files")}
+    written.write_text(json.dumps(content, indent=2) + "\n")
 
 
 def _find_pictures(package: Package, data: str, unfinished: Path) -> Pictures:

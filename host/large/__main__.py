@@ -26,6 +26,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from board.preprocess import preprocess
 from host.export.__main__ import draw_examples, draw_golden_frames, find_remarks
 from host.export.card import CARD_MD, HEATMAPS_PNG, join_card
+from host.export.challenge import judge_by, make_challenge
 from host.export.measurement import Measurement, measure
 from host.export.order import check_room, source_commit
 from host.export.package import encode_golden, publish, write_files
@@ -37,6 +38,7 @@ from host.learning.recipe import Recipe
 from host.pictures.dataset import Dataset, load_dataset
 from host.pictures.reading import digest
 from protocol.errors import InputError, run_main
+from protocol.known_bad import CHALLENGE_BIN
 from protocol.manifest import FORMAT, GOLDEN_NPZ, MODEL_ONNX, AnomalyMap, Golden, Manifest
 
 # PatchCore takes the highest patch; the mean of three is one that a single patch cannot set alone
@@ -115,12 +117,16 @@ def build(order: LargeOrder) -> Path:
     golden = make_golden(graph, dataset, order.seed)
     meaning = AnomalyMap((golden.maps.shape[1], golden.maps.shape[2]), SCALE, recipe.top_pixels)
     measured = measure(graph, float_maps(model, dataset.test), dataset, meaning, recipe)
-    manifest = describe(order, dataset, model=model, graph=graph, meaning=meaning, measured=measured)
+    described = describe(order, dataset, model=model, graph=graph, meaning=meaning, measured=measured)
+    judge, threshold = judge_by(graph, meaning), measured.threshold.value
+    challenge, known_bad = make_challenge(dataset.pictures, dataset.how, judge, threshold, order.seed)
+    manifest = replace(described, challenge=challenge)
     files = {
         MODEL_ONNX: graph.SerializeToString(deterministic=True),
         GOLDEN_NPZ: encode_golden(golden, GOLDEN_TOLERANCE),
         CARD_MD: write_card(manifest, order, remarks).encode(),
         HEATMAPS_PNG: draw_examples(dataset, graph, SCALE),
+        CHALLENGE_BIN: known_bad,
     }
     unfinished = order.out / f".{order.id}.unfinished"
     shutil.rmtree(unfinished, ignore_errors=True)

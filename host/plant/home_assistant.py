@@ -35,6 +35,11 @@ _REJECT_RATE = (
     "{{ (100 * (value_json.reject | default(0)) / value_json.parts) | round(2) "
     "if value_json.parts | default(0) else 0 }}"
 )
+# Without known-bad parts in the model's package there is no share, and Home Assistant shows "unknown".
+_KNOWN_BAD = (
+    "{{ (100 * (value_json.known_bad_found | default(0)) / value_json.known_bad_parts) | round(1) "
+    "if value_json.known_bad_parts | default(0) else none }}"
+)
 
 
 class HomeAssistant:
@@ -116,7 +121,8 @@ def _sensors(state: str, verdict: str, health: str) -> dict[str, Config]:
             "platform": "binary_sensor",
             "name": "Problem",
             "state_topic": state,
-            "value_template": "{{ 'OFF' if value_json.state == 'running' else 'ON' }}",
+            # no part comes: that is a pause of the plant as often as a fault of the line
+            "value_template": "{{ 'OFF' if value_json.state in ('running', 'idle') else 'ON' }}",
             "device_class": "problem",
         },
         "decision": {
@@ -158,6 +164,20 @@ def _sensors(state: str, verdict: str, health: str) -> dict[str, Config]:
             "value_template": "{{ value_json.parts_per_s | default(0) }}",
             "unit_of_measurement": "parts/s",
             "state_class": "measurement",
+        },
+        "known_bad_found": {
+            "platform": "sensor",
+            "name": "Known-bad parts found",
+            "state_topic": health,
+            "value_template": _KNOWN_BAD,
+            "unit_of_measurement": "%",
+            "state_class": "measurement",
+            "json_attributes_topic": health,
+            "json_attributes_template": (
+                "{{ {'found': value_json.known_bad_found | default(0), 'of': value_json.known_bad_parts | default(0)} "
+                "| tojson }}"
+            ),
+            "entity_category": "diagnostic",
         },
     }
 

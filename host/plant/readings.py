@@ -20,6 +20,8 @@ COUNTS = {
     "unknown": "Counts/Unknown",
     "missed_deadlines": "Counts/Missed deadlines",
     "unacknowledged": "Counts/Verdicts waiting",
+    "known_bad_parts": "Model/Known-bad parts",
+    "known_bad_found": "Model/Known-bad parts found",
 }
 RATES = {"parts_per_s": "Counts/Parts per s"}
 

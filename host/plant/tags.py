@@ -59,6 +59,8 @@ LINE_TAGS = (
     Tag("Counts/Missed deadlines", DataType.INT64),
     Tag("Counts/Verdicts waiting", DataType.INT64),
     Tag("Counts/Parts per s", DataType.DOUBLE),
+    Tag("Model/Known-bad parts", DataType.INT64),
+    Tag("Model/Known-bad parts found", DataType.INT64),
     *VERDICT_TAGS,
 )
 PAUSE = Tag("Line Control/Pause", DataType.BOOLEAN, initial=False)

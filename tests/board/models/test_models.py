@@ -145,8 +145,13 @@ def test_trials_that_are_none(parts: int, share: float, key: str) -> None:
 
 def test_without_a_trial_the_old_model_goes_at_once(open_pair: OpenModels, engines: dict[str, Watched]) -> None:
     models = open_pair(ModelChangeSettings(trial_parts=0))
-    assert change(models).obeyed
+    answer = change(models)
+    assert (answer.obeyed, answer.reason) == (
+        True,
+        "done, but a restart goes back to first: set [model_change] remembered",
+    )
     assert engines["first"].is_closed
+    assert change(models, "first").reason == ""  # where a restart would go
 
 
 def test_a_model_that_no_engine_runs_makes_way_for_the_one_before(

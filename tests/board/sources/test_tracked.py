@@ -234,6 +234,50 @@ def test_a_belt_that_stops_and_goes_on_gives_each_part_once() -> None:
     assert [frame.fault for frame in frames] == [""]
 
 
+@pytest.mark.parametrize(("step_px", "back"), [(20, 15), (-40, 20), (45, 40)])
+def test_a_belt_that_runs_back_brings_no_part_twice(step_px: int, back: int) -> None:
+    """Out of the view downstream and back, and out of it upstream and back."""
+    turns = [step_px] * 30 + [-step_px] * back + [step_px] * (back + 10)
+    ways = np.cumsum([0, *turns])
+    places = [(-100 - 250 * i if step_px > 0 else 740 + 250 * i) for i in range(8)]
+    frames = track([view_of(n, draw_view([(x + way, 240) for x in places])) for n, way in enumerate(ways)])
+    crossed = sum(
+        (x - MIDDLE_PX) * np.sign(step_px) < 0 <= (x + max(ways, key=abs) - MIDDLE_PX) * np.sign(step_px)
+        for x in places
+    )
+    assert len(frames) == crossed
+
+
+def test_a_belt_that_runs_back_unseen_brings_no_part_twice() -> None:
+    ways = [*range(0, 900, 20), *range(500, 420, -20), *range(420, 900, 20)]  # 20 views back while it shows nothing
+    frames = track([view_of(n, draw_view([(-90 + way, 240)])) for n, way in enumerate(ways)])
+    assert [frame.fault for frame in frames] == [""]
+
+
+def test_what_comes_against_the_belt_unknown_is_not_judged_good() -> None:
+    views = draw_run([(-90, 240)], 20, 14)
+    views += [view_of(n, draw_view([(-90 + 20 * n, 240), (500 + 20 * (n - 14), 110)])) for n in range(14, 50)]
+    frames = track(views)
+    assert [frame.fault for frame in frames] == ["it came against the belt, or was put there", ""]
+
+
+@pytest.mark.parametrize(
+    ("cut", "level"), [(np.s_[240:], 128), (np.s_[240:], 0), (np.s_[:100], 90), (np.s_[:, 300:], 255)]
+)
+def test_views_that_are_not_whole_bring_no_phantoms(cut: tuple[slice, ...], level: int) -> None:
+    views = draw_run([(-90, 240), (-480, 240)], 20, 70)
+    for number in (*range(30, 35), *range(50, 55)):  # the first part has passed, the second is on its way or passes
+        views[number].image[cut] = level  # type: ignore[index]
+    source = TrackedSource(Film(views), TrackerSettings(), FRAME_PX)
+    frames = read_all(source)
+    assert len(frames) == 2
+    assert frames[0].fault == ""
+    assert source.counters()["views_broken"] == 10
+    complaint = source.complaint()
+    assert complaint is not None
+    assert complaint.state == "degraded"
+
+
 def test_exposure_may_drift_and_jump() -> None:
     gains = [1 - 0.004 * n for n in range(70)] + [1.3] * 70
     places = [(-90 - 260 * i, 240) for i in range(6)]

@@ -43,6 +43,9 @@ def test_the_server_takes_a_deployed_row(bench: Path) -> None:
     model, golden = ((folder / name).read_bytes() for name in (MODEL_ONNX, GOLDEN_NPZ))
     Model(package.manifest, model, golden, threads=1)  # checks the golden vectors
     assert "image AUROC" in (folder / "card.md").read_text()
+    challenge = package.manifest.challenge
+    assert challenge is not None
+    assert len(list(package.load_known_bad())) == challenge.frames > 0
 
 
 def test_steps_are_the_float_map_rounded(bench: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from host.export.challenge import GENERATOR, MOST_REAL, draw_known_bad, make_challenge
+from host.export.challenge import GENERATOR, MOST_REAL, draw_known_bad, keep_the_rest, make_challenge
 from host.learning.heldout import DEFECTS
 from host.learning.synthetic import Sources
 from host.learning.textures import make_bank
@@ -63,6 +64,17 @@ def test_a_defect_is_inside_the_crop_and_can_be_seen(folder: Path) -> None:
         change = np.abs(frame.astype(np.int16) - good)
         assert change[:, :32].max() == change[:, 128:].max() == 0, kind
         assert change[:, 32:128].max() > 8, kind
+
+
+def test_the_rest_of_a_manifest_stays_byte_for_byte(tmp_path: Path) -> None:
+    """A whole number that was written as one is not rewritten as a float."""
+    before, written = tmp_path / "before.json", tmp_path / "written.json"
+    text = '{\n  "format": 1,\n  "threshold": {\n    "value": 1\n  },\n  "files": {},\n  "provenance": {}\n}\n'
+    before.write_text(text)
+    fresh = {"format": 1, "threshold": {"value": 1.0, "new": 0.0}, "challenge": None, "files": {}, "provenance": {}}
+    written.write_text(json.dumps(fresh))
+    keep_the_rest(before, written)
+    assert written.read_text() == text.replace('"provenance": {}', '"provenance": {},\n  "challenge": null')
 
 
 def test_pictures_to_test_with_are_never_among_them(folder: Path, tmp_path: Path) -> None:

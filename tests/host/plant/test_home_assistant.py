@@ -104,6 +104,7 @@ def test_topics_are_the_lines_own() -> None:
     ("state", "reason", "available", "problem"),
     [
         ("running", "", "online", "OFF"),
+        ("idle", "no part has come for more than 10 s", "online", "OFF"),
         ("degraded", "arm: broken", "online", "ON"),
         ("stopped", "paused by command 7d3e", "online", "ON"),
         ("stopped", SWITCHED_OFF, "offline", "ON"),
@@ -130,6 +131,14 @@ def test_counts_and_rates() -> None:
     values = {key: shown(key, HEALTH) for key in ("parts", "ok", "reject", "unknown", "reject_rate", "throughput")}
     expected = {"parts": "8", "ok": "6", "reject": "1", "unknown": "1", "reject_rate": "12.5", "throughput": "4.5"}
     assert values == expected
+
+
+def test_how_many_known_bad_parts_are_found() -> None:
+    part = CONFIG["components"]["known_bad_found"]
+    health = HEALTH | {"known_bad_parts": 20, "known_bad_found": 19}
+    assert shown("known_bad_found", health) == "95.0"
+    assert json.loads(render(part["json_attributes_template"], health)) == {"found": 19, "of": 20}
+    assert shown("known_bad_found", HEALTH) == "None"  # unknown
 
 
 def test_a_line_that_has_judged_nothing_yet() -> None:
