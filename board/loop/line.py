@@ -64,7 +64,7 @@ class Line:
         self._window_s = config.gate.window_ns(config.belt_speed_mm_s) / 1e9
         self._showing = Showing(models, config.challenge.every)
         self._alarms = Alarms(config.alarms)
-        models_and_broker = (self._engines, self._choice, self._broker)
+        models_and_broker = (self._engines, self._light, self._choice, self._broker)
         ours = (
             self._threads,
             self._pause,
@@ -274,6 +274,10 @@ class Line:
         if engines.speaker is None:
             return Complaint("degraded", f"no engine: every part is rejected ({engines.trouble})")
         return Complaint("degraded", engines.trouble) if engines.degraded else None
+
+    def _light(self) -> Complaint | None:
+        trouble = self._models.current.light.trouble
+        return Complaint("degraded", trouble) if trouble else None
 
     def _broker(self) -> Complaint | None:
         return Complaint("degraded", self._mqtt.complaint) if self._mqtt.complaint else None

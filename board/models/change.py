@@ -9,7 +9,6 @@ with it after its next start.
 from __future__ import annotations
 
 import contextlib
-import math
 import queue
 import time
 from collections.abc import Callable
@@ -19,6 +18,7 @@ from pathlib import Path
 from board.disk import Disk
 from board.models.choice import Chosen, remember_models
 from board.models.inspector import Inspector
+from board.models.known_bad import AT_CHANGE_S
 from protocol.commands import Answer, Rollback, SwitchModel
 from protocol.errors import BeltsightError, InputError, MessageError
 from protocol.manifest import Manifest
@@ -297,7 +297,7 @@ class Models:
 def _require_proof(opened: Inspector, *, may_have_none: bool) -> None:
     """Raises: InputError for a model that does not find its known-bad parts, or carries none."""
     known_bad = opened.known_bad
-    known_bad.show_all(opened.engines, math.inf)
+    known_bad.show_all(opened.engines, AT_CHANGE_S)
     fault = known_bad.fault(opened.manifest.threshold.value)
     if fault:
         raise InputError(fault)

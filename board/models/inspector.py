@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from board.engines.chain import EngineChain
 from board.engines.remote import RemoteServer
 from board.models.known_bad import AT_START_S, KnownBad
+from board.models.light import Light
 from board.preprocess import preprocess
 from board.score import score_map
 from protocol.errors import EngineError, InputError
@@ -43,6 +44,7 @@ class Inspector:
         """
         self.package, self.manifest, self.engines = package, package.manifest, engines
         self._remote = remote
+        self.light = Light(self.manifest.calibration)
         self.known_bad = KnownBad(package, least_share)
         self.known_bad.show_all(engines, AT_START_S)
 
@@ -55,8 +57,11 @@ class Inspector:
         started_ns = time.monotonic_ns()
         try:
             picture = preprocess(image, self.manifest.preprocess)
+            finding.reason = self.light.fault(picture)
             ready_ns = time.monotonic_ns()
             finding.stages_ms["preprocess"] = (ready_ns - started_ns) / NS_PER_MS
+            if finding.reason:
+                return
             finding.anomaly, finding.engine = self.engines.infer(picture)
             finding.stages_ms["infer"] = (time.monotonic_ns() - ready_ns) / NS_PER_MS
         except (InputError, EngineError) as error:

@@ -10,12 +10,14 @@ import time
 from collections.abc import Callable
 
 from board.engines.chain import EngineChain
+from board.log import say
 from board.preprocess import preprocess
 from board.score import score_map
 from protocol.errors import EngineError
 from protocol.manifest import FAIR_SHARE, Package
 
 AT_START_S = 10.0  # a slow engine shows the rest between the first parts
+AT_CHANGE_S = 120.0  # beside a line that judges, and that waits with any other change of model
 GOLDEN_RATIO = 0.618034  # steps of it are spread evenly: few frames are already of several kinds
 
 
@@ -46,7 +48,11 @@ class KnownBad:
         """Every frame that was not shown yet, or at least one of them where there is no time for more."""
         until_s = clock_s() + within_s
         while not self.all_shown:
-            if not self.show_next(engines) or clock_s() > until_s:
+            if not self.show_next(engines):
+                return
+            if clock_s() > until_s and not self.all_shown:
+                shown = f"{self._shown} of {self.frames} known-bad parts were shown in {within_s:g} s"
+                say(f"{shown}: a slow engine shows the others between the parts", level="WARNING")
                 return
 
     def show_next(self, engines: EngineChain) -> bool:

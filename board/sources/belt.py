@@ -216,6 +216,9 @@ class BeltSource:
             if waiting is found:
                 break
             self._add(Arrived(waiting.trigger, None, "frame lost"))
+        if sent.clock == found.sent.clock and sent.t_ns < found.sent.t_ns:
+            self._add(Arrived(found.trigger, None, "stale frame: its stamp lies before its part's trigger"))
+            return
         self._add(Arrived(found.trigger, message))
 
     def _find(self, sent: Trigger) -> Waiting | None:

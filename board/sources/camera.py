@@ -27,9 +27,9 @@ from board.sources.v4l2 import (
     fixed_white_balance,
     set_controls,
 )
+from board.sources.yuyv import YuyvReader
 from protocol.errors import InputError, MessageError, SourceError
 from protocol.messages import Frame, Trigger, clock_id, new_run
-from protocol.pictures.reader import rgb
 from protocol.strict import require
 from protocol.supervision import SUPERVISOR, Supervised, Supervisor
 from protocol.units import NS_PER_MS, NS_PER_S
@@ -116,10 +116,11 @@ class Camera(Protocol):
 
 
 class V4l2Camera:
-    def __init__(self, capture: cv2.VideoCapture, exposure_ns: int, *, gives_jpeg: bool) -> None:
+    def __init__(self, capture: cv2.VideoCapture, exposure_ns: int, yuyv: YuyvReader | None) -> None:
+        """`yuyv` reads the buffers, which are JPEGs without it."""
         self._capture = capture
         self._exposure_ns = exposure_ns
-        self._gives_jpeg = gives_jpeg
+        self._yuyv = yuyv
 
     def shoot(self) -> tuple[Picture, int] | None:
         ok, taken = self._capture.read()
@@ -127,7 +128,8 @@ class V4l2Camera:
             return None
         # V4L2's own stamp: monotonic, taken when the first bytes come, which is when the exposure has ended.
         exposed_ns = int(self._capture.get(cv2.CAP_PROP_POS_MSEC) * 1e6) - self._exposure_ns
-        return (taken.tobytes() if self._gives_jpeg else rgb(taken)), exposed_ns
+        picture = self._yuyv.read(np.asarray(taken)) if self._yuyv else taken.tobytes()
+        return None if picture is None else (picture, exposed_ns)
 
     def close(self) -> None:
         self._capture.release()
@@ -299,15 +301,14 @@ def open_camera(settings: CameraSettings) -> V4l2Camera:
     if not capture.isOpened():
         raise absent
     try:
-        gives_jpeg = choose_format(capture, settings) == "MJPG"
-        if gives_jpeg:  # decoded by us: OpenCV would make grey of what is missing
-            capture.set(cv2.CAP_PROP_CONVERT_RGB, 0)
+        yuyv = YuyvReader(settings.size_px) if choose_format(capture, settings) == "YUYV" else None
+        capture.set(cv2.CAP_PROP_CONVERT_RGB, 0)  # by us: OpenCV does not tell what is missing of a picture
         set_controls(settings.device, settings.controls())  # last: some cameras forget them with a new format
     except InputError:
         capture.release()
         raise
     exposure_ns = settings.exposure * EXPOSURE_UNIT_NS or NS_PER_S // settings.fps
-    return V4l2Camera(capture, exposure_ns, gives_jpeg=gives_jpeg)
+    return V4l2Camera(capture, exposure_ns, yuyv)
 
 
 class Properties(Protocol):

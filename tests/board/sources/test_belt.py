@@ -6,7 +6,7 @@ import contextlib
 import json
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import cv2
 import numpy as np
@@ -126,6 +126,13 @@ def test_a_frame_that_comes_after_it_was_given_up_is_not_a_second_part(station: 
     station.part(1)
     assert station.seen(1) == [(1, "")]
     assert station.source.refused_messages == 1
+
+
+def test_a_frame_from_before_its_trigger_is_no_picture_of_its_part(station: Station) -> None:
+    trigger = station.trigger(0)
+    station.frame(replace(trigger, t_ns=trigger.t_ns - 1_000_000))
+    station.part(1)
+    assert station.seen(2) == [(0, "stale frame: its stamp lies before its part's trigger"), (1, "")]
 
 
 def test_the_next_frame_shows_that_one_was_lost(station: Station) -> None:

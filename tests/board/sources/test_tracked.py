@@ -278,6 +278,36 @@ def test_views_that_are_not_whole_bring_no_phantoms(cut: tuple[slice, ...], leve
     assert complaint.state == "degraded"
 
 
+class Listener:
+    """An `Ahead` that holds the tracker to its word."""
+
+    def __init__(self) -> None:
+        self.expected: list[int] = []
+        self.seen_ns = -1
+
+    def expect(self, trigger: Trigger) -> None:
+        assert trigger.t_ns >= self.seen_ns
+        self.expected.append(trigger.part_id)
+
+    def seen_until(self, t_ns: int) -> None:
+        self.seen_ns = max(self.seen_ns, t_ns)
+
+    def at_gate(self, t_ns: int) -> None: ...
+
+    def moved(self, position_um: int, t_ns: int) -> None: ...
+
+
+def test_the_gate_hears_of_no_part_too_late() -> None:
+    """All is told by the line's own thread: a line that is late has also not said that nobody else comes."""
+    ahead, views = Listener(), draw_run([(-90, 240), (-380, 240), (-700, 240)], 40, 40)
+    source = TrackedSource(Film(views), TrackerSettings(), FRAME_PX, ahead=ahead)
+    assert source.read(10.0) is not None
+    told_ns = ahead.seen_ns
+    assert told_ns < views[12].trigger.t_ns  # of the view in which the part crossed, and no later
+    read_all(source)
+    assert ahead.expected == [0, 1, 2]
+
+
 def test_exposure_may_drift_and_jump() -> None:
     gains = [1 - 0.004 * n for n in range(70)] + [1.3] * 70
     places = [(-90 - 260 * i, 240) for i in range(6)]

@@ -26,8 +26,9 @@ from tests.survival.broker import Subscriber
 # Keys and required keys, as Home Assistant documents them (integrations sensor.mqtt, binary_sensor.mqtt, button.mqtt).
 COMMON = {"platform", "name", "unique_id", "qos", "icon", "entity_category", "device_class", "json_attributes_topic"}
 UNITS = {"unit_of_measurement", "options"}
+ATTRIBUTES = {"json_attributes_template"}
 PLATFORMS = {
-    "sensor": (COMMON | {"state_topic", "value_template", "state_class", *UNITS}, "state_topic"),
+    "sensor": (COMMON | {"state_topic", "value_template", "state_class", *UNITS, *ATTRIBUTES}, "state_topic"),
     "binary_sensor": (COMMON | {"state_topic", "value_template", "payload_on", "payload_off"}, "state_topic"),
     "button": (COMMON | {"command_topic", "command_template", "payload_press"}, "command_topic"),
 }
