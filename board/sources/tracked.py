@@ -167,7 +167,9 @@ class TrackedSource:
             self._begin_run(view.trigger)
         steps = max(1, view.trigger.part_id - self._last.part_id)  # more than 1 where views were lost
         for track in self._tracks:
-            track.advance(self._step_px * steps, view.trigger.t_ns)
+            # subtle: beyond the view, parts go on only while others show how: the belt may stop, and bring them back
+            is_carried = not self._blind_views or self._is_in_view(track.x_px)
+            track.advance(self._step_px * steps if is_carried else 0.0, view.trigger.t_ns)
             track.unseen_views += self._is_in_view(track.x_px)
         self._blind_views += 1
         if view.image is not None and self._fits(view.image) and self._is_whole(view.image):
@@ -227,23 +229,8 @@ class TrackedSource:
         track = self._begin(now, blob, sighting)
         if steps == 1 and self._is_beyond_middle(blob.x_px) and self._is_in_view(track.last_x_px):
             # it did not come with the belt: the view before would have shown it
-            if self._recognize(blob, sighting):
-                return
             track.fault = "it came against the belt, or was put there"
         self._tracks.append(track)
-
-    def _recognize(self, blob: Blob, sighting: Sighting) -> bool:
-        """While no view showed it, the belt ran back, and brings again what was delivered last."""
-        gone = [track for track in self._tracks if track.delivered and self._has_left(track.x_px)]
-        same = [track for track in gone if abs(track.y_px - blob.y_px) <= REACH * self._part_px]
-        if self._blind_views <= 1 or not same:
-            return False
-        nearest = min(same, key=lambda track: track.x_px * self._direction)
-        error_px = blob.x_px - nearest.x_px
-        for track in gone:
-            track.x_px += error_px
-        nearest.see(blob, sighting)
-        return True
 
     def _has_centre(self, blob: Blob) -> bool:
         """A part at an end of the view shows only its edge, and is waited for, unless it reaches to the middle."""
@@ -336,9 +323,6 @@ class TrackedSource:
         """All of a part whose centre is there."""
         reach_px = self._part_px / 2
         return bool(self._view_px) and reach_px <= x_px <= self._view_px[1] - reach_px
-
-    def _has_left(self, x_px: float) -> bool:
-        return self._is_beyond_middle(x_px) and not self._is_in_view(x_px)
 
     def _is_due(self, track: Track) -> bool:
         """It crossed the middle, or will not. What is first seen beyond the middle must be seen, or missed, again."""

@@ -267,7 +267,7 @@ def test_what_comes_against_the_belt_unknown_is_not_judged_good() -> None:
 def test_views_that_are_not_whole_bring_no_phantoms(cut: tuple[slice, ...], level: int) -> None:
     views = draw_run([(-90, 240), (-480, 240)], 20, 70)
     for number in (*range(30, 35), *range(50, 55)):  # the first part has passed, the second is on its way or passes
-        views[number].image[cut] = level  # type: ignore[index]
+        views[number].image[cut] = level
     source = TrackedSource(Film(views), TrackerSettings(), FRAME_PX)
     frames = read_all(source)
     assert len(frames) == 2
