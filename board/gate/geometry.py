@@ -129,9 +129,15 @@ class Geometry:
                     nearest = edge
         return nearest
 
-    def changes(self, from_um: int) -> set[int]:
-        """All such places from there on."""
-        return {edge for part in self._all() for edge in part.edges if edge >= from_um}
+    def changes(self, from_um: int, until_um: int) -> set[int]:
+        """All such places from there to there."""
+        return {
+            edge
+            for part in self._all()
+            if part.edges[0] <= until_um and from_um <= part.edges[-1]
+            for edge in part.edges
+            if from_um <= edge <= until_um
+        }
 
     def middles(self) -> list[int]:
         """Where each part meets the gate, if it is known."""

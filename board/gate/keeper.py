@@ -55,6 +55,7 @@ class Keeper:
         self._barriers = self._open_barriers(motion) if self.origin == "barriers" else None
         self._geometry = Geometry()
         self._seen_until_ns: int | None = None
+        self._horizon: int | None = None  # so far on the belt everybody has been told
         self._doubts = 0
         self._is_waiting = True  # for word that no other part came
         self._is_open = False  # at the last look
@@ -100,12 +101,14 @@ class Keeper:
     def seen_until(self, t_ns: int) -> bool:
         """True where the gate has to be looked at for it."""
         self._seen_until_ns = max(t_ns, self._seen_until_ns or 0)
+        self._horizon = None
         overdue_ns = self._barriers.next_overdue_ns() if self._barriers else None
         return self._is_waiting or (overdue_ns is not None and overdue_ns <= t_ns)
 
     def moved(self, position_um: int, t_ns: int) -> bool:
         """True where the gate has to be looked at for it: the belt is not as it was foreseen."""
         self._motion.moved(position_um, t_ns)
+        self._horizon = None
         if self._is_waiting or self._motion.is_surprising:
             return self._motion.has_advanced or self._motion.doubts != self._doubts
         foreseen = self._foreseen
@@ -156,10 +159,10 @@ class Keeper:
             until_ns = min(until_ns, now_ns + FORESEEN_NS)
         legs = self._motion.legs(now_ns)
         until_ns = min([until_ns, *self._ends_of_knowledge(legs)])
-        changes = {time_ns for time_ns in self._changes_ns(legs) if now_ns < time_ns < until_ns}
         found: list[Opening] = []
         if until_ns <= now_ns or self.trouble(now_ns):
             return found
+        changes = {time_ns for time_ns in self._changes_ns(legs, until_ns) if now_ns < time_ns < until_ns}
         for start_ns, end_ns in pairwise([now_ns, *sorted(changes), until_ns]):
             if self._may_be_open(start_ns):
                 begins_ns = found.pop().start if found and found[-1].end == start_ns else start_ns
@@ -173,7 +176,7 @@ class Keeper:
         if horizon_um is None or self.trouble(now_ns) or not self._motion.is_moving(now_ns):
             return found
         doubt_um, lead_um = at.high - at.low, self.lead_um
-        changes = self._geometry.changes(at.low)
+        changes = self._geometry.changes(at.low, horizon_um)
         places = {um for um in (*changes, *(um + doubt_um for um in changes)) if at.high < um < horizon_um}
         for start_um, end_um in pairwise([at.high, *sorted(places), horizon_um]):
             if start_um < end_um and self._geometry.is_open(Reach(start_um - doubt_um, start_um)):
@@ -250,8 +253,11 @@ class Keeper:
         return horizon_um is not None and at.high < horizon_um
 
     def _horizon_um(self) -> int | None:
-        place = None if self._seen_until_ns is None else self._motion.place(self._seen_until_ns)
-        return place.low + self._start_um if place else None
+        """Kept until something is told of it: it is asked for several times a turn."""
+        if self._horizon is None and self._seen_until_ns is not None:
+            place = self._motion.place(self._seen_until_ns)
+            self._horizon = place.low + self._start_um if place else None
+        return self._horizon
 
     def _next_change_ns(self, legs: Sequence[Leg]) -> int:
         """subtle: never now, or nobody would get on."""
@@ -265,11 +271,12 @@ class Keeper:
             found_ns = left_ns if found_ns is None or (left_ns is not None and left_ns < found_ns) else found_ns
         return MAX_T_NS if found_ns is None else max(now_ns + 1, found_ns)
 
-    def _changes_ns(self, legs: Sequence[Leg]) -> Iterator[int]:
+    def _changes_ns(self, legs: Sequence[Leg], until_ns: int) -> Iterator[int]:
         """When the answer may change."""
-        lead_um = self.lead_um
-        for change_um in self._geometry.changes(legs[0].at.low + lead_um):
-            for low in (False, True) if self._is_measured else (False,):
+        (low_um, high_um), lead_um = legs[0].at, self.lead_um
+        last_um = self._motion.reach(until_ns).high
+        for change_um in self._geometry.changes(low_um + lead_um, last_um + lead_um):
+            for low in (False, True) if low_um < high_um else (False,):
                 time_ns = time_of(legs, change_um - lead_um, low=low)
                 if time_ns is not None:
                     yield time_ns

@@ -17,6 +17,7 @@ SLACK_NS = 1_000_000  # by which an estimate of the belt may be off before the t
 AHEAD_CYCLES = 16  # a window must lie so far ahead
 AHEAD_NS = 300_000  # it takes at most so long to program it
 SOON_UM = 60_000
+PATIENCE_NS = 10_000_000  # a belt that stands comes nowhere; one that runs is far from `SOON_UM` after it
 SLACK_UM = 1000  # what the gate's own reaction makes of a speed that varies
 GUARD_UM = 600  # a window does not end so near to the middle of a part, if the next one goes on from there
 STEP_UM = 2000
@@ -138,7 +139,7 @@ class BeltTrack:
         return None if self._is_distrusted else round(timer.counts() * self._um)
 
     def times(self, places: list[int], here: int, now_ns: int) -> list[int]:
-        return [now_ns + max(SLACK_NS, int((place - here) / self._pace_um_ns)) for place in places]
+        return [now_ns + max(PATIENCE_NS, int((place - here) / self._pace_um_ns)) for place in places]
 
     def wanted(self, keeper: Keeper, now_ns: int) -> list[Opening]:
         self._middles = keeper.middles()

@@ -107,8 +107,11 @@ class View:
         self._reach = Reach(self._reach.low + max(0, step_um), self._reach.high + max(0, step_um, may_um))
 
     def _measure(self) -> None:
-        first, last = self._readings[0], self._readings[-1]
-        first = next((reading for reading in self._readings if reading.t_ns >= last.t_ns - MEASURED_NS), first)
+        first = last = self._readings[-1]
+        for reading in reversed(self._readings):
+            if reading.t_ns < last.t_ns - MEASURED_NS:
+                break
+            first = reading
         if last.t_ns - first.t_ns < self._silence_ns:
             return
         mm_s = (last.position_um - first.position_um) / (last.t_ns - first.t_ns) * NS_PER_S / UM_PER_MM

@@ -27,7 +27,7 @@ from host.export.trivial import write_trivial_package
 from protocol.errors import InputError, run_main
 from protocol.messages import Verdict, decode_verdict
 from sim.relay import Link, Relay
-from tests.survival import each_call, each_thread
+from tests.survival import crossing, each_call, each_thread
 from tests.survival.broker import MOSQUITTO, MortalBroker, Subscriber
 from tests.survival.gate import GateLog, Opening
 from tests.survival.server import MortalServer
@@ -347,15 +347,15 @@ def show(rows: list[Row]) -> Table:
 
 
 def main() -> int:
-    if "--each-call" in sys.argv:
-        sys.argv.remove("--each-call")
-        return each_call.main()
-    if "--each-thread" in sys.argv:
-        sys.argv.remove("--each-thread")
-        return each_thread.main()
+    others = {"--each-call": each_call.main, "--each-thread": each_thread.main, "--crossing": crossing.main}
+    for option, run_other in others.items():
+        if option in sys.argv:
+            sys.argv.remove(option)
+            return run_other()
     parser = argparse.ArgumentParser(prog="beltsight survive", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--each-call", action="store_true", help="instead: each call of the station fails once")
     parser.add_argument("--each-thread", action="store_true", help="instead: each of its threads ends once, and hangs")
+    parser.add_argument("--crossing", action="store_true", help="instead: what crosses the gate, 200,000 parts a kind")
     parser.add_argument("--long", action="store_true", help="20 to 50 times each fault, 5000 parts each")
     parser.add_argument("--seed", type=int, default=1, help="the same seed strikes at the same parts (default: 1)")
     parser.add_argument("--parts", type=int, help="of each fault (default: 120, with --long 5000)")

@@ -12,17 +12,20 @@ have to be.
 
 from __future__ import annotations
 
+import argparse
 import contextlib
+import os
+import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NamedTuple, get_args
 
 import numpy as np
 from rich.console import Console
-from rich.progress import Progress
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from board.engines.fpga import Logic
 from board.gate.ahead import Driver
@@ -34,6 +37,7 @@ from board.gate.settings import EncoderSettings
 from board.gate.timer import LineTimer
 from board.gate.timer_gate import TimerGate
 from board.gate.tracks import BeltTrack, TimeTrack, Track
+from protocol.errors import InputError, run_main
 from sim.passing import LINE_MM, read_gate_log
 from tests.survival.crossed_belt import (
     CYCLE_NS,
@@ -181,10 +185,11 @@ def run_belt(kind: Kind, belt: CrossedBelt, parts: int, folder: Path) -> Count:
     with open_gate(kind, belt, folder) as (gate, world, spans):
         next_ns = gate.turn()
         for event in belt.events():
-            while next_ns < event.t_ns:
+            t_ns = event.t_ns
+            while next_ns < t_ns:
                 world.advance(max(next_ns, world.now_ns + 1))
                 next_ns = gate.turn()
-            world.advance(event.t_ns)
+            world.advance(t_ns)
             event.tell(gate)
             if gate.has_news:
                 next_ns = gate.turn()
@@ -226,38 +231,90 @@ def cases_of(kind: Kind) -> list[Case]:
     ]
 
 
-def cross(case: Case, parts: int, seed: int = 0, tell: Callable[[int], None] = lambda _: None) -> Count:
-    """`tell` hears how many parts more are through."""
+def cross(case: Case, parts: int, seed: int = 0) -> Count:
     total = Count()
-    with tempfile.TemporaryDirectory(prefix="crossing-") as folder:
-        for number in range(-(-parts // RUN_PARTS)):
-            count = min(RUN_PARTS, parts - total.parts)
-            belt = draw_belt(case.by, case.belt, count, seed * 10_000 + number)
-            total.add(run_belt(case.kind, belt, count, Path(folder)))
-            tell(count)
+    for run in runs_of(case, parts, seed):
+        total.add(cross_belt(run))
     return total
 
 
-def run_all(console: Console, parts: int, seed: int) -> bool:
-    """All kinds of gate, `parts` each; True if no bad part crossed, and few good ones were stopped."""
-    console.print("gate  | motion   | belt                      | parts | not OK crossed | good | forced | beyond")
-    kinds: dict[str, Count] = {kind: Count() for kind in get_args(Kind)}
-    with Progress(console=console, transient=True) as progress:
+@dataclass(frozen=True)
+class Run:
+    """One belt: the same whoever draws it."""
+
+    case: Case
+    parts: int
+    seed: int
+
+
+def runs_of(case: Case, parts: int, seed: int) -> Iterator[Run]:
+    for number in range(-(-parts // RUN_PARTS)):
+        yield Run(case, min(RUN_PARTS, parts - number * RUN_PARTS), seed * 10_000 + number)
+
+
+def cross_belt(run: Run) -> Count:
+    belt = draw_belt(run.case.by, run.case.belt, run.parts, run.seed)
+    with tempfile.TemporaryDirectory(prefix="crossing-") as folder:
+        return run_belt(run.case.kind, belt, run.parts, Path(folder))
+
+
+def run_all(console: Console, kinds: list[Kind], parts: int, seed: int, jobs: int) -> bool:
+    """`parts` of each kind; True if no bad part crossed, and few good ones were stopped."""
+    runs = [run for kind in kinds for case, count in share(kind, parts) for run in runs_of(case, count, seed)]
+    seen: dict[Case, Count] = {}
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with (
+        Progress(*columns, console=Console(stderr=True), transient=True) as progress,
+        ProcessPoolExecutor(jobs) as pool,
+    ):
         task = progress.add_task("parts", total=parts * len(kinds))
-        for kind in get_args(Kind):
-            cases = cases_of(kind)
-            for number, case in enumerate(cases):
-                count = parts * (number + 1) // len(cases) - parts * number // len(cases)
-                began_s = time.process_time()
-                seen = cross(case, count, seed, lambda done: progress.advance(task, done))
-                kinds[kind].add(seen)
-                say(console, f"{kind:5} | {case.by:8} | {case.belt:25}", seen, time.process_time() - began_s)
-    for kind, total in kinds.items():
-        say(console, f"{kind:5} | all      | all                      ", total)
-    return all(not total.crossed_open and total.stopped_share <= MOST_STOPPED for total in kinds.values())
+        for run, count in zip(runs, pool.map(cross_belt, runs, chunksize=2), strict=True):
+            seen.setdefault(run.case, Count()).add(count)
+            progress.advance(task, run.parts)
+    return show(console, kinds, seen)
 
 
-def say(console: Console, what: str, seen: Count, took_s: float | None = None) -> None:
-    line = f"{what} | {seen.parts} | {seen.crossed_open} | {seen.good} | {seen.forced} | {seen.stopped} "
-    line += f"({100 * seen.stopped_share:.3f} %)" + (f" | {seen.parts / took_s:.0f} parts/s" if took_s else "")
-    console.print(line, highlight=False)
+def share(kind: Kind, parts: int) -> list[tuple[Case, int]]:
+    """The same number of parts on each kind of belt, as far as they go."""
+    cases = cases_of(kind)
+    ends = [parts * number // len(cases) for number in range(len(cases) + 1)]
+    return [(case, end - begin) for case, begin, end in zip(cases, ends, ends[1:], strict=False)]
+
+
+def show(console: Console, kinds: list[Kind], seen: dict[Case, Count]) -> bool:
+    headers = ("gate", "motion", "belt", "parts", "not OK crossed", "good", "stopped by force", "beyond")
+    console.print(f"| {' | '.join(headers)} |\n|{'---|' * len(headers)}", soft_wrap=True)
+    is_fine = True
+    for kind in kinds:
+        total = Count()
+        for case, count in seen.items():
+            if case.kind == kind:
+                total.add(count)
+                say(console, f"{kind} | {case.by} | {case.belt}", count)
+        say(console, f"**{kind}** | all | all", total)
+        is_fine &= not total.crossed_open and total.stopped_share <= MOST_STOPPED
+    return is_fine
+
+
+def say(console: Console, what: str, seen: Count) -> None:
+    beyond = f"{seen.stopped} ({100 * seen.stopped_share:.3f} %)"
+    counts = (f"{count:,}" for count in (seen.parts, seen.crossed_open, seen.good, seen.forced))
+    console.print(f"| {what} | {' | '.join(counts)} | {beyond} |", highlight=False, soft_wrap=True)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="beltsight survive --crossing", description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--parts", type=int, default=200_000, help="for each kind of gate (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=1, help="of belts and parts (default: %(default)s)")
+    parser.add_argument("--kind", choices=get_args(Kind), help="only this kind of gate")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="processes at once (default: %(default)s)")
+    options = parser.parse_args()
+    for name in ("parts", "jobs"):
+        if getattr(options, name) < 1:
+            raise InputError(f"--{name} is {getattr(options, name)}: give 1 or more")
+    kinds = [options.kind] if options.kind else list(get_args(Kind))
+    return 0 if run_all(Console(), kinds, options.parts, options.seed, options.jobs) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(run_main(main))
