@@ -20,6 +20,8 @@ import tempfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from itertools import groupby
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Literal, NamedTuple, get_args
 
@@ -260,18 +262,27 @@ def cross_belt(run: Run) -> Count:
 
 def run_all(console: Console, kinds: list[Kind], parts: int, seed: int, jobs: int) -> bool:
     """`parts` of each kind; True if no bad part crossed, and few good ones were stopped."""
+    headers = ("gate", "motion", "belt", "parts", "not OK crossed", "good", "stopped by force", "beyond")
+    console.print(f"| {' | '.join(headers)} |\n|{'---|' * len(headers)}", soft_wrap=True)
     runs = [run for kind in kinds for case, count in share(kind, parts) for run in runs_of(case, count, seed)]
-    seen: dict[Case, Count] = {}
+    totals = {kind: Count() for kind in kinds}
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with (
         Progress(*columns, console=Console(stderr=True), transient=True) as progress,
-        ProcessPoolExecutor(jobs) as pool,
+        ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool,
     ):
         task = progress.add_task("parts", total=parts * len(kinds))
-        for run, count in zip(runs, pool.map(cross_belt, runs, chunksize=2), strict=True):
-            seen.setdefault(run.case, Count()).add(count)
-            progress.advance(task, run.parts)
-    return show(console, kinds, seen)
+        counts = zip(runs, pool.map(cross_belt, runs, chunksize=2), strict=True)
+        for case, group in groupby(counts, key=lambda item: item[0].case):
+            seen = Count()
+            for run, count in group:
+                seen.add(count)
+                progress.advance(task, run.parts)
+            say(console, f"{case.kind} | {case.by} | {case.belt}", seen)
+            totals[case.kind].add(seen)
+    for kind, total in totals.items():
+        say(console, f"**{kind}** | all | all", total)
+    return all(not total.crossed_open and total.stopped_share <= MOST_STOPPED for total in totals.values())
 
 
 def share(kind: Kind, parts: int) -> list[tuple[Case, int]]:
@@ -279,21 +290,6 @@ def share(kind: Kind, parts: int) -> list[tuple[Case, int]]:
     cases = cases_of(kind)
     ends = [parts * number // len(cases) for number in range(len(cases) + 1)]
     return [(case, end - begin) for case, begin, end in zip(cases, ends, ends[1:], strict=False)]
-
-
-def show(console: Console, kinds: list[Kind], seen: dict[Case, Count]) -> bool:
-    headers = ("gate", "motion", "belt", "parts", "not OK crossed", "good", "stopped by force", "beyond")
-    console.print(f"| {' | '.join(headers)} |\n|{'---|' * len(headers)}", soft_wrap=True)
-    is_fine = True
-    for kind in kinds:
-        total = Count()
-        for case, count in seen.items():
-            if case.kind == kind:
-                total.add(count)
-                say(console, f"{kind} | {case.by} | {case.belt}", count)
-        say(console, f"**{kind}** | all | all", total)
-        is_fine &= not total.crossed_open and total.stopped_share <= MOST_STOPPED
-    return is_fine
 
 
 def say(console: Console, what: str, seen: Count) -> None:

@@ -6,11 +6,13 @@ gate has to be told for it (its middle is at the gate's line, less the gate's ow
 overlap      The window of a part that is not OK (rejected, unknown, or without a verdict) covers that moment. Windows
              are as wide as configured, and wider by what the sensors cannot tell: with an encoder two of its counts,
              with a view the same and what the belt's wrong speed makes of the age of the last view. In time (nothing,
-             barriers) a window lies where the part's time at either barrier puts it; and behind a part that is not OK
-             and had not cleared the gate's line (2 mm wide) when the next one was timed, nobody can be let through.
+             barriers) a window lies where the part's time at either barrier puts it. Behind a part that is not OK and
+             may not have cleared the gate's line (2 mm wide) when the next one was timed, nobody can be let through:
+             the belt is not measured any more there. A stop within the tolerance may lie before or after that.
 speed        Two barriers: the part's own way took longer or shorter than the tolerance allows; or another part's did,
-             which was on the belt together with it: nobody can tell then who is who. A part behind the second barrier
-             is not measured any more: one that stands there for longer than its window lasts in time is stopped. View:
+             which was on the belt together with it: nobody can tell then who is who, and such a part's window closes
+             as that of one that is not OK. A part that stands behind the second barrier for longer than its window
+             lasts in time is stopped. View:
              over the last half second the belt's speed was wrong by more than the tolerance, or has been since the
              belt's whole length to the gate last moved by.
 standstill   Encoder: the belt had stood, and by that moment no reading could have told that it runs again.
@@ -38,10 +40,12 @@ PROGRAMMED_NS = 500_000  # it takes to program the timer
 
 def find_forced(belt: CrossedBelt) -> Bools:
     """Of all parts; those that are not good are none of them."""
-    found = _overlaps(belt)
     if belt.by == "barriers":
-        found |= _untimed(belt) | _unmeasured(belt)
-    elif belt.by == "view":
+        untimed = _untimed(belt)
+        found = _overlaps(belt, ~belt.is_good | untimed) | untimed | _unmeasured(belt)
+        return found & belt.is_good
+    found = _overlaps(belt, ~belt.is_good)
+    if belt.by == "view":
         found |= _mistaken(belt)
     elif belt.by == "encoder":
         found |= _restarted(belt)
@@ -53,12 +57,12 @@ def ordered_ns(belt: CrossedBelt) -> Ints:
     return belt.times_ns(belt.ways_mm + SETTINGS.distance_mm) - LEAD_NS
 
 
-def _overlaps(belt: CrossedBelt) -> Bools:
+def _overlaps(belt: CrossedBelt, closes: Bools) -> Bools:
     found = np.zeros(len(belt.ways_mm), bool)
     for step in (*range(-NEIGHBOURS, 0), *range(1, NEIGHBOURS + 1)):
         here = slice(max(0, -step), min(len(found), len(found) - step))
         other = slice(max(0, step), min(len(found), len(found) + step))
-        found[here] |= ~belt.is_good[other] & _covers(belt, other, here)
+        found[here] |= closes[other] & _covers(belt, other, here)
     return found
 
 
@@ -76,7 +80,9 @@ def _covers(belt: CrossedBelt, other: slice, here: slice) -> Bools:
         first = np.minimum(first, belt.passed_ns[other] - LEAD_NS)
         last = np.maximum(last, belt.passed_ns[other] - LEAD_NS)
     ordered = ordered_ns(belt)[here]
-    near: Bools = (ahead_mm > 0) & (ahead_mm <= HALF_MM + LINE_MM / 2) & (belt.by == "barriers")
+    way_s = (SETTINGS.distance_mm - HALF_MM) / belt.motion.speed_mm_s
+    stood_mm = ((belt.passed_ns - belt.came_ns)[here] / NS - way_s) * belt.motion.speed_mm_s
+    near: Bools = (ahead_mm > 0) & (ahead_mm <= HALF_MM + LINE_MM / 2 + stood_mm) & (belt.by == "barriers")
     covers: Bools = (first <= ordered) & (ordered <= last + window_ns) | near
     return covers
 
