@@ -13,8 +13,9 @@ from host.export.trivial import write_trivial_package
 from protocol.broker import BrokerSettings
 from protocol.manifest import Package, load_package
 from protocol.messages import Verdict
+from protocol.supervision import SUPERVISOR
 from sim.station import LOOPBACK, free_port, start_broker
-from tests.examples import VERDICT
+from tests.examples import VERDICT, watch_threads
 
 TESTS = Path(__file__).resolve().parent
 ROOT = TESTS.parent
@@ -84,6 +85,12 @@ def rank(path: Path) -> int:
     """The place in LONG of a module, or of the first folder that it is in; behind it where it does not take long."""
     name = path.relative_to(TESTS).as_posix()
     return next((n for n, long in enumerate(LONG) if name == long or name.startswith(f"{long}/")), len(LONG))
+
+
+@pytest.fixture(autouse=True)
+def no_thread_dies_unseen() -> Iterator[None]:
+    """Threads of the process's own supervisor; a test that lets some die gives them a supervisor of its own."""
+    yield from watch_threads(SUPERVISOR)
 
 
 @pytest.fixture(scope="session")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from board.models.inspector import Inspector
 from protocol.errors import InputError
 from protocol.manifest import Package
 from protocol.messages import Verdict
+from protocol.supervision import Supervisor
 from sim.station import StationSettings, free_port
 
 
@@ -23,6 +25,14 @@ def grey_frame(level: int, px: int = 256) -> NDArray[np.uint8]:
     image = np.full((px, px, 3), level, np.uint8)
     image[0] += np.random.default_rng().integers(0, 2, (px, 3), np.uint8)
     return image
+
+
+def watch_threads(supervisor: Supervisor) -> Iterator[None]:
+    """Around a test: fails if one of the supervisor's threads has ended meanwhile by itself."""
+    before = {str(trouble) for trouble in supervisor.troubles() if trouble.has_ended}
+    yield
+    died = [str(trouble) for trouble in supervisor.troubles() if trouble.has_ended]
+    assert [trouble for trouble in died if trouble not in before] == []
 
 
 VERDICT = Verdict(

@@ -13,6 +13,7 @@ from collections.abc import Callable
 import pytest
 
 from protocol.supervision import Supervised, Supervisor, Trouble
+from tests.examples import watch_threads
 
 
 class Clock:
@@ -253,3 +254,12 @@ def test_without_trouble_it_may_be_asked_for_each_part() -> None:
     assert supervisor.trouble() is None
     supervisor.start("gate", failing(KeyError("x")), silent_s=1.0).wait(5.0)
     assert str(supervisor.trouble()).startswith("gate ended")
+
+
+def test_a_thread_that_dies_in_a_test_fails_that_test() -> None:
+    supervisor = Supervisor()
+    around_test = watch_threads(supervisor)
+    next(around_test)
+    supervisor.start("worker", failing(KeyError("x")), silent_s=None).wait(30)
+    with pytest.raises(AssertionError, match="worker ended: KeyError: 'x'"):
+        next(around_test)

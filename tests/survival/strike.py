@@ -14,7 +14,9 @@ import contextlib
 import json
 import mmap
 import os
+import random
 import signal
+import socket
 import struct
 import subprocess
 import sys
@@ -31,7 +33,7 @@ from protocol.errors import InputError
 from protocol.messages import Trigger, Verdict, clock_id, decode_verdict
 from protocol.sockets import Socket, open_socket
 from protocol.wire import Buffer, EndOfRun, Passage, encode_message, encode_raw_frame
-from sim.station import LOOPBACK, ROOT, free_port
+from sim.station import LOOPBACK, ROOT
 from tests.survival.broker import open_client
 from tests.survival.nursery import RECORD_BYTES, Birth, encode_birth
 
@@ -112,11 +114,23 @@ class Ears:
         self._client.loop_stop()
 
 
+def own_port() -> int:
+    """Of one nursery's stations, which run one after another.
+
+    Below those that Linux gives to outgoing connections: one of them would take it before the station does.
+    """
+    for port in random.sample(range(10_000, 32_000), 100):
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind((LOOPBACK, port))
+            return port
+    raise InputError("no free port between 10000 and 32000: end what holds them")
+
+
 class Nursery:
     """Where stations are born: see nursery.py."""
 
     def __init__(self, shim: Path) -> None:
-        self.shim = shim
+        self.shim, self.belt_port = shim, own_port()
         environment = {**os.environ, "LD_PRELOAD": str(shim), "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
         command = [sys.executable, "-m", "tests.survival.nursery"]
         pipe = subprocess.PIPE
@@ -154,13 +168,16 @@ class Run:
     models: Path
     broker_port: int
     strike: Strike | None
-    belt_port: int = field(default_factory=free_port)
     triggers_ns: list[int] = field(default_factory=list)
     code: int | None = None
 
     @property
     def line(self) -> str:
         return self.folder.name
+
+    @property
+    def belt_port(self) -> int:
+        return self.nursery.belt_port
 
     def live(self) -> Outcome:
         """Feed the parts to a station whose call is struck, and look what came of them."""
