@@ -4,26 +4,24 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-import torch
 from numpy.typing import NDArray
 
 from board.preprocess import preprocess
-from host.integers.arithmetic import IntegerNet
-from host.learning.checkpoint import Checkpoint
-from host.learning.network import Widths
-from host.learning.quantization import LayerNet, extract
-from host.learning.recipe import Recipe
-from host.learning.training import Trainer
 from protocol.manifest import Preprocess
 from sim.camera import Camera, CameraSettings
 from sim.parts import RenderedParts
 
+if TYPE_CHECKING:  # torch and Brevitas take seconds: they are imported where something is trained
+    from host.integers.arithmetic import IntegerNet
+    from host.learning.quantization import LayerNet
+    from host.learning.recipe import Recipe
+
 HOW = Preprocess(frame_px=(256, 256), crop_px=(0, 0, 256, 256), input_px=(128, 128))
 RENDERED_IMAGES, RANDOM_IMAGES = 120, 90
-QUICK = Recipe(float_steps=40, quantized_steps=12, pairs=4, widths=Widths((16, 32, 48, 48, 48), 32, 16))
 
 
 @dataclass(frozen=True)
@@ -53,11 +51,21 @@ def images(rendered: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 @pytest.fixture(scope="session")
 def trained(rendered: NDArray[np.uint8], tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    import torch
+
+    from host.learning.network import Widths
+    from host.learning.quantization import extract
+    from host.learning.recipe import Recipe
+
     torch.set_num_threads(1)
-    quantized = train(rendered[:32], QUICK, tmp_path_factory.mktemp("checkpoint"))
+    quick = Recipe(float_steps=40, quantized_steps=12, pairs=4, widths=Widths((16, 32, 48, 48, 48), 32, 16))
+    quantized = train(rendered[:32], quick, tmp_path_factory.mktemp("checkpoint"))
     return Trained(quantized, extract(quantized, (128, 128)))
 
 
 def train(goods: NDArray[np.uint8], recipe: Recipe, folder: Path, seed: int = 0) -> LayerNet:
+    from host.learning.checkpoint import Checkpoint
+    from host.learning.training import Trainer
+
     trainer = Trainer(goods, recipe, seed, Checkpoint(folder, "test"))
     return trainer.train_quantized(trainer.train_float(lambda _step: None), lambda _step: None)
