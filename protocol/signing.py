@@ -115,5 +115,5 @@ def _require_cryptography() -> None:
     try:
         import cryptography  # noqa: F401, PLC0415 - the board gets by without it where packages are not signed
     except ImportError as error:
-        advice = "apt-get install python3-cryptography, or pip install 'beltsight[signing]'"
+        advice = "apt-get install python3-cryptography, or pip install '.[signing]' in the clone"
         raise InputError(f"signatures need the package cryptography ({error}): {advice}") from None

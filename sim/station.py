@@ -156,7 +156,9 @@ def start_dashboard(settings: StationSettings, port: int) -> Iterator[Process]:
     """The operator's page beside a board that was started: it reads the same configuration. Raises: InputError."""
     missing = [name for name in ("starlette", "uvicorn", "sqlalchemy") if not importlib.util.find_spec(name)]
     if missing:
-        raise InputError(f"the page needs {', '.join(missing)}: pip install 'beltsight[dashboard]', or --no-dashboard")
+        raise InputError(
+            f"the page needs {', '.join(missing)}: pip install '.[dashboard]' in the clone, or --no-dashboard"
+        )
     refuse_taken(port)
     folder = settings.folder
     command = [sys.executable, "-m", "host.dashboard", "--config", str(folder / "line.toml")]
@@ -238,7 +240,7 @@ def broker_command(folder: Path, port: int) -> list[str]:
         config = folder / "amqtt.yaml"
         write_file(config, AMQTT_CONFIG.format(address=f"{LOOPBACK}:{port}"))
         return [sys.executable, "-m", "amqtt.scripts.broker_script", "-c", str(config)]
-    raise InputError("no MQTT broker: install mosquitto, or `pip install 'beltsight[sim]'` for the embedded one")
+    raise InputError("no MQTT broker: install mosquitto, or `pip install '.[sim]'` in the clone for the embedded one")
 
 
 AMQTT_CONFIG = """\

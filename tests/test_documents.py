@@ -242,6 +242,12 @@ def test_a_sub_command_that_is_named_is_there() -> None:
                 find(words)
 
 
+def test_nobody_is_told_to_take_us_from_pypi() -> None:
+    """There it could be anybody's package."""
+    for name, text in texts():
+        assert not re.search(r"pip install '?beltsight\b", text), name
+
+
 def test_a_link_leads_somewhere() -> None:
     for name in documents():
         for target in re.findall(r"\]\(([^)#\s]+)", (ROOT / name).read_text("utf-8")):

@@ -27,7 +27,7 @@ from host.large.patchcore import choose_coreset
 from host.learning.backbone import Backbone, import_torchvision, load_backbone
 
 MODELS = "anomalib.models.image"
-EXTRA = "install the extra: pip install 'beltsight[anomalib]'"
+EXTRA = "install the extra: pip install '.[anomalib]' in the clone"
 FIBERS = 64
 SEEN_AT_ONCE = 8
 UNNORMALISED = ("squeezenet1_1",)  # without batch normalisation: features of hundreds

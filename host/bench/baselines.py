@@ -20,7 +20,7 @@ from host.bench.features import NetworkName, load_features
 from host.bench.net import as_batch
 
 SEEN_AT_ONCE = 16
-EXTRA = "install the extra: pip install 'beltsight[baselines]'"
+EXTRA = "install the extra: pip install '.[baselines]' in the clone"
 
 
 @dataclass(frozen=True)

@@ -95,7 +95,9 @@ def open_database(url: str | URL) -> Engine:
     except (ArgumentError, NoSuchModuleError):
         raise InputError("--database is no URL for SQLite or PostgreSQL: use postgresql+psycopg://…") from None
     except ModuleNotFoundError as error:
-        raise InputError(f"--database needs the package {error.name}: pip install 'beltsight[postgresql]'") from None
+        raise InputError(
+            f"--database needs the package {error.name}: pip install '.[postgresql]' in the clone"
+        ) from None
     except SQLAlchemyError as error:
         raise InputError(f"the database does not open ({first_line(error)}): correct --database, or start it") from None
     return engine

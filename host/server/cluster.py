@@ -1,7 +1,7 @@
 """Workers as Ray actors: Ray places them on the machines of a cluster and starts them again; pictures go by ZeroMQ.
 
-Each machine has Beltsight installed (`pip install 'beltsight[server,cluster]'`) and is in the cluster (`ray start`).
-Actors that no machine has room for wait until one has: a cluster with Ray's autoscaler grows for them.
+Each machine has Beltsight installed (`pip install '.[server,cluster]'` in the clone) and is in the cluster (`ray
+start`). Actors that no machine has room for wait until one has: a cluster with Ray's autoscaler grows for them.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ def import_ray() -> Any:
         import ray  # noqa: PLC0415 - only where workers are Ray's
         import ray.util  # noqa: PLC0415
     except ImportError as error:
-        raise InputError(f"Ray is not installed ({error}): pip install 'beltsight[cluster]'") from None
+        raise InputError(f"Ray is not installed ({error}): pip install '.[cluster]' in the clone") from None
     return ray
 
 

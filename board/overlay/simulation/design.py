@@ -21,7 +21,9 @@ def find_verilog(folder: Path) -> str:
             try:
                 from board.overlay.hardware.overlay import emit_verilog  # noqa: PLC0415 - needs Amaranth
             except ImportError as error:
-                raise OverlayError(f"fpga-sim needs Amaranth ({error}): pip install 'beltsight[overlay]'") from None
+                raise OverlayError(
+                    f"fpga-sim needs Amaranth ({error}): pip install '.[overlay]' in the clone"
+                ) from None
             fresh = kept.with_suffix(".part")
             fresh.write_text(emit_verilog(), encoding="utf-8")
             fresh.replace(kept)

