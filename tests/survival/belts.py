@@ -29,6 +29,7 @@ from sim.station import ROOT
 CLOSE = ("--pitch-mm", "20:150")
 APART = ("--pitch-mm", "110:200")
 RUN_WITHIN_S = 900.0
+PIPED_WIDTH = 170
 DISTINCT = 24  # drawn once: the belt's time is for the board
 SAFE, UNSAFE = 0, 1  # exit codes of the conveyor; others mean that there was no run
 
@@ -86,6 +87,8 @@ def run_belt(belt: Belt, seed: int, folder: Path, *, parts: int, more: tuple[str
 
 def show(console: Console, runs: list[Run]) -> None:
     table = Table("belt", "seed", "OK", "REJECT", "UNKNOWN", "crossed open", "good stopped", "the line at the end")
+    for column in table.columns:  # one line each, for whoever reads it in a file
+        column.no_wrap, column.overflow = True, "ellipsis"
     for run in runs:
         report = run.report
         crossed = " / ".join(str(count) for count in report["crossed_open"].values())
@@ -99,7 +102,7 @@ def show(console: Console, runs: list[Run]) -> None:
 
 def main() -> int:
     options = parse_options()
-    console = Console()
+    console = Console(width=None if sys.stdout.isatty() else PIPED_WIDTH)
     chosen = [belt for belt in belts() if options.only in belt.name]
     if not chosen:
         raise InputError(f"--only {options.only!r}: no belt has that in its name")

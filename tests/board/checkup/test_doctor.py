@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from board.alarms.challenge import ChallengeSettings
 from board.checkup import machine
 from board.checkup.camera import (
     DISCRETE,
@@ -25,13 +26,17 @@ from board.checkup.camera import (
     VIDEO_CAPTURE,
     check_camera,
 )
+from board.checkup.challenge import check_challenge
 from board.checkup.gate import check_gate
 from board.config import decode_config
+from board.records.audit import AuditLog
 from board.records.outbox import Item, Outbox
 from board.seams import LastPart
 from board.sources.camera import CameraSettings
 from host.export.trivial import write_trivial_package
 from protocol.broker import BrokerSettings
+from protocol.messages import encode_json, rfc3339_now
+from protocol.reports import ChallengeReport
 from sim.station import LOOPBACK, Process, free_port, start_board, wait_for_port
 from tests.examples import trivial_station
 from tests.survival.broker import Subscriber
@@ -79,6 +84,7 @@ def test_an_installation_in_order(config: Path) -> None:
     code, report = ask(config)
     assert code == 0
     assert report["engine arm"]["found"] == "arm-onnxruntime gives the golden maps bit for bit"
+    assert report["known-bad parts"]["level"] == "OK"
     assert report["model"]["level"] == report["outbox"]["level"] == report["disk for the outbox"]["level"] == "OK"
     assert report["access"]["found"].startswith("the broker grants ")
     assert report["station"]["found"] == "none has spoken on this broker yet"
@@ -101,6 +107,36 @@ def test_a_threshold_that_nothing_reaches(config: Path) -> None:
     code, report = ask(config)
     assert (code, report["model"]["level"]) == (1, "FAIL")
     assert "no part, however bad, would be rejected" in report["model"]["found"]
+
+
+@pytest.mark.parametrize(
+    ("last", "level"),
+    [("", "WARN"), ("passed", "OK"), ("failed", "FAIL")],
+)
+def test_when_real_known_bad_parts_were_tried_last(tmp_path: Path, last: str, level: str) -> None:
+    audit = AuditLog(tmp_path / "audit.jsonl")
+    if last:
+        report = ChallengeReport(
+            passed=last == "passed",
+            failed=last == "failed",
+            parts=3,
+            rejected=3,
+            reason="",
+            id="7",
+            model_id="trivial",
+            threshold=0.25,
+            time=rfc3339_now(),
+        )
+        audit.append(encode_json(report))
+    settings = ChallengeSettings(due_every_h=8, audit=tmp_path / "audit.jsonl")
+    assert [finding.level for finding in check_challenge(settings)] == [level]
+
+
+def test_without_such_challenges_nothing_is_said_of_them_and_forgetting_them_is_named() -> None:
+    assert list(check_challenge(ChallengeSettings())) == []
+    (finding,) = check_challenge(ChallengeSettings(due_every_h=8))
+    assert finding.level == "WARN"
+    assert "audit" in finding.remedy
 
 
 def test_as_a_file_on_a_board(config: Path, tmp_path: Path) -> None:
