@@ -93,6 +93,12 @@ COMMANDS = (
     Command("get-data", "fetch a public set of pictures from its publisher", "host.pictures.get_data", None),
     Command("photograph", "pictures of the fake belt's parts, as files", "sim.capture", ("sim",)),
     Command("export", "make a model package from pictures of good parts", "host.export", LEARNING),
+    Command(
+        "backbone",
+        "a pretrained network as integers, for all engines",
+        "host.teaching.make_backbone",
+        (*LEARNING, "teach"),
+    ),
     Command("compare", "two models on what a line has recorded", "host.judging.compare", ("sim",)),
     Command("search", "search a recipe for a product", "host.tuning.search", LEARNING),
     Command("ablation", "what each augmentation of the recipe is worth", "host.tuning.ablation", LEARNING),

@@ -56,6 +56,7 @@ NOT_RUN = {
     r"beltsight (dashboard|server|plant) ": "serves until it is stopped",
     r"scripts/run": "the program that is run above, with other options",
     r"beltsight (bench|survive|soak|fuzz|mutate|estimate) ?": "minutes or hours",
+    r"beltsight backbone": "weights of a publisher's",
     r"beltsight kernels": "a compiler for the board's processor",
 }
 SECRETS = re.compile(r"(^|/)(secret|password)$|\.secret(\.pem)?$|\.key$|^keys/")

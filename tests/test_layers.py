@@ -67,7 +67,7 @@ FLOORS = {
         ("compiler", "dashboard", "deploy", "flash", "judging", "plant", "server"),
         ("learning",),
         ("export",),
-        ("large", "tuning"),
+        ("large", "teaching", "tuning"),
         ("bench",),
     ),
 }
