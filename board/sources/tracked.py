@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import product
 from statistics import median
@@ -34,6 +35,7 @@ MAX_REMEMBERED = 128
 DECIDED = 0.1  # of a part's length: so far the belt must have run, until its direction is known
 FOLLOW = 0.3  # weight of a new view in the belt's measured speed
 SATURATED = (0, 255)
+BLIND_S = 2.0  # a camera that gives no view for so long is blind
 COMPLAIN_VIEWS = 100  # whole ones, after which nothing is said any more of those that were not
 
 Image = NDArray[np.uint8]
@@ -109,11 +111,15 @@ class TrackedSource:
         frame_px: tuple[int, int],
         last: LastPart | None = None,
         ahead: Ahead | None = None,
+        *,
+        now_s: Callable[[], float] = time.monotonic,
     ) -> None:
         """`frame_px` (height, width) of the frames to deliver; the count goes on behind `last` in its run."""
         self._judged_before = last
         self._source = source
         self._ahead = ahead or Deaf()
+        self._now_s = now_s
+        self._viewed_s: float | None = None  # when the last view came
         self._px_per_mm = settings.px_per_mm
         self._way_px = 0.0  # of the belt while parts were seen; it grows in the belt's direction
         self._part_px = settings.part_mm * settings.px_per_mm
@@ -135,6 +141,7 @@ class TrackedSource:
                 return None
             view = self._source.read(left_s)
             if view is not None:
+                self._viewed_s = self._now_s()
                 self._take(view)
         return self._ready.popleft()
 
@@ -144,9 +151,13 @@ class TrackedSource:
 
     def complaint(self) -> Complaint | None:
         said = self._source.complaint() if isinstance(self._source, Telling) else None
-        if said or self._whole_since >= COMPLAIN_VIEWS:
+        if said:
             return said
-        return Complaint("degraded", "the camera's views are not whole: check its cable, power and USB hub")
+        if self._viewed_s is not None and self._now_s() - self._viewed_s > BLIND_S:
+            return Complaint("degraded", "no view of the belt comes any more: check the camera, its cable and power")
+        if self._whole_since < COMPLAIN_VIEWS:
+            return Complaint("degraded", "the camera's views are not whole: check its cable, power and USB hub")
+        return None
 
     def close(self) -> None:
         self._source.close()

@@ -18,6 +18,7 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from textwrap import shorten
 from typing import Any
 
 from rich.console import Console
@@ -30,6 +31,7 @@ CLOSE = ("--pitch-mm", "20:150")
 APART = ("--pitch-mm", "110:200")
 RUN_WITHIN_S = 900.0
 PIPED_WIDTH = 170
+SHOWN = 60  # characters of the line's state
 DISTINCT = 24  # drawn once: the belt's time is for the board
 SAFE, UNSAFE = 0, 1  # exit codes of the conveyor; others mean that there was no run
 
@@ -87,16 +89,13 @@ def run_belt(belt: Belt, seed: int, folder: Path, *, parts: int, more: tuple[str
 
 def show(console: Console, runs: list[Run]) -> None:
     table = Table("belt", "seed", "OK", "REJECT", "UNKNOWN", "crossed open", "good stopped", "the line at the end")
-    for column in table.columns:  # one line each, for whoever reads it in a file
-        column.no_wrap, column.overflow = True, "ellipsis"
     for run in runs:
         report = run.report
         crossed = " / ".join(str(count) for count in report["crossed_open"].values())
         counts = [str(report[key]) for key in ("ok", "reject", "unknown")]
+        state = shorten(report["state"], SHOWN, placeholder=" …")  # so that a row stays a line
         style = None if run.is_safe else "bold red"
-        table.add_row(
-            run.belt.name, str(run.seed), *counts, crossed, str(report["good_stopped"]), report["state"], style=style
-        )
+        table.add_row(run.belt.name, str(run.seed), *counts, crossed, str(report["good_stopped"]), state, style=style)
     console.print(table)
 
 

@@ -278,6 +278,28 @@ def test_views_that_are_not_whole_bring_no_phantoms(cut: tuple[slice, ...], leve
     assert complaint.state == "degraded"
 
 
+def test_a_line_that_sees_nothing_any_more_says_so() -> None:
+    now_s = [0.0]
+
+    class Blind(Film):
+        def read(self, timeout_s: float) -> Frame | None:
+            try:
+                return super().read(timeout_s)
+            except EndOfStream:
+                now_s[0] += timeout_s
+                return None
+
+    source = TrackedSource(Blind(draw_run([], 0, 3)), TrackerSettings(), FRAME_PX, now_s=lambda: now_s[0])
+    assert source.complaint() is None  # nothing has come yet
+    deadline_s = 30.0
+    while now_s[0] < deadline_s and source.complaint() is None:
+        source.read(0.001)
+        now_s[0] += 0.5
+    complaint = source.complaint()
+    assert complaint is not None
+    assert complaint.reason.startswith("no view of the belt comes any more")
+
+
 class Listener:
     """An `Ahead` that holds the tracker to its word."""
 
