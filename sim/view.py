@@ -150,8 +150,8 @@ def _summary_rows(summary: Summary) -> list[tuple[str, str]]:
         ("parts, verdicts, lost", f"{summary.parts}, {summary.verdicts}, {summary.lost}"),
         ("OK, REJECT, UNKNOWN", f"{summary.ok}, {summary.reject}, {summary.unknown}"),
         ("recall on defects", _rate(summary.recall)),
-        ("false rejects", _rate(summary.false_reject_rate)),
-        ("image AUROC", "–" if summary.auroc is None else f"{summary.auroc:.4f}"),
+        ("false rejects", _rate(summary.false_reject_rate) + _of_few(summary)),
+        ("image AUROC", "–" if summary.auroc is None else f"{summary.auroc:.4f}{_of_few(summary)}"),
         ("throughput", f"{summary.parts_per_s:.1f} parts/s"),
         ("trigger → verdict", f"p50 {latency['p50']:.1f} ms, p99 {latency['p99']:.1f} ms, max {latency['max']:.1f} ms"),
         ("  of it, p50 in ms", stages),
@@ -160,6 +160,12 @@ def _summary_rows(summary: Summary) -> list[tuple[str, str]]:
         ("engine, model", f"{summary.engine or '–'}, {summary.model_id}"),
         *([] if summary.state in ("", "running") else [("the line at the end", summary.state)]),
     ]
+
+
+def _of_few(summary: Summary) -> str:
+    """What makes a figure look better than it is."""
+    judged = summary.ok + summary.reject
+    return f", but only {judged} of {summary.parts} parts were judged" if 0 < judged < summary.parts else ""
 
 
 def _missed_rows(summary: Summary) -> list[tuple[str, str]]:

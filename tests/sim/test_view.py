@@ -89,6 +89,11 @@ def test_the_summary_says_what_crossed_and_what_was_missed() -> None:
     assert "judged OK by mistake" not in summary_text()
 
 
+def test_figures_of_few_parts_say_so() -> None:
+    assert "false rejects 0.0%, but only 2 of 3 parts were judged image AUROC 1.0000, but only 2 of" in summary_text()
+    assert "only" not in summary_text(ok=1, reject=2, unknown=0)
+
+
 def test_the_summary_says_when_the_belt_is_too_fast() -> None:
     assert "gate deadlines missed 3 of 3: the belt is too fast" in summary_text(missed_deadlines=3)
     assert "the line at the end stopped: disk full" in summary_text(state="stopped: disk full")
