@@ -82,6 +82,9 @@ class LineConfig:
         has_barrier = self.camera.barrier == "timer" or self.camera.barrier_pin is not None
         require(has_barrier or not triggered_camera, "camera.barrier_pin", 'is needed for mode "triggered"')
 
+        is_wired = self.motion.encoder is None or self.gate.kind == "timer"
+        require(is_wired, "motion.encoder", 'is the overlay\'s: it needs [gate] kind = "timer"')
+
     @property
     def needs_timer(self) -> bool:
         """That of the overlay."""

@@ -38,6 +38,7 @@ from board.sinks.second_opinion import SecondOpinion, SecondOpinionSettings
 from board.sinks.tap import TapSink
 from board.sources.belt import BeltSource
 from board.sources.checks import CheckedSource
+from board.sources.overlay_belt import OverlayBelt
 from board.sources.tracked import TrackedSource
 from protocol.console import STDERR, occupy_standard_files
 from protocol.errors import EXIT_BAD_INPUT, BeltsightError, InputError, run_main
@@ -99,6 +100,8 @@ def run_station(config: LineConfig, stop: threading.Event) -> None:
         mqtt.set_model(package)
         source = open_source(config, package, mqtt.last_part, timer, gate)
         opened.callback(source.close)
+        if timer and config.motion.encoder:
+            opened.callback(OverlayBelt(timer, config.motion.encoder, gate).close)
         others = open_sinks(config, models)
         if config.second_opinion:
             others.append(open_second_opinion(config, config.second_opinion, package, trusted, mqtt))
@@ -167,7 +170,7 @@ def open_camera_or_replay(
     if config.mode == "triggered":
         from board.sources.barrier import open_barrier_source  # noqa: PLC0415
 
-        return open_barrier_source(config.camera, timer, ahead)
+        return open_barrier_source(config.camera, timer, ahead, config.motion.encoder)
     from board.sources.camera import open_camera_source  # noqa: PLC0415
 
     return open_camera_source(config.camera)

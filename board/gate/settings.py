@@ -43,6 +43,9 @@ class EncoderSettings:
     turned: bool = False  # it counts the other way
     filter_us: float = 1.0  # shorter pulses are noise
 
+    def um(self, counts: int) -> int:
+        return round(counts * self.um_per_count)
+
     def __post_init__(self) -> None:
         require(0.1 <= self.um_per_count <= 5000, "um_per_count", "must be 0.1..5000")
         require(0 <= self.filter_us <= 500, "filter_us", "must be 0..500")

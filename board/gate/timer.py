@@ -109,9 +109,16 @@ class LineTimer:
 
     def counts(self) -> int:
         """The belt's position, in counts of its encoder. Raises: EngineError."""
+        return self.place()[0]
+
+    def place(self) -> tuple[int, int]:
+        """The same, and when it was there, on our monotonic clock. Raises: EngineError."""
         with self.lock:
-            _, low, high = self.read("TIME_LOW", "POSITION_LOW", "POSITION_HIGH")
-        return signed(high << 32 | low)
+            before_ns = self._now_ns()
+            self._fabric.read("TIME_LOW")
+            after_ns = self._now_ns()
+            low, high = self._fabric.read("POSITION_LOW"), self._fabric.read("POSITION_HIGH")
+        return signed(high << 32 | low), (before_ns + after_ns) // 2
 
     def queue_window(self, start: int, cycles: int) -> str:
         """Open from `start` on for so many cycles or counts; with 0, closed from there on. Why not, or nothing.

@@ -90,7 +90,7 @@ class TimerGate(Driver):
             if here is None:
                 return None
             self._queued = [window for window in self._queued if window.end > here]
-            if not self._is_right(here, wanted):
+            if not self._is_right(here, wanted) or self._is_clumsy(here, wanted):
                 self._timer.write(GATE_SHUT=1)
                 self._queued, self._last = [], NOWHERE
             for window in self._missing(here, wanted):
@@ -105,6 +105,15 @@ class TimerGate(Driver):
         end = self._queued[-1].end if self._queued else here
         asked = sum(_overlap(opening, here, end) for opening in wanted)
         return asked <= sum(_overlap(window, here, end) for window in self._queued) + self._track.slack
+
+    def _is_clumsy(self, here: int, wanted: list[Opening]) -> bool:
+        """A window ends at somebody's middle, and it is known now that another follows: here it can be mended."""
+        slack = self._track.slack
+        return not self._track.is_hurt(here, 2 * slack) and any(
+            self._track.is_hurt(window.end, slack // 4) and opening.start < window.end < opening.end
+            for window in self._queued
+            for opening in wanted
+        )
 
     def _is_within(self, window: Window, opening: Opening, here: int) -> bool:
         is_exact = opening.is_whole and not self._track.is_estimated

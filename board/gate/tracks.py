@@ -58,6 +58,9 @@ class Track(Protocol):
     def cut(self, window: Window) -> Window:
         """One that is to be followed by another: it must end where nobody is hurt."""
 
+    def is_hurt(self, place: int, within: int) -> bool:
+        """Would a gate that closes there for a moment stop a part?"""
+
     def place(self, timer: LineTimer, window: Window, now_ns: Callable[[], int]) -> Window:
         """In the timer's cycles or counts, as early as it can still be programmed. Raises: EngineError."""
 
@@ -88,6 +91,9 @@ class TimeTrack:
     def cut(self, window: Window) -> Window:
         """The gate is closed for a cycle: that is nobody's middle."""
         return window
+
+    def is_hurt(self, place: int, within: int) -> bool:  # noqa: ARG002
+        return False
 
     def place(self, timer: LineTimer, window: Window, now_ns: Callable[[], int]) -> Window:
         moment, rate = timer.now(), timer.clock_hz / NS_PER_S
@@ -136,7 +142,7 @@ class BeltTrack:
         return True
 
     def here(self, timer: LineTimer, now_ns: int) -> int | None:  # noqa: ARG002
-        return None if self._is_distrusted else round(timer.counts() * self._um)
+        return None if self._is_distrusted else self._encoder.um(timer.counts())
 
     def times(self, places: list[int], here: int, now_ns: int) -> list[int]:
         return [now_ns + max(PATIENCE_NS, int((place - here) / self._pace_um_ns)) for place in places]
@@ -148,9 +154,12 @@ class BeltTrack:
 
     def cut(self, window: Window) -> Window:
         for end_um in range(window.end, window.start, -STEP_UM):
-            if all(abs(middle_um - end_um) > GUARD_UM for middle_um in self._middles):
+            if not self.is_hurt(end_um, GUARD_UM):
                 return Window(window.start, end_um)
         return window
+
+    def is_hurt(self, place: int, within: int) -> bool:
+        return any(abs(middle_um - place) <= within for middle_um in self._middles)
 
     def place(self, timer: LineTimer, window: Window, now_ns: Callable[[], int]) -> Window:  # noqa: ARG002
         soonest = timer.counts() + 2 + int(self._pace_um_ns * AHEAD_NS / self._um)

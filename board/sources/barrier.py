@@ -11,7 +11,8 @@ from typing import Protocol
 
 from board.condition import Complaint
 from board.gate.gpio import open_gpio
-from board.gate.timer import LineTimer
+from board.gate.settings import EncoderSettings
+from board.gate.timer import LineTimer, signed
 from board.seams import Ahead, Deaf
 from board.sources.camera import CameraFeed, CameraSettings, open_camera
 from protocol.errors import EngineError, SourceError
@@ -104,9 +105,11 @@ class LightBarrier:
 class TimerBarrier:
     """Interruptions that the overlay has filtered, numbered and stamped: how late we look does not matter."""
 
-    def __init__(self, timer: LineTimer, filter_us: float, *, inverted: bool) -> None:
+    def __init__(
+        self, timer: LineTimer, filter_us: float, *, inverted: bool, encoder: EncoderSettings | None = None
+    ) -> None:
         """Raises: EngineError."""
-        self._timer = timer
+        self._timer, self._encoder = timer, encoder
         self._filter_us, self._inverted = filter_us, inverted
         self._run_id = new_run()
         self._clock = clock_id()
@@ -152,12 +155,20 @@ class TimerBarrier:
         if not self._timer.read("BARRIER_NEXT")[0]:
             return None
         low, high, sequence = self._timer.read("BARRIER_LOW", "BARRIER_HIGH", "BARRIER_SEQUENCE")
+        position_um = self._position_um()
         self._timer.write(BARRIER_NEXT=0)
         if self._next_sequence is not None:
             self._next_id += (sequence - self._next_sequence) % SEQUENCES
         part_id, self._next_id = self._next_id, self._next_id + 1
         self._next_sequence = sequence + 1
-        return Trigger(self._run_id, part_id, self._timer.ns_at(high << 32 | low), self._clock)
+        return Trigger(self._run_id, part_id, self._timer.ns_at(high << 32 | low), self._clock, position_um)
+
+    def _position_um(self) -> int | None:
+        """Of the belt, when the oldest unread part broke the beam."""
+        if not self._encoder:
+            return None
+        low, high = self._timer.read("BARRIER_POSITION_LOW", "BARRIER_POSITION_HIGH")
+        return self._encoder.um(signed(high << 32 | low))
 
 
 class BarrierSource:
@@ -255,18 +266,24 @@ class BarrierSource:
             self._changed.notify()
 
 
-def open_barrier_source(settings: CameraSettings, timer: LineTimer | None, ahead: Ahead | None = None) -> BarrierSource:
+def open_barrier_source(
+    settings: CameraSettings,
+    timer: LineTimer | None,
+    ahead: Ahead | None = None,
+    encoder: EncoderSettings | None = None,
+) -> BarrierSource:
     """`timer`: for the barrier of that name. Raises: InputError if camera or pin cannot be had; EngineError."""
     with contextlib.ExitStack() as undo:
         feed = CameraFeed(lambda: open_camera(settings), settings)
         undo.callback(feed.close)
-        barrier = open_barrier(settings, timer)
+        barrier = open_barrier(settings, timer, encoder)
         undo.pop_all()
     return BarrierSource(barrier, feed, settings.frame_timeout_ms, ahead)
 
 
-def open_barrier(settings: CameraSettings, timer: LineTimer | None) -> Barrier:
+def open_barrier(settings: CameraSettings, timer: LineTimer | None, encoder: EncoderSettings | None = None) -> Barrier:
     """Raises: InputError if the pin cannot be had; EngineError."""
     if settings.barrier == "timer" and timer:
-        return TimerBarrier(timer, settings.barrier_filter_us, inverted=settings.barrier_inverted)
+        inverted = settings.barrier_inverted
+        return TimerBarrier(timer, settings.barrier_filter_us, inverted=inverted, encoder=encoder)
     return LightBarrier(open_gpio(settings.barrier_pin or 0, "in", "camera.barrier_pin"))

@@ -147,6 +147,12 @@ class SimulatedTimer:
             self._catch_up()
             self.simulator.move_belt(counts, cycles_each)
 
+    def gate(self) -> bool:
+        """Is it open now?"""
+        with self._lock:
+            self._catch_up()
+            return self.simulator.pins()[0]
+
     def leds(self) -> int:
         with self._lock:
             self._catch_up()

@@ -108,6 +108,22 @@ def test_a_view_of_a_wrong_speed_is_said_and_not_believed_until_the_belt_is_clea
     assert view.is_moving(3700 * MS)
 
 
+def test_a_part_that_came_after_the_last_view_is_not_taken_to_have_come_where_that_was() -> None:
+    view = View(SETTINGS, SPEED_MM_S, CLEAR_UM, CARRIED_UM)
+    run(view, 0, 1000)
+    place = view.came(trigger(1015))
+    assert place is not None
+    assert place.low == pytest.approx(view.reach(995 * MS).low + 20 * 400, abs=10)
+
+
+def test_what_is_not_seen_is_not_carried_past_the_gate() -> None:
+    """A belt that stops when nobody sees it: who was last seen before the gate's line has not left its window."""
+    view = View(SETTINGS, SPEED_MM_S, CLEAR_UM, CARRIED_UM)
+    run(view, 0, 1000)
+    seen_um = view.reach(995 * MS).low
+    assert all(view.reach((995 + t_ms) * MS).low - seen_um <= CARRIED_UM for t_ms in range(500))
+
+
 def test_while_a_view_shows_nothing_the_belt_may_stand_or_run() -> None:
     view = View(SETTINGS, SPEED_MM_S, CLEAR_UM, CARRIED_UM)
     run(view, 0, 1000)
@@ -228,6 +244,28 @@ def test_a_bad_part_closes_where_it_should_be_though_nobody_saw_it_pass() -> Non
     keeper.at_gate(650 * MS)
     assert keeper.look(749 * MS)
     assert not keeper.look(751 * MS)
+
+
+@pytest.mark.parametrize(("behind_mm", "passes"), [(30, False), (40, False), (42, True)])
+def test_nobody_follows_a_bad_part_that_may_stand_at_the_gate(behind_mm: int, passes: bool) -> None:
+    """The belt stops when the good one has been timed: by the clock, the bad one before it has left long ago."""
+    keeper, behind_ms = keep("barriers"), behind_mm / 0.4
+    keeper.expect(trigger(0, 0), 0)
+    keeper.judge(trigger(behind_ms, 1), 200 * MS, is_ok=True)
+    keeper.at_gate(650 * MS)
+    keeper.at_gate(int((650 + behind_ms) * MS))
+    found = {keeper.look(t_ms * MS) for t_ms in range(int(650 + behind_ms), 1100, 2)}
+    assert found == ({False, True} if passes else {False})
+
+
+def test_a_stop_before_a_part_was_timed_leaves_the_one_ahead_of_it_in_doubt() -> None:
+    """It came 30 ms late, and 30 ms are 12 mm: the bad one is 40 mm before it, or 52."""
+    keeper = keep("barriers")
+    keeper.expect(trigger(0, 0), 0)
+    keeper.judge(trigger(101, 1), 200 * MS, is_ok=True)
+    keeper.at_gate(650 * MS)
+    keeper.at_gate(781 * MS)
+    assert not any(keeper.look(t_ms * MS) for t_ms in range(781, 1100, 2))
 
 
 def test_where_the_belt_was_not_known_nobody_passes_until_the_part_has_left() -> None:

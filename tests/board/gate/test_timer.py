@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -13,16 +14,18 @@ import pytest
 from board.config import decode_config
 from board.engines.fpga import Logic
 from board.engines.fpga_pynq import FpgaSettings, find_logic
-from board.gate.gate import open_gate
+from board.gate.gate import Gate, open_gate
 from board.gate.motion import MotionSettings
-from board.gate.settings import GateSettings
+from board.gate.settings import EncoderSettings, GateSettings
 from board.gate.timer import LineTimer
 from board.gate.timer_gate import TimerGate
 from board.loop.panel import Panel
 from board.overlay.simulation.timer import SimulatedTimer
 from board.sources.barrier import TimerBarrier
-from protocol.errors import EngineError, SourceError
+from board.sources.overlay_belt import OverlayBelt
+from protocol.errors import ConfigError, EngineError, SourceError
 from protocol.messages import MAX_T_NS, Decision, Trigger
+from protocol.supervision import Supervisor
 
 SPEED_MM_S = 1000.0
 # at 1 m/s: the part's window begins 200 − 40 / 2 − 5 = 175 ms after its trigger and lasts 40 ms
@@ -349,6 +352,7 @@ CAMERA = "[camera]\nbarrier = 'timer'\n"
         ("", False),
         ("panel = true", True),
         ("[gate]\nkind = 'timer'", True),
+        ("[gate]\nkind = 'timer'\n[motion]\nby = 'encoder'\n[motion.encoder]\num_per_count = 50.0", True),
         (f"source = 'camera'\n{CAMERA}", True),
         (f"source = 'camera'\nmode = 'free-running'\n{CAMERA}", False),
         (CAMERA, False),
@@ -356,3 +360,48 @@ CAMERA = "[camera]\nbarrier = 'timer'\n"
 )
 def test_the_overlay_is_loaded_for_what_is_configured(text: str, is_needed: bool) -> None:
     assert decode_config(f"model = 'one'\n{text}".encode(), "line.toml").needs_timer is is_needed
+
+
+ENCODER = EncoderSettings(um_per_count=1000.0)
+
+
+def test_with_its_own_encoder_the_overlay_opens_where_the_belt_is_however_fast_it_runs(
+    timer: LineTimer, fabric: SimulatedTimer
+) -> None:
+    """At a tenth of the speed that is configured, in steps of 2 mm."""
+    settings = GateSettings(kind="timer", distance_mm=200, window_mm=40, lead_ms=0)
+    motion = MotionSettings(by="encoder", encoder=ENCODER, silence_ms=1000)
+    supervisor = Supervisor()
+    gate = open_gate(settings, SPEED_MM_S, timer, motion=motion, supervisor=supervisor)
+    source = TimerBarrier(timer, filter_us=500, inverted=False, encoder=ENCODER)
+    belt = OverlayBelt(timer, ENCODER, gate, supervisor)
+    with contextlib.closing(gate), contextlib.closing(belt):
+        places = run_belt(fabric, gate, source, until_mm=420)
+    opened = [mm for mm, is_open in places if is_open]
+    assert opened
+    assert 180 + 100 <= min(opened) <= 180 + 106
+    assert 220 + 94 <= max(opened) <= 220 + 102
+
+
+def run_belt(
+    fabric: SimulatedTimer, gate: Gate | TimerGate, source: TimerBarrier, until_mm: int
+) -> list[tuple[int, bool]]:
+    """Where the belt was, and whether the gate stood open there; a part comes at 100 mm."""
+    places = []
+    for mm in range(2, until_mm, 2):
+        fabric.move_belt(2)
+        time.sleep(0.02)
+        gate.seen_until(time.monotonic_ns())
+        if mm == 100:
+            pulse(fabric)
+            trigger = read(source)
+            assert trigger.position_um == 100_000
+            gate.apply(trigger, "OK")
+        places.append((mm, fabric.gate()))
+    return places
+
+
+def test_the_overlays_encoder_needs_the_overlays_gate() -> None:
+    text = b"model = 'one'\n[motion]\nby = 'encoder'\n[motion.encoder]\num_per_count = 50.0"
+    with pytest.raises(ConfigError, match=r'motion.encoder: is the overlay\'s: it needs \[gate\] kind = "timer"'):
+        decode_config(text, "line.toml")
