@@ -132,7 +132,7 @@ class Answer:
     id: str
     command: str
     obeyed: bool
-    reason: str  # why not, else empty
+    reason: str  # why not; of what was done, what has to be known of it, else empty
     time: str
 
 

@@ -125,7 +125,7 @@ def send_order(desk: Desk, user: str, where: str, name: str, fields: Fields) -> 
     except NoAnswer as error:
         note_outcome(desk, entry, f"no answer: {error}")
         return JSONResponse({"error": str(error)}, 504)
-    note_outcome(desk, entry, "done" if answer.obeyed else f"refused: {answer.reason}")
+    note_outcome(desk, entry, answer.reason or "done" if answer.obeyed else f"refused: {answer.reason}")
     if not answer.obeyed:
         return JSONResponse({"error": f"the line refused: {answer.reason[:500]}"}, 409)
     return JSONResponse({"done": name})

@@ -121,7 +121,8 @@ def change(lines: Lines, line: str, name: str, watch_s: float, **values: object)
     answer = lines.command(line, name, CHANGED_WITHIN_S, **values)
     if not answer.obeyed:
         raise InputError(f"{line}: {answer.reason}")
-    print(f"{line}: {values.get('model', 'the model before')} judges, on trial", flush=True)
+    remark = f" ({answer.reason})" if answer.reason else ""
+    print(f"{line}: {values.get('model', 'the model before')} judges, on trial{remark}", flush=True)
     again = lines.answer(answer.id, watch_s)
     if again and not again.obeyed:
         raise InputError(f"{line}: {again.reason}")
