@@ -1,7 +1,8 @@
 """From a frame to the network's image, in integers only: part of the integer truth.
 
-Crop, an exact box reduction by a whole factor, then a bilinear resize with 8-bit weights. NumPy alone, no floating
-point in the pixel path: the same bytes on every processor and library version.
+A frame of another size is fitted where the manifest says how. Then a crop, an exact box reduction by a whole factor, a
+bilinear resize with 8-bit weights, and blank pixels where nobody is to look. NumPy alone, no floating point in the
+pixel path: the same bytes on every processor and library version.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from protocol.manifest import Preprocess
 
 Image = NDArray[np.uint8]
 WEIGHT_BITS = 8
+BLANK = 128  # what pixels that are not looked at show: zero to the network
 
 
 def preprocess(frame: Image, how: Preprocess) -> Image:
@@ -23,15 +25,55 @@ def preprocess(frame: Image, how: Preprocess) -> Image:
 
     Raises: InputError if the frame is not of the size the model was trained on.
     """
-    if frame.shape != (*how.frame_px, 3):
+    frame = fit_frame(frame, how)
+    top, left, height, width = how.crop_px
+    crop = frame[top : top + height, left : left + width]
+    image = shrink(crop, how.input_px)
+    if how.ignored:
+        image = image.copy()  # subtle: it may be the frame itself
+        image.reshape(-1, 3)[list_ignored(how.ignored)] = BLANK
+    return image
+
+
+def fit_frame(frame: Image, how: Preprocess) -> Image:
+    """uint8 (H, W, 3) of the size the crop refers to. Raises: InputError if such frames are not taken."""
+    if frame.shape == (*how.frame_px, 3):
+        return frame
+    if frame.ndim != 3 or frame.shape[2] != 3 or not how.takes(frame.shape[:2]):
         raise InputError(
             f"frame is {_size(frame.shape)}, the model expects {_size(how.frame_px)}: "
             "set the camera to that size, or export a model from such frames"
         )
-    top, left, height, width = how.crop_px
-    crop = frame[top : top + height, left : left + width]
-    factor = min(height // how.input_px[0], width // how.input_px[1])
-    return resize_bilinear(reduce_box(crop, factor), how.input_px)
+    top, left, height, width = place_frame(frame.shape[:2], how)
+    below, right = how.frame_px[0] - top - height, how.frame_px[1] - left - width
+    inner = shrink(frame, (height, width))
+    return np.pad(inner, ((top, below), (left, right), (0, 0)), mode="edge")
+
+
+def place_frame(size_px: tuple[int, ...], how: Preprocess) -> tuple[int, int, int, int]:
+    """(top, left, height, width) of a frame of another size inside `frame_px`: in its middle, as large as fits."""
+    (height, width), (most_height, most_width) = size_px[:2], how.frame_px
+    if how.fit == "scale":
+        # subtle: whichever side is reached first, compared without a division
+        if height * most_width >= width * most_height:
+            height, width = most_height, max(1, (2 * width * most_height + height) // (2 * height))
+        else:
+            height, width = max(1, (2 * height * most_width + width) // (2 * width)), most_width
+    height, width = min(height, most_height), min(width, most_width)
+    return (most_height - height) // 2, (most_width - width) // 2, height, width
+
+
+def shrink(image: Image, size: tuple[int, int]) -> Image:
+    """Or enlarge. Boxes of a whole factor first, the rest bilinearly."""
+    factor = max(1, min(image.shape[0] // size[0], image.shape[1] // size[1]))
+    return resize_bilinear(reduce_box(image, factor), size)
+
+
+@lru_cache(maxsize=4)
+def list_ignored(runs: tuple[int, ...]) -> NDArray[np.intp]:
+    """Numbers of pixels, row by row, from pairs of first and count."""
+    ranges = [np.arange(first, first + count) for first, count in zip(runs[0::2], runs[1::2], strict=True)]
+    return np.concatenate(ranges).astype(np.intp)
 
 
 def as_input(image: Image) -> NDArray[np.int8]:

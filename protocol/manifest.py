@@ -13,6 +13,7 @@ import zipfile
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,6 +32,8 @@ CALIBRATION_JPG = "calibration.jpg"  # what good parts looked like, for a person
 FAIR_SHARE = 0.5  # a model that finds fewer of its own known-bad parts is used with a warning
 MAX_MANIFEST_BYTES = 1 << 20
 MAX_SIDE_PX = 8192
+MOST_ENLARGED = 4  # times: more shows nothing that is not there
+MAX_IGNORED = 4096  # numbers
 MAX_STATISTIC = 1e9  # far above any that a picture has, and far below where sums of squares overflow
 
 
@@ -41,6 +44,13 @@ class Preprocess:
     frame_px: tuple[int, int]  # (height, width) of the frames this model was trained on; others are refused
     crop_px: tuple[int, int, int, int]  # (top, left, height, width) inside the frame
     input_px: tuple[int, int]  # (height, width) of the network's image, RGB
+    # What follows came later; without it frames have one size, and of 16-bit pictures the highest 8 bits are taken.
+    depth_bits: int = 16  # in use of 16-bit pictures
+    fit: Literal["exact", "pad", "scale"] = (
+        "exact"  # of frames of other sizes: none; edges repeated; scaled, then edges
+    )
+    sides_px: tuple[int, int, int, int] | None = None  # least and most (height, height, width, width) that are fitted
+    ignored: tuple[int, ...] = ()  # first pixel and count, first and count, … of the network's image: not looked at
 
     def __post_init__(self) -> None:
         for key, sides in (("frame_px", self.frame_px), ("input_px", self.input_px)):
@@ -48,8 +58,28 @@ class Preprocess:
         top, left, height, width = self.crop_px
         inside = min(top, left) >= 0 and top + height <= self.frame_px[0] and left + width <= self.frame_px[1]
         require(inside and min(height, width) >= 1, "crop_px", f"must lie inside the frame {self.frame_px}")
-        enough = height >= self.input_px[0] and width >= self.input_px[1]
-        require(enough, "input_px", "must not be larger than the crop: preprocessing only shrinks")
+        enough = MOST_ENLARGED * height >= self.input_px[0] and MOST_ENLARGED * width >= self.input_px[1]
+        require(enough, "input_px", f"must not be more than {MOST_ENLARGED} times the crop")
+        require(8 <= self.depth_bits <= 16, "depth_bits", "must be 8..16")
+        require((self.fit == "exact") == (self.sides_px is None), "sides_px", "must be there where frames are fitted")
+        if self.sides_px:
+            low, high = self.sides_px[0::2], self.sides_px[1::2]
+            sound = all(1 <= least <= most <= MAX_SIDE_PX for least, most in zip(low, high, strict=True))
+            require(sound, "sides_px", f"must be least and most of each side, 1..{MAX_SIDE_PX}")
+        require(
+            len(self.ignored) <= MAX_IGNORED and len(self.ignored) % 2 == 0, "ignored", "must be pairs, not too many"
+        )
+        pixels, at = self.input_px[0] * self.input_px[1], 0
+        for first, count in zip(self.ignored[0::2], self.ignored[1::2], strict=True):
+            require(first >= at and count >= 1 and first + count <= pixels, "ignored", "must rise inside the image")
+            at = first + count
+
+    def takes(self, size_px: tuple[int, ...]) -> bool:
+        """Whether frames of (height, width) can be inspected."""
+        if size_px == self.frame_px or self.sides_px is None or len(size_px) != 2:
+            return size_px == self.frame_px
+        least_height, most_height, least_width, most_width = self.sides_px
+        return least_height <= size_px[0] <= most_height and least_width <= size_px[1] <= most_width
 
 
 @dataclass(frozen=True)

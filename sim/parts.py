@@ -118,7 +118,9 @@ class ReplayedParts:
         return pictures[int(lot.integers(len(pictures)))]
 
 
-def open_parts(product: str, source: str, seed: int, defect_share: float | None) -> RenderedParts | ReplayedParts:
+def open_parts(
+    product: str, source: str, seed: int, defect_share: float | None, depth_bits: int = ALL_BITS
+) -> RenderedParts | ReplayedParts:
     """Parts of `source`: 'rendered', or a folder of pictures. A share of None is 0.2 if rendered, else as stored.
 
     Raises:
@@ -127,7 +129,7 @@ def open_parts(product: str, source: str, seed: int, defect_share: float | None)
     check_product(product)
     if source == "rendered":
         return RenderedParts(product, seed, DEFAULT_DEFECT_SHARE if defect_share is None else defect_share)
-    return ReplayedParts(Path(source), seed, defect_share)
+    return ReplayedParts(Path(source), seed, defect_share, depth_bits)
 
 
 def check_product(product: str) -> None:

@@ -56,10 +56,15 @@ class RememberedParts:
 
 
 def plan_traffic(options: argparse.Namespace, manifest: Manifest, gate: GateSite) -> Traffic:
-    parts = RememberedParts(open_parts(options.product, options.source, options.seed, options.defect_share))
+    parts = RememberedParts(_open_parts(options, manifest))
     if options.free_running:
         return plan_free_running(options, parts, gate)
     return plan_triggered(options, manifest, parts, gate)
+
+
+def _open_parts(options: argparse.Namespace, manifest: Manifest) -> Parts:
+    depth_bits = manifest.preprocess.depth_bits
+    return open_parts(options.product, options.source, options.seed, options.defect_share, depth_bits)
 
 
 def plan_triggered(options: argparse.Namespace, manifest: Manifest, parts: RememberedParts, gate: GateSite) -> Traffic:
@@ -145,7 +150,7 @@ def choose_camera(options: argparse.Namespace) -> CameraSettings:
 def check_frame_size(exposure: Exposure, manifest: Manifest) -> None:
     """Raises: InputError if the model was made for frames of another size."""
     height, width = exposure.image.shape[:2]
-    if (height, width) != manifest.preprocess.frame_px:
+    if not manifest.preprocess.takes((height, width)):
         wanted = manifest.preprocess.frame_px
         raise InputError(
             f"the pictures are {width}x{height}, model {manifest.id} expects {wanted[1]}x{wanted[0]}: "

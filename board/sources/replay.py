@@ -17,7 +17,7 @@ from protocol.errors import InputError
 from protocol.manifest import Preprocess
 from protocol.messages import Frame, Trigger, clock_id, new_run
 from protocol.pictures.files import is_named_picture
-from protocol.pictures.reader import read_picture, rgb
+from protocol.pictures.reader import ALL_BITS, read_picture, rgb
 from protocol.strict import require
 
 
@@ -36,7 +36,7 @@ class ReplaySource:
         self._interval_s = 1 / settings.rate_hz if settings.rate_hz else 0.0
         self._due_s = time.monotonic()
         self._ahead = ahead or Deaf()
-        self._frames = open_frames(settings.path)
+        self._frames = open_frames(settings.path, expected.depth_bits if expected else ALL_BITS)
         first = next(self._frames, None)
         if first is not None:
             self._frames = chain([first], self._frames)
@@ -64,7 +64,7 @@ class ReplaySource:
         return replace(frame, trigger=trigger)
 
 
-def open_frames(path: Path) -> Iterator[Frame]:
+def open_frames(path: Path, depth_bits: int = ALL_BITS) -> Iterator[Frame]:
     """Frames in the order of their file names. Raises: InputError if there is nothing to replay."""
     if not path.exists():
         raise InputError(f"nothing to replay at {path}: correct [replay] path")
@@ -74,7 +74,7 @@ def open_frames(path: Path) -> Iterator[Frame]:
     if recordings:
         return _read_recordings(recordings)
     if pictures:
-        return _read_pictures(pictures)
+        return _read_pictures(pictures, depth_bits)
     if path.is_dir():
         raise InputError(f"no pictures or recordings in {path}: correct [replay] path")
     return _read_video(path)
@@ -86,12 +86,12 @@ def _read_recordings(paths: list[Path]) -> Iterator[Frame]:
             yield record.frame
 
 
-def _read_pictures(paths: list[Path]) -> Iterator[Frame]:
+def _read_pictures(paths: list[Path], depth_bits: int) -> Iterator[Frame]:
     run = new_run()
     for part_id, path in enumerate(paths):
         trigger = Trigger(run, part_id, 0, "")
         try:
-            yield Frame(trigger, read_picture(path))
+            yield Frame(trigger, read_picture(path, depth_bits))
         except InputError as error:
             yield Frame(trigger, None, f"corrupt frame: {error}")
 

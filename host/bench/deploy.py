@@ -77,7 +77,7 @@ def find_row(bench: Path, detector: str, problem: str, seed: int) -> Row:
 
 def deploy(row: Row, bench: Path, data: Path, product: str, out: Path) -> Path:
     """The finished package's folder. Raises: InputError for other pictures than the row's."""
-    dataset = load_dataset(data, HELD_OUT_SHARE, row.input_px)
+    dataset = load_dataset(data, HELD_OUT_SHARE, row.input_px, is_square=True)
     graph = onnx.load(bench / GRAPHS / f"{row.key}.onnx")
     held_out = run_graph(graph, dataset.held_out)
     span = Span(float(np.median(held_out)), float(held_out.max()))

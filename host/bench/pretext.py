@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from host.bench.detector import Images
-from host.learning.objectmask import find_object
+from host.pictures.objectmask import find_object
 
 INTACT, POLYGON, LINE = 0, 1, 2
 Range = tuple[float, float]

@@ -137,7 +137,7 @@ def _draw(data: str, most: int | None, cache: Path) -> Path:
 
 @lru_cache(maxsize=2)  # detectors of one size follow one another
 def _load_folder(folder: Path, name: str, most: int | None, input_px: int) -> Problem:
-    dataset = load_dataset(folder, HELD_OUT_SHARE, input_px)
+    dataset = load_dataset(folder, HELD_OUT_SHARE, input_px, is_square=True)
     if not dataset.has_test:
         raise InputError(f"{folder} has no labelled test pictures, good and defective: a comparison needs both")
     pictures = dataset.pictures

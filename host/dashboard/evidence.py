@@ -45,4 +45,4 @@ def _latest(desk: Desk, manifest: Manifest) -> Iterator[NDArray[np.uint8]]:
         path = desk.pictures.path(part["key"], "jpg")
         if path:
             with contextlib.suppress(InputError):  # it has just left its shelf, or is a frame of another size
-                yield preprocess(read_picture(path), manifest.preprocess)
+                yield preprocess(read_picture(path, manifest.preprocess.depth_bits), manifest.preprocess)

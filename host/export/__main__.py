@@ -23,7 +23,7 @@ from rich.progress import Progress
 from host.compiler.compilation import compile_net
 from host.compiler.cost import check_cost, summarise_cost, write_cost_table
 from host.export.calibration import draw_calibration
-from host.export.card import CARD_MD, HEATMAPS_PNG, draw_heatmaps, write_card
+from host.export.card import CARD_MD, HEATMAPS_PNG, INSPECTED_JPG, draw_heatmaps, write_card
 from host.export.challenge import judge_by, make_challenge
 from host.export.measurement import Measurement, measure
 from host.export.order import (
@@ -52,7 +52,9 @@ from host.learning.synthetic import Sources, add_defects
 from host.learning.teacher import Teacher, load_teacher
 from host.learning.textures import make_bank
 from host.learning.training import Trainer, infer
-from host.pictures.dataset import Dataset, load_dataset
+from host.pictures.alike import tell_alike
+from host.pictures.dataset import Dataset, load_dataset, tell_missed
+from host.pictures.inspected import draw_inspected, mask_ignored
 from host.pictures.outliers import name_outliers
 from host.pictures.reading import Images, digest, load_frame
 from host.pictures.recorded import list_recordings, unpack_good
@@ -64,6 +66,7 @@ from protocol.manifest import CALIBRATION_JPG, FAIR_SHARE, FORMAT, AnomalyMap, C
 PARITY_PICTURES = 32
 GOLDEN_FRAMES = 3
 HEATMAPS = 8
+SHOWN_PX = 480  # longest side of the frame in the card
 
 
 @dataclass(frozen=True)
@@ -104,6 +107,8 @@ def _make(order: Order, progress: Progress) -> Path:
     teacher = load_teacher(order.backbone_weights) if order.backbone_weights is not None else None
     dataset = load_dataset(_find_folder(order, progress), order.recipe.held_out_share, order.recipe.input_px)
     check_rule(order.recipe.threshold, len(dataset.validation))
+    for line in dataset.report:
+        progress.console.print(line, markup=False, highlight=False, soft_wrap=True)
     remarks = find_remarks(dataset) if order.data != RENDERED else []  # the belt draws nothing that is strange
     for remark in remarks:
         progress.console.print(f"warning: {remark}", markup=False, highlight=False, soft_wrap=True)
@@ -118,7 +123,8 @@ def _make(order: Order, progress: Progress) -> Path:
     golden = make_golden(draw_golden_frames(dataset, order.seed), dataset.how, trained[0].integers)
     table = write_cost_table(trained[0].integers)
     extra = {
-        CARD_MD: write_card(manifest, order.recipe.description, table, remarks).encode(),
+        CARD_MD: write_card(manifest, order.recipe.description, table, remarks, dataset.report).encode(),
+        INSPECTED_JPG: draw_frame(dataset),
         HEATMAPS_PNG: draw_examples(dataset, graphs.model, manifest.map.scale),
         RECIPE_TOML: encode_recipe(order.recipe).encode(),
         CALIBRATION_JPG: draw_calibration(dataset.held_out),
@@ -135,8 +141,8 @@ def _make(order: Order, progress: Progress) -> Path:
 def train(order: Order, seed: int, dataset: Dataset, teacher: Teacher | None, progress: Progress) -> Trained:
     """Float training, then finetuning as if quantized; goes on from the last checkpoint of the same order."""
     recipe = order.recipe
-    checkpoint = Checkpoint(order.unfinished / f"seed-{seed}", fingerprint(order, seed, dataset.pictures))
-    trainer = Trainer(dataset.train, recipe, seed, checkpoint, teacher=teacher)
+    checkpoint = Checkpoint(order.unfinished / f"seed-{seed}", fingerprint(order, seed, dataset.pictures, dataset.how))
+    trainer = Trainer(dataset.train, recipe, seed, checkpoint, teacher=teacher, ignored=mask_ignored(dataset.how))
     task = progress.add_task(_name_task("train", order, seed), total=recipe.float_steps)
     net = trainer.train_float(lambda step: progress.update(task, completed=step))
     task = progress.add_task(_name_task("quantize", order, seed), total=recipe.quantized_steps)
@@ -180,6 +186,7 @@ def find_remarks(dataset: Dataset) -> list[str]:
     pictures = dataset.pictures
     good = [*pictures.train, *pictures.held_out]
     remarks = [name_outliers(good, np.concatenate([dataset.train, dataset.held_out]))]
+    remarks += [*pictures.doubts, *tell_missed(dataset), *tell_alike(dataset.split())]
     if len(dataset.test) and not dataset.has_test:
         missing = "good" if dataset.defective.all() else "defective"
         remarks.append(f"among the test pictures are no {missing} ones: nothing can be measured on them")
@@ -205,24 +212,34 @@ def draw_golden_frames(dataset: Dataset, seed: int) -> Images:
     """One good frame, then the same with painted defects, so that the maps have something to say."""
     frame = load_frame(dataset.pictures.held_out[0], dataset.how)
     sources = Sources(make_bank(seed), dataset.train)
-    top, left, side, _ = dataset.how.crop_px
+    top, left, height, width = dataset.how.crop_px
     frames = [frame]
     for number in range(1, GOLDEN_FRAMES):
-        crop = np.asarray(frame[top : top + side, left : left + side] / 255, np.float32)
-        middle = np.zeros((side, side), np.uint8)
-        middle[side // 3 : -side // 3, side // 3 : -side // 3] = 1
+        crop = np.asarray(frame[top : top + height, left : left + width] / 255, np.float32)
+        middle = np.zeros((height, width), np.uint8)
+        middle[height // 3 : -height // 3, width // 3 : -width // 3] = 1
         changed, _ = add_defects(crop, middle, sources, np.random.default_rng([seed, number]))
         frames.append(frame.copy())
-        frames[-1][top : top + side, left : left + side] = np.round(changed * 255).astype(np.uint8)
+        frames[-1][top : top + height, left : left + width] = np.round(changed * 255).astype(np.uint8)
     return np.stack(frames)
+
+
+def draw_frame(dataset: Dataset) -> bytes:
+    """JPEG of a good frame, pale where nothing is looked at."""
+    frame = draw_inspected(load_frame(dataset.pictures.held_out[0], dataset.how), dataset.how)
+    scale = min(1.0, SHOWN_PX / max(frame.shape))
+    size = (max(1, round(frame.shape[1] * scale)), max(1, round(frame.shape[0] * scale)))
+    small = cv2.resize(frame, size, interpolation=cv2.INTER_AREA)
+    return cv2.imencode(".jpg", cv2.cvtColor(small, cv2.COLOR_RGB2BGR))[1].tobytes()
 
 
 def draw_examples(dataset: Dataset, model: onnx.ModelProto, scale: float) -> bytes:
     """Of labelled test pictures evenly, else of held-out good ones."""
     labelled = dataset.has_test
     images = dataset.test if labelled else dataset.held_out
+    masks_of = dataset.inspected_masks
     chosen = np.linspace(0, len(images) - 1, HEATMAPS).astype(int)
-    masks = [dataset.masks[index] if labelled else np.zeros(images.shape[1:3], np.bool_) for index in chosen]
+    masks = [masks_of[index] if labelled else np.zeros(images.shape[1:3], np.bool_) for index in chosen]
     maps = run_onnxruntime(model, images[chosen]).astype(np.float32) * np.float32(scale)
     return draw_heatmaps(images[chosen], maps, masks)
 

@@ -13,6 +13,7 @@ from host.export.seeds import MEAN, WORST
 from protocol.manifest import Challenge, Manifest
 
 HEATMAPS_PNG = "heatmaps.png"
+INSPECTED_JPG = "inspected.jpg"
 CARD_MD = "card.md"
 CHALLENGE_HEAD = "## Known-bad parts"
 TILE_PX = 128
@@ -50,7 +51,9 @@ COUNTS = {
 ARM_MACS_PER_S, ARM_UNCERTAINTY = 0.67e9, 1.5
 
 
-def write_card(manifest: Manifest, description: str, cost_table: str, remarks: Sequence[str]) -> str:
+def write_card(
+    manifest: Manifest, description: str, cost_table: str, remarks: Sequence[str], report: Sequence[str] = ()
+) -> str:
     """Markdown, from the manifest's own figures."""
     what = (
         f"{description}: finds defects on the product *{manifest.product}*; trained on good pictures alone, with "
@@ -60,7 +63,15 @@ def write_card(manifest: Manifest, description: str, cost_table: str, remarks: S
         f"## Cost\n\n{cost_table}\n\n{_arm_time(manifest)}",
         f"## To make it again\n\n{_reproduction(manifest)}",
     ]
+    if report:
+        more = [write_pictures(report, f"![what is inspected]({INSPECTED_JPG})"), *more]
     return join_card(manifest, what, remarks, "integers", more)
+
+
+def write_pictures(report: Sequence[str], shown: str = "") -> str:
+    """The section on what was taken for what."""
+    lines = "\n".join(f"- {line}" for line in report)
+    return f"## Pictures\n\n{lines}" + (f"\n\n{shown}" if shown else "")
 
 
 def join_card(manifest: Manifest, what: str, remarks: Sequence[str], measured_on: str, more: Sequence[str] = ()) -> str:
@@ -180,7 +191,8 @@ def _kinds(manifest: Manifest) -> str:
     for kind in _list_kinds(manifest):
         values = (figures.get(f"{key}:{kind}") for key in KIND_FIGURES)
         shown = ("" if value is None else f"{value:.4f}" for value in values)
-        lines.append(f"| {kind} | {figures[f'test_defective:{kind}']:.0f} | " + " | ".join(shown) + " |")
+        named = kind.replace("|", "\\|")
+        lines.append(f"| {named} | {figures[f'test_defective:{kind}']:.0f} | " + " | ".join(shown) + " |")
     return "\n".join(lines)
 
 

@@ -31,11 +31,11 @@ from host.export.package import publish, write_files
 from host.integers.parity import run_onnxruntime
 from host.judging.thresholds import score_maps
 from host.learning.heldout import DEFECTS, FEWEST_VISIBLE_PX, MOST_TRIES, draw_defect
-from host.learning.objectmask import find_object
 from host.learning.recipe import Rendered, load_recipe
 from host.learning.rendered import draw_pictures
 from host.learning.synthetic import Sources, add_defects
 from host.learning.textures import make_bank
+from host.pictures.objectmask import find_object
 from host.pictures.reading import Images, Pictures, digest, list_pictures, load_frame, load_images
 from protocol.errors import InputError, run_main
 from protocol.known_bad import CHALLENGE_BIN, encode_known_bad

@@ -15,6 +15,7 @@ from host.judging.thresholds import Evidence, score_maps, set_threshold
 from host.learning.pairs import Pairs
 from host.learning.recipe import Recipe
 from host.pictures.dataset import Dataset
+from host.pictures.inspected import mask_ignored
 from protocol.manifest import AnomalyMap, Calibration, Threshold
 
 SYNTHETIC_BATCHES = 24
@@ -62,7 +63,7 @@ def measure(
 
 
 def _gather_evidence(model: onnx.ModelProto, dataset: Dataset, recipe: Recipe) -> Evidence:
-    pairs = Pairs(dataset.held_out, recipe.variation, recipe.pairs, seed=0)
+    pairs = Pairs(dataset.held_out, recipe.variation, recipe.pairs, seed=0, ignored=mask_ignored(dataset.how))
     defects = np.concatenate([pairs[number][0][recipe.pairs :] for number in range(SYNTHETIC_BATCHES)])
     good, synthetic = run_onnxruntime(model, dataset.held_out), run_onnxruntime(model, defects)
     bad = run_onnxruntime(model, dataset.validation) if len(dataset.validation) else good[:0]
@@ -99,7 +100,7 @@ def _measure_pixels(maps: IntegerMaps, dataset: Dataset, threshold_steps: float)
 
 def _count_kind(maps: IntegerMaps, dataset: Dataset, kind: str) -> PixelCounts:
     chosen = np.flatnonzero((dataset.kinds == kind) & dataset.pixels_known)
-    return count_pixels(maps[chosen], [dataset.masks[index] for index in chosen])
+    return count_pixels(maps[chosen], [dataset.masks[index] for index in chosen], dataset.how.crop_px)
 
 
 def _bad_kinds(dataset: Dataset) -> list[str]:

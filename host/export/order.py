@@ -19,6 +19,7 @@ from host.learning.recipe import Recipe, load_recipe
 from host.learning.rendered import REPOSITORY
 from host.pictures.reading import Pictures, digest
 from protocol.errors import InputError
+from protocol.manifest import Preprocess
 
 RENDERED = "rendered"
 RECIPE_TOML = "recipe.toml"  # of every package: the settings that made it
@@ -138,11 +139,11 @@ def check_room(folder: Path, needed_bytes: int) -> None:
         )
 
 
-def fingerprint(order: Order, seed: int, pictures: Pictures) -> str:
+def fingerprint(order: Order, seed: int, pictures: Pictures, how: Preprocess) -> str:
     """Of all that shapes the training: state of another is not used. The threshold is set after it."""
     recipe = asdict(order.recipe)
     del recipe["description"], recipe["threshold"]
-    return hash_values(recipe, seed, digest(pictures.train), _digest_backbone(order))
+    return hash_values(recipe, seed, digest(pictures.train), _digest_backbone(order), asdict(how))
 
 
 def hash_values(*values: object) -> str:

@@ -75,14 +75,17 @@ class PixelCounts:
         return PixelCounts(self.good + other.good, self.defective + other.defective, self.regions + other.regions)
 
 
-def count_pixels(maps: Maps, masks: Iterable[Labels]) -> PixelCounts:
-    """Maps (n, h', w'), each enlarged to its mask's size (h, w) by bilinear interpolation."""
+def count_pixels(maps: Maps, masks: Iterable[Labels], crop_px: tuple[int, int, int, int] | None = None) -> PixelCounts:
+    """Maps (n, h', w'), each enlarged by bilinear interpolation to its mask's size (h, w), or to the crop of it.
+
+    What is defective outside of the crop is missed at every threshold; what is good there does not count.
+    """
     total = PixelCounts(np.zeros(LEVELS), np.zeros(LEVELS), np.zeros(LEVELS))
     for anomaly, mask in zip(maps, masks, strict=True):
-        levels = _levels(anomaly, mask.shape)
+        levels, seen = _place_levels(anomaly, mask.shape, crop_px)
         weights = _region_weights(mask)
         total = total + PixelCounts(
-            np.bincount(levels[~mask], minlength=LEVELS).astype(np.float64),
+            np.bincount(levels[~mask & seen], minlength=LEVELS).astype(np.float64),
             np.bincount(levels[mask], minlength=LEVELS).astype(np.float64),
             np.bincount(levels[mask], weights[mask], minlength=LEVELS).astype(np.float64),
         )
@@ -119,6 +122,19 @@ def aupro(counts: PixelCounts, limit: float = AUPRO_LIMIT) -> float:
     x = np.append(false_rate[inside], limit)
     y = np.append(overlap[inside], np.interp(limit, false_rate, overlap))
     return float(np.trapezoid(y, x) / limit)
+
+
+def _place_levels(
+    anomaly: Maps, size_px: tuple[int, ...], crop_px: tuple[int, int, int, int] | None
+) -> tuple[NDArray[np.int32], Labels]:
+    """(h, w) levels, the lowest outside of the crop, and what lies inside."""
+    if crop_px is None or crop_px == (0, 0, *size_px):
+        return _levels(anomaly, size_px), np.ones(size_px, np.bool_)
+    top, left, height, width = crop_px
+    levels, seen = np.zeros(size_px, np.int32), np.zeros(size_px, np.bool_)
+    inside = slice(top, top + height), slice(left, left + width)
+    levels[inside], seen[inside] = _levels(anomaly, (height, width)), True
+    return levels, seen
 
 
 def _levels(anomaly: Maps, size_px: tuple[int, ...]) -> NDArray[np.int32]:

@@ -108,7 +108,7 @@ def build(order: LargeOrder) -> Path:
     check_room(order.out, ROOM_BYTES)
     backbone = load_backbone(order.backbone, order.backbone_weights)
     recipe = replace(RECIPE, input_px=order.input_px)
-    dataset = load_dataset(order.data, recipe.held_out_share, recipe.input_px)
+    dataset = load_dataset(order.data, recipe.held_out_share, recipe.input_px, is_square=True)
     remarks = find_remarks(dataset)
     for remark in remarks:
         print(f"warning: {remark}", file=sys.stderr)

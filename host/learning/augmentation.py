@@ -1,4 +1,4 @@
-"""Harmless variation: what a good part may look like on another day. Pictures are float32 (h, w, 3) in 0..1, square."""
+"""Harmless variation: what a good part may look like on another day. Pictures are float32 (h, w, 3) in 0..1."""
 
 from __future__ import annotations
 
@@ -36,15 +36,17 @@ def vary(picture: Floats, part: Mask, variation: Variation, rng: Rng) -> tuple[F
 
 
 def _move(picture: Floats, part: Mask, variation: Variation, rng: Rng) -> tuple[Floats, Mask]:
-    side = picture.shape[0]
-    middle = ((side - 1) / 2, (side - 1) / 2)
-    turn_deg, zoom = rng.uniform(-1, 1, 2) * (variation.rotation_deg, variation.zoom)
+    height, width = picture.shape[:2]
+    middle = ((width - 1) / 2, (height - 1) / 2)
+    # a long picture is turned less, so that its ends stay inside
+    turn_most_deg = variation.rotation_deg * (min(height, width) / max(height, width))
+    turn_deg, zoom = rng.uniform(-1, 1, 2) * (turn_most_deg, variation.zoom)
     matrix = cv2.getRotationMatrix2D(middle, float(turn_deg), float(np.exp(zoom)))
-    matrix[:, 2] += rng.uniform(-1, 1, 2) * variation.shift * side
+    matrix[:, 2] += rng.uniform(-1, 1, 2) * variation.shift * np.array((width, height))
     if variation.flips:
         step_y, step_x = rng.choice((-1, 1), 2)
         picture, part = picture[::step_y, ::step_x], part[::step_y, ::step_x]
-    border, size = cv2.BORDER_REFLECT_101, (side, side)
+    border, size = cv2.BORDER_REFLECT_101, (width, height)
     moved = cv2.warpAffine(np.ascontiguousarray(picture), matrix, size, borderMode=border)
     moved_part = cv2.warpAffine(np.ascontiguousarray(part), matrix, size, flags=cv2.INTER_NEAREST, borderMode=border)
     return np.asarray(moved, np.float32), np.asarray(moved_part, np.uint8)
@@ -52,9 +54,9 @@ def _move(picture: Floats, part: Mask, variation: Variation, rng: Rng) -> tuple[
 
 def _light(picture: Floats, variation: Variation, rng: Rng) -> Floats:
     """Brightness, its slope across the picture, tint, saturation, sensor noise and focus."""
-    ramp = np.linspace(-0.5, 0.5, picture.shape[0], dtype=np.float32)
+    ramp_y, ramp_x = (np.linspace(-0.5, 0.5, side, dtype=np.float32) for side in picture.shape[:2])
     slope_x, slope_y = rng.normal(0, 0.5 * variation.illumination, 2).astype(np.float32)
-    field = 1 + slope_x * ramp[np.newaxis, :, np.newaxis] + slope_y * ramp[:, np.newaxis, np.newaxis]
+    field = 1 + slope_x * ramp_x[np.newaxis, :, np.newaxis] + slope_y * ramp_y[:, np.newaxis, np.newaxis]
     gain = np.exp(rng.uniform(-1, 1) * variation.illumination + rng.uniform(-1, 1, 3) * variation.tint)
     grey = picture.mean(2, keepdims=True)
     saturation = np.float32(1 + rng.uniform(-1, 1) * variation.saturation)

@@ -1,7 +1,7 @@
 """Defects that no training sees, painted on held-out good pictures: what settings are chosen by.
 
 Six kinds, none made by the training's generator (host/learning/synthetic.py): a network that only knows that
-generator's traces does badly here. Test pictures take no part. Pictures are uint8 (h, w, 3), square.
+generator's traces does badly here. Test pictures take no part. Pictures are uint8 (h, w, 3).
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from host.learning.objectmask import find_object
 from host.learning.synthetic import measure_change
+from host.pictures.objectmask import find_object
 
 VISIBLE = 8  # of 255, the mean change of 5 × 5 pixels; a defect that stays below it nearly everywhere is drawn anew
 FEWEST_VISIBLE_PX = 30
@@ -68,10 +68,10 @@ def _mould(picture: Floats, part: Floats, rng: Rng) -> Floats:
 
 def _dent(picture: Floats, part: Floats, rng: Rng) -> Floats:
     """The surface drawn inwards or outwards, one side lit and one dark."""
-    side = part.shape[0]
+    side = min(part.shape)
     x0, y0 = _point(part, rng)
     radius_px = rng.uniform(0.08, 0.2) * side
-    y, x = np.mgrid[:side, :side].astype(np.float32)
+    y, x = np.mgrid[: part.shape[0], : part.shape[1]].astype(np.float32)
     dx, dy = x - np.float32(x0), y - np.float32(y0)
     depth = np.clip(1 - np.hypot(dx, dy) / radius_px, 0, 1).astype(np.float32) ** np.float32(1.5)
     pull = np.float32(rng.choice((-0.8, 0.8)))
@@ -83,9 +83,9 @@ def _dent(picture: Floats, part: Floats, rng: Rng) -> Floats:
 
 def _cut(picture: Floats, part: Floats, rng: Rng) -> Floats:
     """A wavy strip missing: the background's corner shows."""
-    side = part.shape[0]
+    side = min(part.shape)
     x0, y0 = _point(part, rng)
-    y, x = np.mgrid[:side, :side]
+    y, x = np.mgrid[: part.shape[0], : part.shape[1]]
     heading = rng.uniform(0, 2 * np.pi)
     across = (x - x0) * np.cos(heading) + (y - y0) * np.sin(heading)
     along = (y - y0) * np.cos(heading) - (x - x0) * np.sin(heading)
@@ -123,7 +123,7 @@ DEFECTS: dict[str, Defect] = {
 
 def _spot(part: Floats, rng: Rng, smallest: float, largest: float) -> Floats:
     """Opacity float32 (h, w) of a closed curve with six waves; radii are shares of the side."""
-    side = part.shape[0]
+    side = min(part.shape)
     angles = np.linspace(0, 2 * np.pi, 60, endpoint=False)
     waves = sum(rng.normal(0, 0.25 / wave) * np.cos(wave * angles + rng.uniform(0, 6.3)) for wave in range(1, 7))
     radii = rng.uniform(smallest, largest) * side * (1 + waves)

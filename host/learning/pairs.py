@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from board.preprocess import as_input
+from board.preprocess import BLANK, as_input
 from host.learning.augmentation import Variation, vary
 from host.learning.network import MAP_STRIDE_PX
-from host.learning.objectmask import find_object
 from host.learning.synthetic import Sources, add_defects
 from host.learning.textures import Floats, make_bank
+from host.pictures.objectmask import find_object
 
 DEFECT_SHARE = 0.25  # of a map pixel's 4 × 4 image pixels; from here on the map pixel is a defect
 OUTLINE_SIGMA = 1.5  # map pixels: people outline the same defect differently by as much
@@ -31,7 +31,11 @@ Batch = tuple[Images, Floats]
 class Pairs(Dataset[Batch]):
     """Endless batches from good pictures, uint8 (n, h, w, 3)."""
 
-    def __init__(self, goods: Images, variation: Variation, pairs: int, seed: int) -> None:
+    def __init__(
+        self, goods: Images, variation: Variation, pairs: int, seed: int, ignored: NDArray[np.bool_] | None = None
+    ) -> None:
+        """`ignored` (h, w): pixels that are blank in every picture."""
+        self._ignored = ignored
         self._goods, self._variation, self._pairs, self._seed = goods, variation, pairs, seed
         self._parts = [find_object(image) for image in goods]
         self._sources = Sources(make_bank(seed), goods)
@@ -51,7 +55,16 @@ class Pairs(Dataset[Batch]):
         picture = self._goods[index].astype(np.float32) / 255
         picture, part = vary(picture, self._parts[index], self._variation, rng)
         changed, label = add_defects(picture, part if part.any() else np.ones_like(part), self._sources, rng)
-        return _as_image(picture), _as_image(changed), shrink_label(label)
+        return self._blank(_as_image(picture)), self._blank(_as_image(changed)), shrink_label(self._forget(label))
+
+    def _blank(self, picture: Images) -> Images:
+        if self._ignored is not None:
+            picture[self._ignored] = BLANK
+        return picture
+
+    def _forget(self, label: Floats) -> Floats:
+        """Nothing is a defect where nobody looks."""
+        return label if self._ignored is None else np.where(self._ignored, np.float32(0), label)
 
 
 def as_pictures(images: Images) -> Tensor:

@@ -1,7 +1,8 @@
-"""Where a synthetic defect lies: opacities float32 (side, side) in 0..1, square like the pictures."""
+"""Where a synthetic defect lies: opacities float32 in 0..1, (h, w) of the picture."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import cv2
@@ -19,11 +20,11 @@ Points = NDArray[np.float64]  # (n, 2)
 
 def draw_region(part: Mask, bank: Bank, rng: Rng) -> Floats:
     """Opacity of one defect, centred on the part."""
-    side = part.shape[0]
-    radius_px = side * _draw_radius(rng)
+    side, (height, width) = max(part.shape), part.shape  # drawn on a square that holds the picture
+    radius_px = round(math.sqrt(height * width)) * _draw_radius(rng)
     centre = _pick_point(part, rng)
     draw = SHAPES[int(rng.choice(len(SHAPES), p=SHAPE_SHARES))]
-    region = draw(side, centre, radius_px, bank, rng)
+    region = draw(side, centre, radius_px, bank, rng)[:height, :width]
     if rng.random() < 0.5:
         region = _soften(region, (1.0 if draw in THIN_SHAPES else 0.3 * radius_px) * rng.random())
     return region * part if rng.random() < INSIDE_SHARE else region
@@ -53,7 +54,7 @@ def _blob(side: int, centre: Point, radius_px: float, bank: Bank, rng: Rng) -> F
     u = (x - centre[0]) * np.cos(turn) + (y - centre[1]) * np.sin(turn)
     v = (y - centre[1]) * np.cos(turn) - (x - centre[0]) * np.sin(turn)
     distance = np.sqrt((u / stretch) ** 2 + (v * stretch) ** 2) / radius_px
-    return np.asarray(bank.noise(rng, side) > distance - rng.uniform(0.0, 0.6), np.float32)
+    return np.asarray(bank.noise(rng, (side, side)) > distance - rng.uniform(0.0, 0.6), np.float32)
 
 
 def _polygon(side: int, centre: Point, radius_px: float, _bank: Bank, rng: Rng) -> Floats:
@@ -92,7 +93,7 @@ def _specks(side: int, centre: Point, radius_px: float, _bank: Bank, rng: Rng) -
 
 def _everywhere(side: int, _centre: Point, _radius_px: float, bank: Bank, rng: Rng) -> Floats:
     """Patches of noise over the whole surface."""
-    return np.asarray(bank.noise(rng, side) > rng.uniform(0.0, 0.7), np.float32)
+    return np.asarray(bank.noise(rng, (side, side)) > rng.uniform(0.0, 0.7), np.float32)
 
 
 def _fill(side: int, points: Points) -> Floats:

@@ -1,7 +1,7 @@
 """Synthetic defects painted on good pictures, with the mask of what they changed.
 
 In the line of CutPaste (Li et al. 2021), DRAEM (Zavrtanik et al. 2021) and NSA (Schlüter et al. 2022), with changes of
-material and light added: bleaching, browning, mould, dents, misprint. Pictures are float32 (h, w, 3) in 0..1, square.
+material and light added: bleaching, browning, mould, dents, misprint. Pictures are float32 (h, w, 3) in 0..1.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def _label(before: Floats, after: Floats, touched: Floats) -> Floats:
 
 
 def _foreign_texture(picture: Floats, sources: Sources, rng: Rng) -> Floats:
-    texture = sources.bank.texture(rng, picture.shape[0])
+    texture = sources.bank.texture(rng, _size(picture))
     if rng.random() < 0.5:  # towards the part's own brightness, so that contrast alone does not give it away
         texture = texture + np.float32(rng.uniform(0.3, 1)) * (picture.mean((0, 1)) - texture.mean((0, 1)))
     return texture
@@ -68,24 +68,27 @@ def _foreign_texture(picture: Floats, sources: Sources, rng: Rng) -> Floats:
 
 def _own_piece(picture: Floats, sources: Sources, rng: Rng) -> Floats:
     """A good picture turned, shifted and zoomed, sometimes recoloured."""
-    side = picture.shape[0]
+    height, width = _size(picture)
     donor = sources.goods[int(rng.integers(len(sources.goods)))].astype(np.float32) / 255
-    turn = cv2.getRotationMatrix2D((side / 2, side / 2), rng.uniform(0, 360), float(np.exp(rng.uniform(-0.7, 1.2))))
+    if donor.shape != picture.shape:  # a defect on a frame, from pieces of the network's images
+        donor = np.asarray(cv2.resize(donor, (width, height)), np.float32)
+    turn = cv2.getRotationMatrix2D((width / 2, height / 2), rng.uniform(0, 360), float(np.exp(rng.uniform(-0.7, 1.2))))
     move = np.asarray(turn, np.float64)
-    move[:, 2] += rng.uniform(-0.4, 0.4, 2) * side
+    move[:, 2] += rng.uniform(-0.4, 0.4, 2) * np.array((width, height))
     piece = _warp(donor, move)
     return _recoloured(piece, sources, rng) if rng.random() < 0.4 else piece
 
 
 def _shifted_self(picture: Floats, _sources: Sources, rng: Rng) -> Floats:
     """CutPaste: the same picture, a few pixels to a third of it away."""
-    dx, dy = rng.uniform(-0.35, 0.35, 2) * picture.shape[0]
+    dx, dy = rng.uniform(-0.35, 0.35, 2) * np.array(picture.shape[1::-1])
     return _warp(picture, np.array([[1, 0, dx], [0, 1, dy]]))
 
 
 def _flat_colour(picture: Floats, _sources: Sources, rng: Rng) -> Floats:
     """Any colour, nearly a grey, or one met in the picture."""
-    y, x = rng.integers(0, picture.shape[0], 2)
+    height, width = _size(picture)
+    y, x = rng.integers(0, max(height, width), 2) % (height, width)
     choices = (rng.random(3), rng.random() + rng.normal(0, 0.03, 3), picture[y, x])
     return np.broadcast_to(choices[int(rng.choice(3, p=(0.35, 0.35, 0.3)))].astype(np.float32), picture.shape)
 
@@ -102,8 +105,7 @@ def _recoloured(picture: Floats, _sources: Sources, rng: Rng) -> Floats:
 
 def _fuzz(picture: Floats, sources: Sources, rng: Rng) -> Floats:
     """Mould, dust, rust, frost: fine speckle of one or two muted colours that partly covers the surface."""
-    side = picture.shape[0]
-    cover, grain = sources.bank.noise(rng, side), _draw_grain(side, rng)
+    cover, grain = sources.bank.noise(rng, _size(picture)), _draw_grain(_size(picture), rng)
     first, second = rng.uniform(0.05, 0.95) + rng.normal(0, 0.09, (2, 3))
     colour = first + (second + rng.normal(0, 0.2) - first) * cover[..., np.newaxis]
     colour = colour + rng.uniform(0.05, 0.5) * (grain - 0.5)[..., np.newaxis]
@@ -111,9 +113,9 @@ def _fuzz(picture: Floats, sources: Sources, rng: Rng) -> Floats:
     return np.asarray(picture + opacity * (colour - picture), np.float32)
 
 
-def _draw_grain(side_px: int, rng: Rng) -> Floats:
+def _draw_grain(size_px: tuple[int, int], rng: Rng) -> Floats:
     """Noise of one pixel or a few, mean 0.5, deviation about 0.25."""
-    grain = rng.random((side_px, side_px), np.float32)
+    grain = rng.random(size_px, np.float32)
     if rng.random() < 0.3:
         return grain
     grain = np.asarray(cv2.GaussianBlur(grain, (0, 0), rng.uniform(0.5, 1.2)), np.float32)
@@ -126,7 +128,7 @@ def _blurred(picture: Floats, _sources: Sources, rng: Rng) -> Floats:
 
 def _roughened(picture: Floats, sources: Sources, rng: Rng) -> Floats:
     """Dents, wrinkles, pits: shading by the slope of a noise relief."""
-    relief = sources.bank.noise(rng, picture.shape[0])
+    relief = sources.bank.noise(rng, _size(picture))
     slope_x, slope_y = (np.asarray(cv2.Sobel(relief, cv2.CV_32F, dx, 1 - dx), np.float32) for dx in (1, 0))
     slope = rng.normal() * slope_x + rng.normal() * slope_y
     slope = (slope / (slope.std() + 1e-6))[..., np.newaxis]
@@ -136,11 +138,11 @@ def _roughened(picture: Floats, sources: Sources, rng: Rng) -> Floats:
 
 def _crumpled(picture: Floats, sources: Sources, rng: Rng) -> Floats:
     """Displaced by noise: torn edges, shrivelling, misprint."""
-    side = picture.shape[0]
-    strength_px = np.float32(side * rng.uniform(0.05, 0.35))
-    y, x = np.mgrid[:side, :side].astype(np.float32)
-    x = x + strength_px * (sources.bank.noise(rng, side) - np.float32(0.5))
-    y = y + strength_px * (sources.bank.noise(rng, side) - np.float32(0.5))
+    height, width = size = _size(picture)
+    strength_px = np.float32(min(size) * rng.uniform(0.05, 0.35))
+    y, x = np.mgrid[:height, :width].astype(np.float32)
+    x = x + strength_px * (sources.bank.noise(rng, size) - np.float32(0.5))
+    y = y + strength_px * (sources.bank.noise(rng, size) - np.float32(0.5))
     return np.asarray(cv2.remap(picture, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT), np.float32)
 
 
@@ -148,6 +150,10 @@ def _missing(picture: Floats, _sources: Sources, rng: Rng) -> Floats:
     """A missing piece: what the picture's rim shows."""
     y, x = rng.choice((1, picture.shape[0] - 2)), int(rng.integers(picture.shape[1]))
     return np.asarray(picture[y, x] + 0.01 * rng.standard_normal(picture.shape), np.float32)
+
+
+def _size(picture: Floats) -> tuple[int, int]:
+    return picture.shape[0], picture.shape[1]
 
 
 def _warp(picture: Floats, move: NDArray[np.float64]) -> Floats:

@@ -30,13 +30,13 @@ class Bank:
     noises: tuple[Floats, ...]
     textures: tuple[Image, ...]
 
-    def noise(self, rng: Rng, side_px: int) -> Floats:
-        """A random crop at a random zoom, flipped at random: float32 (side, side)."""
-        return _crop(_choose(self.noises, rng), rng, side_px)
+    def noise(self, rng: Rng, size_px: tuple[int, int]) -> Floats:
+        """A random crop at a random zoom, flipped at random: float32 (h, w)."""
+        return _crop(_choose(self.noises, rng), rng, size_px)
 
-    def texture(self, rng: Rng, side_px: int) -> Floats:
-        """A random crop at a random zoom, flipped at random, channels shuffled: float32 (side, side, 3) in 0..1."""
-        crop = _crop(_choose(self.textures, rng), rng, side_px)
+    def texture(self, rng: Rng, size_px: tuple[int, int]) -> Floats:
+        """A random crop at a random zoom, flipped at random, channels shuffled: float32 (h, w, 3) in 0..1."""
+        crop = _crop(_choose(self.textures, rng), rng, size_px)
         return np.asarray(crop[..., rng.permutation(3)] / 255, np.float32)
 
 
@@ -141,10 +141,12 @@ def _draw_palette(rng: Rng) -> Floats:
     return np.asarray(np.clip(table, 0, 255), np.float32)
 
 
-def _crop(tile: Tile, rng: Rng, side_px: int) -> Tile:
+def _crop(tile: Tile, rng: Rng, size_px: tuple[int, int]) -> Tile:
     size = int(np.exp(rng.uniform(np.log(SMALLEST_CROP_PX), np.log(TILE_PX))))
     y, x = rng.integers(0, TILE_PX - size + 1, 2)
-    crop = cv2.resize(tile[y : y + size, x : x + size], (side_px, side_px), interpolation=cv2.INTER_LINEAR)
+    side = max(size_px)
+    square = cv2.resize(tile[y : y + size, x : x + size], (side, side), interpolation=cv2.INTER_LINEAR)
+    crop = square[: size_px[0], : size_px[1]]
     step_y, step_x = rng.choice((-1, 1), 2)
     return cast(Tile, crop[::step_y, ::step_x])
 

@@ -12,6 +12,7 @@ from typing import Any, cast
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.optim.swa_utils import AveragedModel
@@ -61,12 +62,14 @@ class Trainer:
         *,
         teacher: Teacher | None = None,
         save_every_steps: int = SAVE_EVERY_STEPS,
+        ignored: NDArray[np.bool_] | None = None,
     ) -> None:
+        """`ignored` (h, w): pixels that are blank in every picture."""
         self.teacher = teacher
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.recipe, self.seed, self.checkpoint = recipe, seed, checkpoint
         self.save_every_steps = save_every_steps
-        self.pairs = Pairs(goods, recipe.variation, recipe.pairs, seed)
+        self.pairs = Pairs(goods, recipe.variation, recipe.pairs, seed, ignored)
 
     def train_float(self, advance: Advance) -> nn.Module:
         """The trained DetectorNet in eval mode."""

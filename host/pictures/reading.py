@@ -20,13 +20,13 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from board.preprocess import preprocess
+from board.preprocess import fit_frame, preprocess
+from host.pictures.inspected import fit_truth, raise_faults
 from protocol.errors import InputError
 from protocol.manifest import Preprocess
 from protocol.pictures.files import shown
 from protocol.pictures.layout import Picture, PictureSet, list_set
-from protocol.pictures.reader import read_picture
-from protocol.pictures.truth import draw_truth
+from protocol.pictures.reader import read_picture, survey
 
 TRAIN_SHARE = 0.71  # of the good pictures, where no folder says which ones train
 FEWEST_GOOD = 16  # below this neither the network nor the threshold has seen what good looks like
@@ -49,6 +49,15 @@ class Pictures:
     test: tuple[Picture, ...]
     report: tuple[str, ...] = ()  # what was taken for what
     doubts: tuple[str, ...] = ()  # what a person should look at
+    ignore: Path | None = None
+
+    @property
+    def good(self) -> tuple[Path, ...]:
+        return (*self.train, *self.held_out)
+
+    @property
+    def labelled(self) -> tuple[Path, ...]:
+        return tuple(picture.path for picture in (*self.validation, *self.test))
 
 
 def list_pictures(folder: Path, held_out_share: float) -> Pictures:
@@ -71,20 +80,7 @@ def list_pictures(folder: Path, held_out_share: float) -> Pictures:
             raise InputError(f"held_out_share {held_out_share:g} leaves {len(good)} pictures to train on: lower it")
     bad = tuple(picture for picture in validation if picture.kind)
     report = [*found.report(), *_tell_uses(found, len(good), len(held_out), bad, test)]
-    return Pictures(tuple(good), tuple(held_out), bad, tuple(test), tuple(report), found.doubts)
-
-
-def choose_preprocess(picture: Path, input_px: int) -> Preprocess:
-    """The largest centred square of pictures like this one.
-
-    Raises: InputError if it is smaller than the network's image.
-    """
-    height, width = read_picture(picture).shape[:2]
-    side = min(height, width)
-    if side < input_px:
-        raise InputError(f"{picture} is {width}x{height} pixels: at least {input_px}x{input_px} are needed")
-    crop = ((height - side) // 2, (width - side) // 2, side, side)
-    return Preprocess((height, width), crop, (input_px, input_px))
+    return Pictures(tuple(good), tuple(held_out), bad, tuple(test), tuple(report), found.doubts, found.ignore)
 
 
 def encode_png(rgb: Images) -> bytes:
@@ -93,25 +89,37 @@ def encode_png(rgb: Images) -> bytes:
 
 
 def load_frame(path: Path, how: Preprocess) -> Images:
-    """uint8 (H, W, 3) RGB. Raises: InputError if the picture is of another size than the others."""
-    frame = read_picture(path)
-    if frame.shape[:2] != how.frame_px:
+    """uint8 (H, W, 3) RGB of the size that the crop refers to. Raises: InputError."""
+    frame = read_picture(path, how.depth_bits)
+    if not how.takes(frame.shape[:2]):
         expected = f"{how.frame_px[1]}x{how.frame_px[0]}"
-        raise InputError(f"{path} is {frame.shape[1]}x{frame.shape[0]} pixels, others are {expected}: use one size")
-    return frame
+        raise InputError(
+            f"{shown(path)} is {frame.shape[1]}x{frame.shape[0]} pixels, others are {expected}: use one size"
+        )
+    return fit_frame(frame, how)
 
 
 def load_images(paths: Sequence[Path], how: Preprocess) -> Images:
-    """The network's images, uint8 (n, h, w, 3)."""
-    images = [preprocess(load_frame(path, how), how) for path in paths]
+    """The network's images, uint8 (n, h, w, 3). Raises: InputError that names pictures that cannot be used."""
+    images, faults = [], []
+    for path in paths:
+        try:
+            images.append(preprocess(load_frame(path, how), how))
+        except InputError as error:
+            faults.append(str(error))
+    raise_faults(faults, len(paths))
     return np.stack(images) if images else np.zeros((0, *how.input_px, 3), np.uint8)
 
 
 def load_masks(test: Sequence[Picture], how: Preprocess) -> list[NDArray[np.bool_]]:
-    """True where defective, (h, w) of the crop at the pictures' own resolution; all False without a mask."""
-    top, left, height, width = how.crop_px
-    rows, columns = slice(top, top + height), slice(left, left + width)
-    return [draw_truth(picture.truth, how.frame_px)[rows, columns] for picture in test]
+    """True where defective, (H, W) of the whole frame; all False without a mask."""
+    return [_load_mask(picture, how) for picture in test]
+
+
+def _load_mask(picture: Picture, how: Preprocess) -> NDArray[np.bool_]:
+    if not picture.truth:
+        return np.zeros(how.frame_px, np.bool_)
+    return fit_truth(picture.truth, survey(picture.path).upright_px, how)
 
 
 def digest(paths: Sequence[Path]) -> str:

@@ -361,9 +361,9 @@ def wrong_size(request: Request, version: Version, pixels: zmq.Frame) -> str:
     """How a request's pixels do not fit its header or its model, from the first bytes alone; empty if they do."""
     how = version.manifest.preprocess
     expected = how.input_px if request.content == "image" else how.frame_px
-    if request.shape != expected:
+    if request.shape != expected and (request.content == "image" or not how.takes(request.shape)):
         return f"{request.content} of {request.shape}; {version.id} takes {expected}"
-    raw_bytes = expected[0] * expected[1] * 3
+    raw_bytes = request.shape[0] * request.shape[1] * 3
     if request.encoding == "raw":
         return "" if len(pixels) == raw_bytes else f"{len(pixels)} bytes of pixels, not {raw_bytes}"
     if len(pixels) > raw_bytes:

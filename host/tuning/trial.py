@@ -19,7 +19,8 @@ from host.learning.checkpoint import Checkpoint
 from host.learning.heldout import Images, draw_heldout
 from host.learning.recipe import Recipe
 from host.learning.training import Trainer, infer
-from host.pictures.reading import choose_preprocess, digest, list_pictures, load_images
+from host.pictures.inspected import choose_inspected
+from host.pictures.reading import digest, list_pictures, load_images
 
 PER_KIND = 60
 DEFECTS_SEED = 7  # the same held-out defects in every trial
@@ -40,7 +41,7 @@ def load_field(folder: Path, recipe: Recipe) -> Field:
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
     pictures = list_pictures(folder, recipe.held_out_share)
-    how = choose_preprocess(pictures.train[0], recipe.input_px)
+    how = choose_inspected(pictures.good, pictures.labelled, recipe.input_px, pictures.ignore).how
     held_out = load_images(pictures.held_out, how)
     defects = draw_heldout(held_out, PER_KIND, DEFECTS_SEED)
     known = digest([*pictures.train, *pictures.held_out])

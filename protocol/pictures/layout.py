@@ -20,6 +20,7 @@ from protocol.pictures.truth import NOWHERE, Truth
 from protocol.pictures.walk import Found, walk
 
 MASK_ENDS = ("_mask", "-mask", ".mask", "_gt", "_label", "_ground_truth")
+IGNORE_PNG = "ignore.png"
 LISTED = 4
 
 
@@ -37,6 +38,7 @@ class PictureSet:
     pictures: tuple[Picture, ...]  # by folder, then by name
     unused: tuple[str, ...] = ()  # "12 pictures: why"
     doubts: tuple[str, ...] = ()
+    ignore: Path | None = None  # white where nothing is to be looked at
     is_flat: bool = False  # one folder, of which nothing says that its pictures are good
 
     def report(self) -> list[str]:
@@ -61,9 +63,21 @@ def list_set(folder: Path) -> PictureSet:
     if not folder.is_dir():
         raise InputError(f"no folder {shown(folder)}: give --data a folder of pictures, or 'rendered'")
     found = walk(_enter(folder))
+    ignore = _take_ignore(found)
     _require_one_product(found)
     labels = read_labels(found)
-    return _by_labels(found, labels) if labels else _by_folders(found)
+    return replace(_by_labels(found, labels) if labels else _by_folders(found), ignore=ignore)
+
+
+def _take_ignore(found: Found) -> Path | None:
+    """`ignore.png` of the set's own folder is no picture."""
+    beside = found.pictures.get((), [])
+    ignore = next((path for path in beside if path.name.lower() == IGNORE_PNG), None)
+    if ignore:
+        found.pictures[()] = [path for path in beside if path != ignore]
+        if not found.pictures[()]:
+            del found.pictures[()]
+    return ignore
 
 
 def _enter(folder: Path) -> Path:

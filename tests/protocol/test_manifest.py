@@ -214,13 +214,23 @@ def test_an_id_that_is_no_folder_name_is_refused(name: str) -> None:
         decode_manifest(json.dumps({**asdict(SAMPLE), "id": name}).encode())
 
 
+WHOLE = {"frame_px": [9, 9], "crop_px": [0, 0, 9, 9], "input_px": [9, 9]}
+
+
 @pytest.mark.parametrize(
     ("key", "value", "message"),
     [
         ("preprocess", {"frame_px": [0, 1], "crop_px": [0, 0, 1, 1], "input_px": [1, 1]}, "preprocess.frame_px"),
         ("preprocess", {"frame_px": [9, 9], "crop_px": [1, 0, 9, 9], "input_px": [1, 1]}, "preprocess.crop_px"),
         ("preprocess", {"frame_px": [9, 9], "crop_px": [-1, 0, 9, 9], "input_px": [1, 1]}, "preprocess.crop_px"),
-        ("preprocess", {"frame_px": [9, 9], "crop_px": [0, 0, 4, 9], "input_px": [5, 1]}, "preprocess.input_px"),
+        ("preprocess", {"frame_px": [9, 9], "crop_px": [0, 0, 4, 9], "input_px": [17, 1]}, "preprocess.input_px"),
+        ("preprocess", {**WHOLE, "depth_bits": 7}, "preprocess.depth_bits"),
+        ("preprocess", {**WHOLE, "fit": "pad"}, "preprocess.sides_px"),
+        ("preprocess", {**WHOLE, "fit": "pad", "sides_px": [9, 8, 9, 9]}, "preprocess.sides_px"),
+        ("preprocess", {**WHOLE, "sides_px": [9, 9, 9, 9]}, "preprocess.sides_px"),
+        ("preprocess", {**WHOLE, "ignored": [0, 82]}, "preprocess.ignored"),
+        ("preprocess", {**WHOLE, "ignored": [5, 2, 6, 1]}, "preprocess.ignored"),
+        ("preprocess", {**WHOLE, "ignored": [5]}, "preprocess.ignored"),
         ("map", {"shape": [8, 8], "scale": 0.3, "top_pixels": 4}, "map.scale: must be a power of two"),
         ("map", {"shape": [8, 8], "scale": 0, "top_pixels": 4}, "map.scale: must be a power of two"),
         ("map", {"shape": [8, 8], "scale": 2.0**1000, "top_pixels": 4}, "map.scale"),

@@ -20,8 +20,11 @@ from host.learning.network import Widths
 from host.learning.recipe import Recipe
 from host.pictures.reading import list_pictures
 from protocol.errors import BeltsightError, InputError
+from protocol.manifest import Preprocess
 from tests.host.export.test_export import REPOSITORY, TINY
 from tests.host.pictures.test_pictures import write_pictures
+
+HOW = Preprocess((64, 64), (0, 0, 64, 64), (32, 32))
 
 
 def refuse(words: list[str], tmp_path: Path) -> str:
@@ -165,10 +168,10 @@ def test_only_what_shapes_the_training_makes_its_state_useless(tmp_path: Path) -
     write_pictures(tmp_path, 20, side=16)
     pictures = list_pictures(tmp_path, 0.25)
     order = parse_order(["--product", "part", "--data", str(tmp_path)])
-    state = fingerprint(order, 0, pictures)
+    state = fingerprint(order, 0, pictures, HOW)
     other_rule = Recipe(description="other", threshold=ThresholdRule("max"))
-    assert fingerprint(replace(order, recipe=other_rule), 0, pictures) == state
-    assert fingerprint(replace(order, recipe=Recipe(widths=Widths(decoder=32))), 0, pictures) != state
-    assert fingerprint(order, 1, pictures) != state
+    assert fingerprint(replace(order, recipe=other_rule), 0, pictures, HOW) == state
+    assert fingerprint(replace(order, recipe=Recipe(widths=Widths(decoder=32))), 0, pictures, HOW) != state
+    assert fingerprint(order, 1, pictures, HOW) != state
     (tmp_path / "weights.pth").write_bytes(b"any")
-    assert fingerprint(replace(order, backbone_weights=tmp_path / "weights.pth"), 0, pictures) != state
+    assert fingerprint(replace(order, backbone_weights=tmp_path / "weights.pth"), 0, pictures, HOW) != state

@@ -9,8 +9,10 @@ import cv2
 import numpy as np
 import pytest
 
-from host.pictures.reading import choose_preprocess, digest, list_pictures, load_images, load_masks
+from host.pictures.inspected import choose_inspected
+from host.pictures.reading import digest, list_pictures, load_images, load_masks
 from protocol.errors import InputError
+from protocol.manifest import Preprocess
 from protocol.pictures.reader import read_picture
 
 
@@ -26,12 +28,12 @@ def test_mvtec_layout(tmp_path: Path) -> None:
     assert (len(pictures.train), len(pictures.held_out)) == (15, 5)
     assert not set(pictures.train) & set(pictures.held_out)
     assert [picture.kind for picture in pictures.test] == ["crack", "crack", "", "", ""]
-    how = choose_preprocess(pictures.train[0], 128)
-    assert how.crop_px == (0, 20, 160, 160)
+    how = choose_inspected(pictures.good, pictures.labelled, 128).how
+    assert how == Preprocess((160, 200), (0, 0, 160, 200), (128, 128))  # all of it
     masks = load_masks(pictures.test, how)
-    assert [mask.shape for mask in masks] == [(160, 160)] * 5  # the pictures' own resolution
-    assert masks[0][:, :80].all()
-    assert not masks[0][:, 80:].any()
+    assert [mask.shape for mask in masks] == [(160, 200)] * 5  # the pictures' own resolution
+    assert masks[0][:, :100].all()
+    assert not masks[0][:, 100:].any()
     assert not any(mask.any() for mask in masks[1:])
 
 
@@ -105,21 +107,23 @@ def test_mask_of_another_size(tmp_path: Path) -> None:
     cv2.imwrite(str(tmp_path / "ground_truth" / "crack" / "000_mask.png"), np.zeros((90, 100), np.uint8))
     pictures = list_pictures(tmp_path, 0.25)
     with pytest.raises(InputError, match=r"000_mask\.png is 100x90 pixels, its picture 200x160"):
-        load_masks(pictures.test, choose_preprocess(pictures.train[0], 128))
+        load_masks(pictures.test, choose_inspected(pictures.good, (), 128).how)
 
 
-def test_mixed_sizes(tmp_path: Path) -> None:
+def test_a_size_that_the_set_did_not_have(tmp_path: Path) -> None:
     write_pictures(tmp_path, 16)
+    how = choose_inspected(sorted(tmp_path.iterdir()), (), 128).how
     cv2.imwrite(str(tmp_path / "wide.png"), np.zeros((160, 320, 3), np.uint8))
-    how = choose_preprocess(tmp_path / "000.png", 128)
     with pytest.raises(InputError, match=r"wide\.png is 320x160 pixels, others are 200x160: use one size"):
         load_images(sorted(tmp_path.iterdir()), how)
 
 
-def test_unreadable_picture(tmp_path: Path) -> None:
-    (tmp_path / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\nnothing")
-    with pytest.raises(InputError, match=r"broken\.png is not a picture that can be read: replace or remove it"):
-        choose_preprocess(tmp_path / "broken.png", 128)
+def test_all_pictures_that_cannot_be_read_are_counted(tmp_path: Path) -> None:
+    write_pictures(tmp_path, 20)
+    for number in range(5):
+        (tmp_path / f"{number:03d}.png").write_bytes(b"\x89PNG\r\n\x1a\nnothing")
+    with pytest.raises(InputError, match=r"5 of 20 pictures cannot be used: .*000\.png is not .*; and 2 more"):
+        choose_inspected(sorted(tmp_path.iterdir()), (), 128)
 
 
 @pytest.mark.parametrize("suffix", [".jpg", ".png", ".bmp", ".webp"])
@@ -132,12 +136,6 @@ def test_a_cut_picture_teaches_nothing(tmp_path: Path, suffix: str, share: float
     (tmp_path / f"cut{suffix}").write_bytes(data[: int(share * len(data))] + ended)
     with pytest.raises(InputError, match=r"cut\.\w+ cannot be used"):
         read_picture(tmp_path / f"cut{suffix}")
-
-
-def test_small_pictures(tmp_path: Path) -> None:
-    write_pictures(tmp_path, 1, side=64)
-    with pytest.raises(InputError, match="at least 128x128 are needed"):
-        choose_preprocess(tmp_path / "000.png", 128)
 
 
 def test_digest_sees_one_changed_byte(tmp_path: Path) -> None:

@@ -16,13 +16,16 @@ Image = NDArray[np.uint8]
 Mask = NDArray[np.uint8]
 
 
-def find_object(image: Image) -> Mask:
-    """uint8 (h, w), 1 on the part, from an image uint8 (h, w, 3); all ones where no background is found."""
+def find_object(image: Image, smallest: float = SMALLEST_PART) -> Mask:
+    """uint8 (h, w), 1 on the part, from an image uint8 (h, w, 3); all ones where no background is found.
+
+    `smallest`: the least share of the picture that a part has.
+    """
     background = _rim_colour(image)
     if background is None:
         return np.ones(image.shape[:2], np.uint8)
     part = _unreached_from_rim(np.abs(image.astype(np.int16) - background).max(axis=2) <= COLOUR_TOLERANCE)
-    if not SMALLEST_PART <= float(part.mean()) <= LARGEST_PART:
+    if not smallest <= float(part.mean()) <= LARGEST_PART:
         return np.ones(image.shape[:2], np.uint8)
     return part
 
