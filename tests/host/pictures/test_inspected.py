@@ -16,6 +16,7 @@ from host.pictures.inspected import choose_inspected, draw_inspected, mask_ignor
 from host.pictures.reading import load_frame
 from protocol.errors import InputError
 from protocol.manifest import Preprocess
+from protocol.pictures.reader import read_picture
 
 Pixels = NDArray[np.uint8]
 
@@ -107,7 +108,7 @@ def test_sizes_that_are_far_apart_are_scaled_the_same_way_every_time(tmp_path: P
     for path, size in zip(paths, sizes, strict=False):
         frame = load_frame(path, how)
         assert frame.shape == (200, 300, 3)
-        read = cv2.cvtColor(cv2.imread(str(path)), cv2.COLOR_BGR2RGB)
+        read = read_picture(path)
         assert read.shape[:2] == size
         # the line has the same bytes from the frame as the camera gives it
         assert np.array_equal(preprocess(np.asarray(read, np.uint8), how), preprocess(frame, how))
@@ -120,8 +121,8 @@ def test_the_depth_in_use_is_that_of_the_whole_set(bits: int, tmp_path: Path) ->
     """Of a 12-bit camera's pictures 4,096 levels are used; one picture may be darker than all others."""
     grey = noise(32, 32)
     grey[0, 0] = 255
-    paths = [write(tmp_path / f"{number}.png", grey.astype(np.uint16) << (bits - 8)) for number in range(17)]
-    paths.append(write(tmp_path / "dark.png", grey.astype(np.uint16) << (bits - 8) >> 4))
+    paths = [write(tmp_path / f"{number}.png", _deepen(grey, bits)) for number in range(17)]
+    paths.append(write(tmp_path / "dark.png", _deepen(grey, bits) >> np.uint16(4)))
     chosen = choose_inspected(paths, (), 32)
     assert chosen.how.depth_bits == bits
     assert chosen.lines[0].startswith(f"18 of 18 pictures have 16 bits, of which {bits} are in use: the highest 8")
@@ -174,6 +175,10 @@ def test_pictures_too_small_to_enlarge(tmp_path: Path) -> None:
     paths = [write(tmp_path / f"{number}.png", noise(6, 6, 3)) for number in range(16)]
     with pytest.raises(InputError, match="pictures of 6x6 pixels are too small: use larger ones"):
         choose_inspected(paths, (), 128)
+
+
+def _deepen(grey: Pixels, bits: int) -> NDArray[np.uint16]:
+    return np.asarray(grey.astype(np.uint16) << (bits - 8), np.uint16)
 
 
 def parts(count: int, seed: int) -> Pixels:
