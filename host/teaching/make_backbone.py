@@ -70,7 +70,9 @@ def draw_proof(input_px: int) -> Images:
     """Textures, and noise of black and white: it saturates everywhere."""
     rng = np.random.default_rng(0)
     bank = make_bank(rng)
-    images = [np.rint(bank.texture(rng, input_px) * 255).astype(np.uint8) for _ in range(PROOF_PICTURES - 1)]
+    images = [
+        np.rint(bank.texture(rng, (input_px, input_px)) * 255).astype(np.uint8) for _ in range(PROOF_PICTURES - 1)
+    ]
     return np.stack([*images, rng.choice(np.array([0, 255], np.uint8), (input_px, input_px, 3))])
 
 
