@@ -22,8 +22,9 @@ import time
 
 BEAT_S = 0.1
 GRACE_NS = 5_000_000  # the station itself wakes up no more exactly than this
-AGAIN_NS = 5_000_000  # a station that was stopped may open the pin after its time; then less and less often
-MOST_AGAIN_NS = 100_000_000
+AGAIN_NS = 5_000_000  # a station that was stopped may open the pin after its time
+RARELY_NS = 100_000_000
+OFTEN = 400  # times; then rarely
 CLOSED = 0
 UNTIL = struct.Struct("=q")  # monotonic, in ns; CLOSED: the station itself has closed it
 NS_PER_S = 1_000_000_000
@@ -47,16 +48,17 @@ def main() -> int:
         signal.signal(number, signal.SIG_IGN)  # it ends when the station does
     with contextlib.suppress(OSError):  # without the right to it: like everyone
         os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))
-    until_ns, again_ns = CLOSED, AGAIN_NS
+    until_ns, closings = CLOSED, 0
     while True:
         try:
             if select.select([station], [], [], next_look_s(until_ns))[0]:
-                until_ns, again_ns = hear(station, until_ns), AGAIN_NS
+                until_ns, closings = hear(station, until_ns), 0
         except EOFError:
             break
         now_ns = time.monotonic_ns()
         if until_ns != CLOSED and now_ns >= until_ns:
-            until_ns, again_ns = now_ns + again_ns, min(2 * again_ns, MOST_AGAIN_NS)
+            closings += 1
+            until_ns = now_ns + (AGAIN_NS if closings < OFTEN else RARELY_NS)
             with contextlib.suppress(OSError):  # then again in a moment
                 CLOSES[kind](pin)
         with contextlib.suppress(OSError):  # a station that hangs does not read it

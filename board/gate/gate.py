@@ -85,15 +85,14 @@ class Gate(Driver):
 
     def _open(self, part_id: int, until_ns: int) -> None:
         """subtle: time passes between the look and the move, seconds in a process that is stopped there."""
-        now_ns = self._now_ns()
-        if now_ns >= until_ns:
-            self._move(False, NOBODY)
-            return
         try:
             if self._lease:
-                self._lease.open_until(until_ns, now_ns)
+                self._lease.open_until(until_ns, self._now_ns())
         except OSError as error:
             self._fail(f"the process that closes it does not listen: {error.strerror}")
+            return
+        if self._now_ns() >= until_ns:
+            self._shut()
             return
         self._move(True, part_id)
         if self._now_ns() >= until_ns:

@@ -49,6 +49,7 @@ CENTRE_NS = int(GATE_MM / BELT_MM_S * 1e9)
 PASSED_NS = CENTRE_NS + int(WINDOW_MM / BELT_MM_S * 1e9)
 HANG_MS = 1300
 START_WITHIN_S, VERDICTS_WITHIN_S, STOP_WITHIN_S = 20.0, 5.0, 10.0
+TRANSIT_MS = 150.0  # of a belt whose process shares a busy machine with many stations
 STOOD_STILL_MS = OPENS_NS / 1e6 + 1000
 
 
@@ -227,6 +228,7 @@ belt_speed_mm_s = {BELT_MM_S}
 
 [belt]
 endpoint = "tcp://{LOOPBACK}:{self.belt_port}"
+transit_ms = {TRANSIT_MS}
 
 [gate]
 distance_mm = {GATE_MM}
