@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -13,6 +14,8 @@ from protocol.errors import BeltsightError
 from protocol.supervision import SUPERVISOR, Supervised
 
 DRAWN_AHEAD = 16  # frames
+MOST_AHEAD = 300  # of 200 to 800 kB each
+SPARE = 1.5  # a machine that is busy later draws more slowly than at the start
 CLOSED_WITHIN_S = 10.0
 
 
@@ -32,7 +35,8 @@ class Drawer:
         """`skips`: what the camera could not expose in time is not drawn any more."""
         self._draw, self._count, self._skips = draw, count, skips
         self._drawn: dict[int, Exposure] = {}
-        self._room = min(DRAWN_AHEAD, count)
+        self._ahead = min(DRAWN_AHEAD, count)
+        self._drawing_s = 0.0
         self._next = self._exposed = 0
         self._error: BeltsightError | None = None  # why no more come
         self._changed = threading.Condition()
@@ -51,7 +55,18 @@ class Drawer:
     def is_ahead(self, timeout_s: float) -> bool:
         """Whether all is drawn for which there is room: a machine that is busy then delays no frame."""
         with self._changed:
-            return bool(self._changed.wait_for(lambda: self._error or len(self._drawn) >= self._room, timeout_s))
+            return bool(self._changed.wait_for(lambda: self._error or len(self._drawn) >= self._ahead, timeout_s))
+
+    def keep_up_with(self, span_s: float) -> None:
+        """Draw as many ahead as it takes, if all are exposed within this time and drawing them takes longer.
+
+        Else the belt would be late with its frames, and the board would take them for lost. To be called when
+        `is_ahead`, before the first exposure.
+        """
+        with self._changed:
+            drawn_meanwhile = int(span_s / (SPARE * self._drawing_s / max(1, self._next) or 1e-9))
+            self._ahead = min(max(self._ahead, self._count - drawn_meanwhile), MOST_AHEAD, self._count)
+            self._changed.notify_all()
 
     def take(self, number: int, timeout_s: float = 0.0) -> Exposure | None:
         """That exposure, once; None while it is not drawn. Raises: BeltsightError if it cannot be."""
@@ -72,8 +87,10 @@ class Drawer:
     def _run(self, _: Supervised) -> None:
         try:
             while (number := self._wait_for_room()) is not None:
+                since_s = time.monotonic()
                 exposure = self._draw(number)
                 with self._changed:
+                    self._drawing_s += time.monotonic() - since_s
                     self._drawn[number] = exposure
                     self._changed.notify_all()
         except BeltsightError as error:  # a picture that cannot be read, far from whoever can say so
@@ -84,7 +101,7 @@ class Drawer:
     def _wait_for_room(self) -> int | None:
         """The next number to draw; None at the end."""
         with self._changed:
-            self._changed.wait_for(lambda: self._next < self._exposed + DRAWN_AHEAD or self._closing)
+            self._changed.wait_for(lambda: self._next < self._exposed + self._ahead or self._closing)
             if self._closing or self._next >= self._count:
                 return None
             self._next += 1

@@ -105,8 +105,11 @@ class Feed:
 
     def _move(self, journey: Journey, sensors: Sensors, drawer: Drawer) -> None:
         """Every time that is told is the belt's own, however late we are to tell it."""
-        while not drawer.is_ahead(SEND_TIMEOUT_MS / 1000):
-            if self._stopping.is_set():
+        if not self._draw_ahead(drawer):
+            return
+        if self.triggered:
+            drawer.keep_up_with(max(journey.exposures_s(), default=0.0))
+            if not self._draw_ahead(drawer):
                 return
         self.started_ns = time.monotonic_ns()
         to_expose = journey.frames
@@ -122,6 +125,13 @@ class Feed:
         self._send_due(drawer, FOREVER_S)
         if not to_expose:
             self._send_end(journey)
+
+    def _draw_ahead(self, drawer: Drawer) -> bool:
+        """False if we are to stop."""
+        while not drawer.is_ahead(SEND_TIMEOUT_MS / 1000):
+            if self._stopping.is_set():
+                return False
+        return True
 
     def _tell(self, tick: Tick, sensors: Sensors, drawer: Drawer) -> None:
         t_ns = self.started_ns + int(tick.t_s * NS_PER_S)
