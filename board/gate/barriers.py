@@ -12,6 +12,9 @@ from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
+
 from board.gate.geometry import Key
 from board.gate.motion import MotionSettings, wrong_speed
 from protocol.units import NS_PER_S, UM_PER_MM
@@ -130,26 +133,18 @@ class Barriers:
 
     def _find_order(self, t_ns: int) -> None:
         """Another order than the present one, if it alone gives every part the same way, and in the right time."""
-        if len(self._passages) < PATTERN:
+        if len(self._passages) < PATTERN or len(self._ways) < PATTERN:
             return
-        fitting = [end for end in range(PATTERN, len(self._ways) + 1) if self._is_even(end)]
+        came_ns = sliding_window_view(np.array([way.t_ns for way in self._ways], np.int64), PATTERN)
+        travels_ns = np.array(self._passages, np.int64) - came_ns  # a row for each order; all at once, for speed
+        slowest, fastest = travels_ns.max(axis=1), travels_ns.min(axis=1)
+        fitting = np.flatnonzero((fastest > 0) & (slowest - fastest <= self._tolerance_ns))
         if len(fitting) != 1:
             return
-        (end,) = fitting
-        travel_ns = self._travels(end)
-        if all(abs(travel - self._travel_ns) <= self._tolerance_ns for travel in travel_ns):
+        end = int(fitting[0]) + PATTERN
+        if all(abs(travel - self._travel_ns) <= self._tolerance_ns for travel in self._travels(end)):
             self._next = end
-            for way, passed_ns in zip(self._ways[end - PATTERN : end], self._passages, strict=True):
-                way.passed_ns = passed_ns
             self._doubt(t_ns)
-
-    def _is_even(self, end: int) -> bool:
-        """subtle: asked of hundreds of orders at a passage: nearly all fail at the last two parts, and cost no more."""
-        last_ns = self._passages[-1] - self._passages[-2]
-        if abs(last_ns - (self._ways[end - 1].t_ns - self._ways[end - 2].t_ns)) > self._tolerance_ns:
-            return False
-        travels = self._travels(end)
-        return min(travels) > 0 and max(travels) - min(travels) <= self._tolerance_ns
 
     def _travels(self, end: int) -> list[int]:
         """Of the last passages, if the last one was that of the part before `end`."""
