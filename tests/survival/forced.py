@@ -33,7 +33,7 @@ NEIGHBOURS = 12  # on either side; the nearest are 20 mm apart
 LINE_MM = 2.0
 LEAD_NS = int(SETTINGS.lead_ms * 1e6)
 HALF_MM = SETTINGS.window_mm / 2
-TOLERANCE = MotionSettings().tolerance * 0.97
+TOLERANCE = 0.05 * 0.97  # what is promised of the gate, whatever its own default is
 MEASURED_NS = NS // 2
 PROGRAMMED_NS = 500_000  # it takes to program the timer
 

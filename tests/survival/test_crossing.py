@@ -9,9 +9,13 @@ from typing import get_args
 
 import pytest
 
+from board.engines.fpga import Logic
+from board.gate.timer import LineTimer
+from board.gate.tracks import TimeTrack, Window
 from board.overlay.registers import BY_POSITION, ENCODER_QUADRATURE
 from board.overlay.simulation.timer import TimerSimulator
-from tests.survival.crossing import Case, Kind, cases_of, cross
+from tests.survival.crossed_belt import SETTINGS, SPEED_MM_S
+from tests.survival.crossing import Case, Kind, World, cases_of, cross
 from tests.survival.fabric_model import NEVER, FabricModel
 
 CASES = [case for kind in get_args(Kind) for case in cases_of(kind) if kind != "dry" or case.belt == "right"]
@@ -23,6 +27,20 @@ def test_nobody_who_is_not_ok_crosses_an_open_gate_and_good_parts_do(case: Case)
     seen = cross(case, 60, seed=7)
     assert seen.parts == 60
     assert (seen.crossed_open, seen.stopped) == (0, 0)
+    if case.by == "barriers":
+        assert seen.opened == 0, "a part whose way was not timed right"
+
+
+def test_a_window_that_is_programmed_late_ends_in_time() -> None:
+    world = World(FabricModel(1e6, Scripted()))
+    fabric = world.fabric
+    assert fabric
+    timer = LineTimer(Logic(lambda: fabric), world.clock_ns, world.wait_s)
+    track = TimeTrack(SETTINGS, SPEED_MM_S)
+    track.registers(timer)
+    start, end = track.place(timer, Window(world.now_ns - 50_000_000, world.now_ns + 100_000_000), world.clock_ns)
+    assert start > fabric.cycle
+    assert end == fabric.cycle + 100_000
 
 
 class Scripted:
