@@ -95,7 +95,7 @@ class Recipe:
 def load_recipe(path: Path) -> Recipe:
     """Raises: ConfigError naming the file and the key."""
     try:
-        return build(Recipe, tomllib.loads(path.read_text()))
+        return build(Recipe, tomllib.loads(path.read_text(encoding="utf-8-sig")))
     except OSError as error:
         raise ConfigError(f"{path} cannot be read ({error.strerror}): correct --recipe") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:

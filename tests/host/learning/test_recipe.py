@@ -47,3 +47,8 @@ def test_mistakes_are_named(tmp_path: Path, text: str, problem: str) -> None:
 def test_missing_recipe(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="cannot be read"):
         load_recipe(tmp_path / "none.toml")
+
+
+def test_an_editor_may_put_a_mark_before_the_text(tmp_path: Path) -> None:
+    (tmp_path / "recipe.toml").write_text('\ufeffdescription = "marked"\n', encoding="utf-8")
+    assert load_recipe(tmp_path / "recipe.toml").description == "marked"
