@@ -248,8 +248,11 @@ def start_station(
 
 def check_engines(options: argparse.Namespace) -> None:
     """Raises: InputError."""
-    if is_simulated(options) and not importlib.util.find_spec("amaranth"):
+    if not is_simulated(options):
+        return
+    if not importlib.util.find_spec("amaranth"):
         raise InputError("fpga-sim needs what builds the overlay: .venv/bin/pip install -e '.[overlay]', then again")
+    print("fpga-sim: the first start compiles the FPGA's logic, which takes some minutes", file=sys.stderr, flush=True)
 
 
 def wait_for_page(station: Station, check: Callable[[], None]) -> None:
