@@ -249,7 +249,7 @@ def test_a_belt_that_runs_back_brings_no_part_twice(step_px: int, back: int) -> 
 
 
 def test_a_belt_that_runs_back_unseen_brings_no_part_twice() -> None:
-    ways = [*range(0, 900, 20), *range(500, 420, -20), *range(420, 900, 20)]  # 20 views back while it shows nothing
+    ways = [*range(0, 1100, 20), *range(1100, 420, -20), *range(420, 900, 20)]  # for a while it shows nothing
     frames = track([view_of(n, draw_view([(-90 + way, 240)])) for n, way in enumerate(ways)])
     assert [frame.fault for frame in frames] == [""]
 
