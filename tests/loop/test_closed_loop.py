@@ -51,7 +51,7 @@ def line(tmp_path: Path) -> Iterator[StationSettings]:
     first = write_trivial_package(tmp_path / "models" / "first", threshold=127 / 128)
     sign_package(tmp_path / "keys" / "maker.secret.pem", first)
     settings = trivial_station(tmp_path, free_port(), model="first", record=True, belt_speed_mm_s=600.0)
-    change = '[model_change]\ntrial_parts = 2\nmost_rejected = 1\nfetched = "fetched"\n'
+    change = '[model_change]\ntrial_parts = 2\nmost_rejected = 1\nfetched = "fetched"\nremembered = "model.json"\n'
     (tmp_path / "line.toml").write_text(f'trusted_keys = "trusted"\n{board_config(settings)}\n{change}')
     with contextlib.ExitStack() as started:
         started.enter_context(start_broker(tmp_path, settings.mqtt_port))
