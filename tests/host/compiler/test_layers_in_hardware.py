@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import product
 
 import numpy as np
@@ -19,6 +20,7 @@ from host.integers.arithmetic import (
     Add,
     ChannelMax,
     Concat,
+    Conv,
     IntegerNet,
     Layer,
     MaxPool,
@@ -49,9 +51,14 @@ def make_layers(kind: str, kernel_px: int, stride: int, rng: np.random.Generator
         "upsample": [source, Upsample("up", "source"), random_conv(rng, MAP, "up", (low, out, kernel_px), stride)],
         "repeat": [source, Upsample(MAP, "source")],
         "concatenate": [source, other, Concat(MAP, ("source", "other"))],
-        "largest": [other, ChannelMax(MAP, "other")],
+        "largest": [_lower(other), ChannelMax(MAP, "other")],
     }
     return layers[kind]
+
+
+def _lower(conv: Conv) -> Conv:
+    """By two deviations: the largest of many channels would be 127 nearly everywhere."""
+    return replace(conv, bias=conv.bias - 2 * np.abs(conv.bias).max())
 
 
 KINDS = [
