@@ -11,7 +11,9 @@ from protocol.errors import InputError
 MAX_PICTURE_BYTES = 64 << 20  # 16-bit RGB of 4096 × 2600 pixels without compression
 HEAD_BYTES = 1 << 16  # enough for the size of nearly all pictures; EXIF data may stand before it
 PICTURE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})
-_SIGNATURES = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"BM", b"II*\0", b"MM\0*")
+PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+TIFF_SIGNATURES = (b"II*\0", b"MM\0*")
+_SIGNATURES = (PNG_SIGNATURE, b"\xff\xd8\xff", b"BM", *TIFF_SIGNATURES)
 
 
 def shown(name: str | os.PathLike[str]) -> str:

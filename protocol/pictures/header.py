@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from typing import Literal
 
 from protocol.errors import MessageError
+from protocol.pictures.files import PNG_SIGNATURE, TIFF_SIGNATURES
 from protocol.pictures.tiff import Tiff, read_tiff
 
 Format = Literal["PNG", "JPEG", "BMP", "TIFF", "WebP"]
-PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 SRGB_NAMES = (b"sRGB", "sRGB".encode("utf-16-be"), b"IEC61966-2.1", b"IEC 61966-2.1")
 _PNG_ALPHA = (4, 6)  # colour types with an alpha channel (PNG, table 11.1)
 _EXIF_HEAD = b"Exif\0\0"
@@ -51,7 +51,7 @@ def read_header(data: bytes) -> Header | None:
         return _read_jpeg(data)
     if data.startswith(b"BM"):
         return _read_bmp(data)
-    if data[:4] in (b"II*\0", b"MM\0*"):
+    if data.startswith(TIFF_SIGNATURES):
         return _read_tiff(read_tiff(data))
     if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
         return _read_webp(data)

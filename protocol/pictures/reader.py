@@ -6,7 +6,9 @@ about (depth, transparency, a colour profile, a turned camera) is told with the 
 
 from __future__ import annotations
 
+import contextlib
 import zlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
@@ -16,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from protocol.errors import InputError, MessageError
-from protocol.pictures.files import read_file, read_head, shown
+from protocol.pictures.files import TIFF_SIGNATURES, read_file, read_head, shown
 from protocol.pictures.header import Header, png_chunks, read_header
 from protocol.pictures.jpeg import decode_jpeg
 from protocol.pictures.tiff import read_tiff
@@ -50,10 +52,8 @@ def read_whole(path: Path, depth_bits: int = ALL_BITS) -> Reading:
     """With what its file says of it. Raises: InputError naming the file."""
     data = read_file(path)
     header = _require_header(path, data)
-    try:
+    with _naming(path):
         image, has_holes = _decode(data, header, depth_bits)
-    except MessageError as error:
-        raise InputError(f"{shown(path)} cannot be used ({error}): replace or remove it") from None
     return Reading(image, header, has_holes)
 
 
@@ -61,16 +61,14 @@ def read_stored(path: Path) -> Stored:
     """(h, w) or (h, w, channels) as stored, BGR or BGRA, upright; JPEG in 8-bit BGR. Raises: InputError."""
     data = read_file(path)
     header = _require_header(path, data)
-    try:
+    with _naming(path):
         return _decode_stored(data, header)
-    except MessageError as error:
-        raise InputError(f"{shown(path)} cannot be used ({error}): replace or remove it") from None
 
 
 def survey(path: Path) -> Header:
     """Of a picture that is not decoded yet. Raises: InputError naming the file."""
     head = read_head(path)
-    if head[:4] in (b"II*\0", b"MM\0*") or (head[:2] == b"\xff\xd8" and not _knows_size(head)):
+    if head.startswith(TIFF_SIGNATURES) or (head[:2] == b"\xff\xd8" and not _knows_size(head)):
         head = read_file(path)  # a TIFF's directory may stand at its end, a JPEG's frame behind much else
     return _require_header(path, head)
 
@@ -93,6 +91,15 @@ def turn(image: Stored, orientation: int) -> Stored:
     return np.ascontiguousarray(image[::rows, ::columns])
 
 
+@contextlib.contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """What is wrong with the bytes is said of the file. Raises: InputError."""
+    try:
+        yield
+    except MessageError as error:
+        raise InputError(f"{shown(path)} cannot be used ({error}): replace or remove it") from None
+
+
 def _knows_size(head: bytes) -> bool:
     try:
         return read_header(head) is not None
@@ -102,10 +109,8 @@ def _knows_size(head: bytes) -> bool:
 
 def _require_header(path: Path, data: bytes) -> Header:
     """Raises: InputError."""
-    try:
+    with _naming(path):
         header = read_header(data)
-    except MessageError as error:
-        raise InputError(f"{shown(path)} cannot be used ({error}): replace or remove it") from None
     if header is None:
         raise InputError(f"{shown(path)} {'is empty: remove it' if not data else NO_PICTURE}")
     height, width = header.size_px
