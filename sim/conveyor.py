@@ -58,7 +58,7 @@ from sim.view import Scenery, View, print_summary
 
 REFRESH_S = 0.1
 SWITCH_S = 0.001  # between threads: the belt's sensors do not wait for whoever draws
-READY_WITHIN_S = 30.0
+READY_WITHIN_S = 60.0
 COMPILED_WITHIN_S = 900.0  # the simulated overlay, when its design is new
 PAGE_WITHIN_S = 30.0
 HEALTH_WITHIN_S = 2.5  # the board reports every second

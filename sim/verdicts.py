@@ -49,7 +49,12 @@ class Verdicts:
         while not self.wait(lambda: self.state in JUDGING, 0.1):
             check()
             if time.monotonic() > deadline_s:
-                raise InputError(f"no board announced itself within {timeout_s:.0f} s: is board/run.py on this broker?")
+                raise InputError(self._tell_missing(timeout_s))
+
+    def _tell_missing(self, timeout_s: float) -> str:
+        if self.state:
+            return f"the board is not ready within {timeout_s:.0f} s: {self.condition}"
+        return f"no board announced itself within {timeout_s:.0f} s: is board/run.py on this broker?"
 
     def wait_for_health(self, timeout_s: float) -> None:
         """Until the board's next report, which covers every verdict that has arrived."""

@@ -7,8 +7,6 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-import cv2
-import numpy as np
 import pytest
 from rich.progress import Progress
 
@@ -87,12 +85,6 @@ def test_too_few_pictures(tmp_path: Path) -> None:
     write_pictures(tmp_path / "data", 5)
     message = refuse(["--data", str(tmp_path / "data")], tmp_path)
     assert "has 5 good pictures to train on: at least 16 are needed" in message
-
-
-def test_mixed_sizes(tmp_path: Path) -> None:
-    write_pictures(tmp_path / "data", 20)
-    cv2.imwrite(str(tmp_path / "data" / "wide.png"), np.zeros((160, 320, 3), np.uint8))
-    assert "use one size" in refuse(["--data", str(tmp_path / "data")], tmp_path)
 
 
 def test_package_name_that_is_a_file(tmp_path: Path) -> None:
