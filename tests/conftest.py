@@ -24,6 +24,7 @@ ROOT = TESTS.parent
 LONG = (
     "host/compiler/test_frames_in_hardware.py",
     "board/overlay/test_synthesis.py",
+    "host/bench/test_detectors.py",
     "host/bench",
     "board/overlay/test_bad_programs.py",
     "board/overlay/test_mutations.py",

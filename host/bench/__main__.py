@@ -20,6 +20,7 @@ import cv2
 import torch
 from rich.progress import Progress, TaskID
 
+from host.bench.cost import share_libraries
 from host.bench.problems import OneClass, list_tasks
 from host.bench.report import REPORT_MD, write_report
 from host.bench.rows import append_row, load_rows
@@ -100,6 +101,7 @@ def run_bench(options: argparse.Namespace) -> None:
         for seed in seeds
         for variant in list_variants(entry, options.ablate)
     ]
+    share_libraries(entry.module for entry in entries)
     with open_progress() as progress:
         for task, entry, seed, variant in progress.track(wanted, description="rows"):
             row, made, problem = prepare_row(entry, task, seed, variant, plan)

@@ -26,7 +26,7 @@ from tests.survival.campaign import (
 from tests.survival.station import LIBFAKETIME
 
 pytestmark = pytest.mark.skipif(not MOSQUITTO, reason="mosquitto is not installed")
-PARTS = 5000
+PARTS = 2000
 
 
 @pytest.fixture
@@ -54,8 +54,8 @@ def test_every_part_has_one_verdict_whatever_breaks(tmp_path: Path) -> None:
         assert all(arrivals[fault].engines[name] > 0 for name in ("remote", "arm-onnxruntime")), arrivals[fault].engines
 
 
-@pytest.mark.parametrize(("strike", "times"), [(kill_broker, 20), (kill_station, 50)])
-def test_5000_parts_outlive_many_kills(bench: Bench, strike: Callable[[Bench], None], times: int) -> None:
+@pytest.mark.parametrize(("strike", "times"), [(kill_broker, 8), (kill_station, 20)])
+def test_2000_parts_outlive_many_kills(bench: Bench, strike: Callable[[Bench], None], times: int) -> None:
     moments = sorted(random.Random(times).sample(range(PARTS // 20, PARTS * 19 // 20), times))
     row = run_case(bench, Case(strike.__name__, strike, moments, PARTS, rate_hz=120.0))
     assert (row.lost, row.doubled, row.misplaced) == (0, 0, 0)

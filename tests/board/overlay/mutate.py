@@ -27,6 +27,7 @@ ROOT = Path(__file__).resolve().parents[3]
 HARDWARE = Path("board/overlay/hardware")
 COPIES = 2  # at work at once
 MOST_S = 600  # for one test
+COMPILED = "compiled"
 TAKEN = ("board", "host", "protocol", "sim", "tests", "pyproject.toml")
 # a test that fails for another reason, a name that does not exist, has caught nothing
 BLAME = re.compile(r"^FAILED \S+(?: .*)? - ((?:assert |AssertionError|.*OverlayError: ).*)", re.MULTILINE)
@@ -88,16 +89,23 @@ def _copy_tree(tree: Path) -> Path:
 def _catch(tree: Path, mutation: Mutation) -> str:
     file = tree / HARDWARE / mutation.file
     whole = file.read_text(encoding="utf-8")
-    file.write_text(insert(whole, mutation), encoding="utf-8")
+    _write(tree, file, insert(whole, mutation))
     try:
         return _blame(tree, mutation)
     finally:
-        file.write_text(whole, encoding="utf-8")
+        _write(tree, file, whole)
+
+
+def _write(tree: Path, file: Path, source: str) -> None:
+    """subtle: two sources of one size, written within a second, look alike to Python's compiled files."""
+    for compiled in (tree / COMPILED).rglob(f"{file.stem}.*.pyc"):
+        compiled.unlink()
+    file.write_text(source, encoding="utf-8")
 
 
 def _blame(tree: Path, mutation: Mutation) -> str:
-    # subtle: two sources of one size, written within a second, look alike to Python's compiled files
-    environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1", "COLUMNS": "300", "OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, "COLUMNS": "300", "OMP_NUM_THREADS": "1", "PYTHONPYCACHEPREFIX": str(tree / COMPILED)}
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)
     command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "--confcutdir=tests/board/overlay"]
     try:
         done = subprocess.run(

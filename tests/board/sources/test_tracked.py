@@ -73,7 +73,7 @@ def view_of(number: int, image: NDArray[np.uint8] | None, run: str = "run") -> F
 @pytest.mark.parametrize("product", ["orange", "bottle"])
 @pytest.mark.parametrize(
     ("speed_mm_s", "fps", "spacing_mm", "count"),
-    [(600, 30, 90, 45), (600, 60, 110, 35), (350, 30, 90, 25), (250, 60, 250, 6), (100, 30, 89, 10)],
+    [(600, 30, 90, 16), (600, 60, 110, 14), (350, 30, 90, 12), (250, 60, 250, 5), (100, 30, 89, 7)],
 )
 def test_every_rendered_part_is_found_once(
     product: str, speed_mm_s: float, fps: float, spacing_mm: float, count: int

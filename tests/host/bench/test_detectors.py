@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from host.bench.__main__ import parse_options, run_bench
+from host.bench.cost import share_libraries
 from host.bench.problems import OneClass, Task, list_tasks
 from host.bench.report import REPORT_HTML, REPORT_MD
 from host.bench.rows import Row, load_rows
@@ -39,6 +40,7 @@ TOO_LARGE = "wide_resnet50_2"  # to be drawn at random for a test
 
 @pytest.fixture(scope="module")
 def drawn(out: Path) -> Task:
+    share_libraries(entry.module for entry in list_entries())
     (task,) = list_tasks("rendered:bottle", OneClass(), FEW, out / "drawn")
     return task
 

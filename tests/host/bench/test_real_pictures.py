@@ -1,10 +1,11 @@
 """Every detector of the table, end to end at a tiny size, on real pictures where they are beside the repository.
 
-On grey ones and, in turn, on coloured ones of one of three sets: those of parts with masks are drawn elsewhere.
+Each on one of four sets in turn, so that detectors which share their code see all of them.
 """
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 import pytest
@@ -17,12 +18,11 @@ from host.judging.evaluation import image_auroc
 from tests.host.bench.test_detectors import FEW, ROOT, TOO_LARGE, check_row, need_packages, run_tiny
 
 SHARED = ROOT.parent / "shared" / "data"
-GREY, COLOURED = "mnist.npz", ("mvtec-bottle", "orange-web", "cifar10-subset.npz")
+SETS = ("mnist.npz", "mvtec-bottle", "orange-web", "cifar10-subset.npz")
 WITHOUT_MASKS = ("pg-detector", "tl-detector", "patch-cnn")
 CASES = [
     pytest.param(data, entry, id=f"{data}-{entry.name}")
-    for number, entry in enumerate(list_entries())
-    for data in (GREY, COLOURED[number % len(COLOURED)])
+    for entry, data in zip(list_entries(), itertools.cycle(SETS), strict=False)
 ]
 
 
