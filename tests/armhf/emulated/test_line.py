@@ -134,4 +134,4 @@ def test_the_station_does_not_grow(parts: int, tmp_path: Path, capsys: pytest.Ca
         late = resident_bytes(process)
     with capsys.disabled():
         print(f"\nresident after {parts // 5} parts {early / MIB:.1f} MiB, after {parts} more {late / MIB:.1f} MiB")
-    assert late - early < MIB, "each part leaves something behind"
+    assert late - early < 2 * MIB, "each part leaves something behind"
