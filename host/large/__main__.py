@@ -33,9 +33,9 @@ from host.export.package import encode_golden, publish, write_files
 from host.integers.parity import run_onnxruntime
 from host.large.patchcore import SCALE, PatchCore, as_images, build_patchcore, float_maps, write_onnx
 from host.learning.backbone import BACKBONES, BackboneName, load_backbone
-from host.learning.network import INPUT_MULTIPLE_PX
 from host.learning.recipe import Recipe
 from host.pictures.dataset import Dataset, load_dataset
+from host.pictures.inspected import INPUT_MULTIPLE_PX
 from host.pictures.reading import digest
 from protocol.errors import InputError, run_main
 from protocol.known_bad import CHALLENGE_BIN

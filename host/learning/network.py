@@ -13,7 +13,6 @@ from torch import Tensor, nn
 
 STEM_KERNEL_PX = 5
 MAP_STRIDE_PX = 4  # one pixel of the map covers 4 × 4 of the image
-INPUT_MULTIPLE_PX = 32
 
 
 @dataclass(frozen=True)

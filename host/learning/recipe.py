@@ -18,7 +18,8 @@ from pathlib import Path
 
 from host.judging.thresholds import ThresholdRule
 from host.learning.augmentation import Variation
-from host.learning.network import INPUT_MULTIPLE_PX, Widths
+from host.learning.network import Widths
+from host.pictures.inspected import INPUT_MULTIPLE_PX
 from protocol.errors import ConfigError
 from protocol.strict import FieldError, build, require
 

@@ -26,7 +26,7 @@ from protocol.pictures.header import Header
 from protocol.pictures.reader import ALL_BITS, bits_in_use, read_picture, read_stored, survey
 from protocol.pictures.truth import Truth, draw_truth
 
-CELL_PX = 32  # sides of the network's image are multiples of it: five strides of 2
+INPUT_MULTIPLE_PX = 32  # sides of the network's image are multiples of it: five strides of 2
 OUTLINE_PICTURES = 48  # that are looked at for where parts lie
 OUTLINE_PX = 128
 UNSURE_SHARE = 0.1  # of them may show no background; from here on it is a texture, or a part that fills the frame
@@ -96,17 +96,17 @@ def shape_input(crop_px: tuple[int, ...], input_px: int) -> tuple[int, int]:
     >>> shape_input((900, 900), 128), shape_input((160, 640), 128), shape_input((480, 640), 128)
     ((128, 128), (64, 256), (96, 128))
     """
-    most = (input_px // CELL_PX) ** 2
+    most = (input_px // INPUT_MULTIPLE_PX) ** 2
     cells = [(rows, columns) for rows, columns in product(range(1, most + 1), repeat=2) if rows * columns <= most]
     height, width = crop_px[0], crop_px[1]
 
     def rank(cell: tuple[int, int]) -> tuple[float, float, int]:
-        down, across = cell[0] * CELL_PX / height, cell[1] * CELL_PX / width
+        down, across = cell[0] * INPUT_MULTIPLE_PX / height, cell[1] * INPUT_MULTIPLE_PX / width
         stretch = max(down, across) / min(down, across)
         return round(min(1.0, down, across), 6), -round(stretch, 6), -cell[0] * cell[1]
 
     rows, columns = max(cells, key=rank)
-    return rows * CELL_PX, columns * CELL_PX
+    return rows * INPUT_MULTIPLE_PX, columns * INPUT_MULTIPLE_PX
 
 
 def fit_truth(truth: Truth, size_px: tuple[int, int], how: Preprocess) -> Mask:

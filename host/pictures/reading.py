@@ -30,7 +30,6 @@ from protocol.pictures.reader import read_picture, survey
 
 TRAIN_SHARE = 0.71  # of the good pictures, where no folder says which ones train
 FEWEST_GOOD = 16  # below this neither the network nor the threshold has seen what good looks like
-FEWEST_TRAINING = 8  # of them, when others are held out
 FEWEST_HELD_OUT = 4
 
 Images = NDArray[np.uint8]
@@ -76,8 +75,6 @@ def list_pictures(folder: Path, held_out_share: float) -> Pictures:
     else:
         held_out_count = max(FEWEST_HELD_OUT, round(len(good) * held_out_share))
         good, held_out = good[:-held_out_count], good[-held_out_count:]
-        if len(good) < FEWEST_TRAINING:
-            raise InputError(f"held_out_share {held_out_share:g} leaves {len(good)} pictures to train on: lower it")
     bad = tuple(picture for picture in validation if picture.kind)
     report = [*found.report(), *_tell_uses(found, len(good), len(held_out), bad, test)]
     return Pictures(tuple(good), tuple(held_out), bad, tuple(test), tuple(report), found.doubts, found.ignore)
