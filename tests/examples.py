@@ -32,7 +32,8 @@ def watch_threads(supervisor: Supervisor) -> Iterator[None]:
     before = {str(trouble) for trouble in supervisor.troubles() if trouble.has_ended}
     yield
     died = [str(trouble) for trouble in supervisor.troubles() if trouble.has_ended]
-    assert [trouble for trouble in died if trouble not in before] == []
+    new = [trouble for trouble in died if trouble not in before]
+    assert not new, "; ".join(new)
 
 
 VERDICT = Verdict(
