@@ -2,8 +2,9 @@
 
 In the manner of SQLite's tests of I/O errors (https://www.sqlite.org/testing.html, 3.2): a short run is repeated, and
 the n-th call of one kind fails, for n = 1, 2, 3 … until a run has fewer calls than n. Kinds are the gate's pin, files,
-the outbox's SQLite, TCP sockets, waits, clocks and engines; the station is the real program, each_call.c stands before
-its C library, strike.py says what must hold after each run. With `--journal` a sweep that was interrupted goes on.
+the outbox's SQLite, TCP sockets, waits, clocks, engines and the camera (the belt, as the line reads it); the station is
+the real program, each_call.c stands before its C library, strike.py says what must hold after each run. With
+`--journal` a sweep that was interrupted goes on.
 """
 
 from __future__ import annotations

@@ -14,6 +14,7 @@ import signal
 import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnxruntime
@@ -21,9 +22,10 @@ from numpy.typing import NDArray
 
 from board import packages, run
 from board.engines import onnx_runtime
-from board.seams import Engine
+from board.seams import Engine, FrameSource
 from board.sources import belt
-from protocol.errors import EngineError, run_main
+from protocol.errors import EngineError, SourceError, run_main
+from protocol.messages import Frame
 from tests.survival.mortal_threads import await_orders
 
 RECORD_BYTES = 65536
@@ -67,6 +69,27 @@ class StruckEngine:
 
     def close(self) -> None:
         self._engine.close()
+
+
+class StruckCamera:
+    """A source whose n-th frame is an error, one that the line knows or, every other time, another."""
+
+    def __init__(self, source: FrameSource, library: ctypes.CDLL) -> None:
+        self._source, self._library = source, library
+        self._calls = 0
+
+    def __getattr__(self, name: str) -> Any:
+        """What else the source tells."""
+        return getattr(self._source, name)
+
+    def read(self, timeout_s: float) -> Frame | None:
+        self._calls += 1
+        if self._library.strikes_camera(type(self._source).__name__.encode()):
+            raise (SourceError if self._calls % 2 else RuntimeError)("struck")
+        return self._source.read(timeout_s)
+
+    def close(self) -> None:
+        self._source.close()
 
 
 def die_with_parent() -> None:
@@ -121,6 +144,8 @@ def arm(birth: Birth) -> None:
     library = ctypes.CDLL(birth.shim)
     open_engine = vars(packages)["open_engine"]
     vars(packages)["open_engine"] = lambda *given, **named: StruckEngine(open_engine(*given, **named), library)
+    open_source = vars(run)["open_camera_or_replay"]
+    vars(run)["open_camera_or_replay"] = lambda *given: StruckCamera(open_source(*given), library)
     library.arm(
         ctypes.c_void_p(address),
         birth.kind,

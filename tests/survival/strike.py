@@ -38,7 +38,7 @@ from tests.survival.broker import open_client
 from tests.survival.nursery import RECORD_BYTES, Birth, encode_birth
 
 # As in each_call.c. `clock` is the monotonic one, which never fails; `wall` fails by a jump.
-KINDS = ("pin", "files", "database", "sockets", "waits", "clock", "wall", "engine")
+KINDS = ("pin", "files", "database", "sockets", "waits", "clock", "wall", "engine", "camera")
 MANNERS = ("fails", "hangs")
 SITE = struct.Struct("112sq")
 PARTS, BAD = 4, (1, 3)
