@@ -46,8 +46,7 @@ install_into() {
         "$PYTHON" -m venv "$folder" || fail "$PYTHON cannot make a virtual environment: install python3-venv"
     fi
     echo "installing into it (once): $*" >&2
-    # Of 20,000 files a few thousand are ever used: Python compiles those then.
-    if ! "$folder/bin/python" -m pip install --no-compile --disable-pip-version-check "$@" >"$log" 2>&1; then
+    if ! "$folder/bin/python" -m pip install --disable-pip-version-check "$@" >"$log" 2>&1; then
         grep '^ERROR' "$log" >&2 || tail -n 5 "$log" >&2
         fail "the installation failed: see $log; if $PWD/$folder is incomplete, remove it and start again"
     fi
