@@ -47,10 +47,12 @@ from protocol.signing import TrustedKeys
 from protocol.supervision import SUPERVISOR, describe
 
 EXIT_UNWANTED = 1
+SWITCH_S = 0.0005  # between threads: the one that judges does not wait for those that tell of it
 
 
 def main() -> int:
     occupy_standard_files()
+    sys.setswitchinterval(SWITCH_S)
     arguments = parse_arguments()
     config = load_config(arguments.config)
     stop = threading.Event()

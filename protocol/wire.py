@@ -110,7 +110,7 @@ def encode_message(message: Message) -> list[Buffer]:
 def encode_raw_frame(trigger: Trigger, image: NDArray[np.uint8], readings: dict[str, float]) -> list[Buffer]:
     """Parts of a frame message that carries uint8 (h, w, 3) RGB as it is."""
     header = FrameHeader(trigger, (image.shape[0], image.shape[1]), "raw", readings)
-    return encode_message(FrameMessage(header, np.ascontiguousarray(image).data.cast("B")))
+    return encode_message(FrameMessage(header, view_bytes(image)))
 
 
 def decode_message(parts: Sequence[Buffer]) -> Message:
@@ -125,6 +125,11 @@ def decode_message(parts: Sequence[Buffer]) -> Message:
     if len(parts) != 2:
         raise MessageError("frame without pixels")
     return FrameMessage(header, parts[1])
+
+
+def view_bytes(array: NDArray[np.uint8] | NDArray[np.int8]) -> memoryview:
+    """Its values, row by row, without a copy if that is how they lie in memory."""
+    return np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
 
 
 def view_pixels(shape: tuple[int, int], pixels: Buffer) -> NDArray[np.uint8]:

@@ -23,6 +23,7 @@ from protocol.keys import client_options, is_loopback, load_public, load_secret
 from protocol.manifest import MODEL_ONNX, Package
 from protocol.sockets import NO_OPTIONS, Options, Socket, open_socket
 from protocol.strict import require
+from protocol.wire import view_bytes
 
 START_WITHIN_S = 2.0  # at the board's start the server may still have to load the model
 PROBE_S = 0.005
@@ -117,7 +118,7 @@ class RemoteServer:
             return None
         shape = (image.shape[0], image.shape[1])
         request = Request(number, self._model, left_ms, shape, self._content, model_sha256=self._sha256)
-        self._send([encode(request), np.ascontiguousarray(image).data.cast("B")])
+        self._send([encode(request), view_bytes(image)])
         while reply := self._receive(until_s):
             header, anomaly = reply
             if isinstance(header, Refusal) and header.id in (0, number):

@@ -47,12 +47,12 @@ class Driver(ABC):
 
     def expect(self, trigger: Trigger) -> None:
         with self._wake:
-            self._keeper.expect(trigger, self._now_ns())
-            self._tell()
+            if self._keeper.expect(trigger, self._now_ns()) or self.plans_ahead:
+                self._tell()
 
     def seen_until(self, t_ns: int) -> None:
         with self._wake:
-            if self._keeper.seen_until(t_ns):
+            if self._keeper.seen_until(t_ns, self._now_ns()) or (self.plans_ahead and self._keeper.is_waiting):
                 self._tell()
 
     def at_gate(self, t_ns: int) -> None:

@@ -8,8 +8,10 @@ has surely left it; that it has broken the light barrier is enough, its verdict 
 
 from __future__ import annotations
 
+from bisect import insort
 from collections.abc import Hashable, Iterator
 from dataclasses import dataclass
+from itertools import chain
 from typing import NamedTuple
 
 MOST_PARTS = 1024  # between light barrier and gate; what comes beyond them closes as one
@@ -23,8 +25,9 @@ class Reach(NamedTuple):
     high: int
 
 
-@dataclass
+@dataclass(eq=False)
 class Part:
+    key: Key
     enters: int  # once `high` is here, it may be in its window
     leaves: int  # once `low` is here, it has surely left
     opens: tuple[int, int] | None  # for these values of `high` the gate opens for it, once it is OK
@@ -39,12 +42,23 @@ class Part:
         edges = (self.enters, self.leaves)
         self.edges = tuple(sorted((*edges, *self.opens, _middle(self.opens)) if self.opens else edges))
 
+    @property
+    def begins(self) -> int:
+        return self.edges[0]
+
+    @property
+    def ends(self) -> int:
+        return self.edges[-1]
+
     def opens_at(self, high: int) -> bool:
         return bool(self.verdict and self.opens and self.opens[0] <= high < self.opens[1])
 
 
 class Geometry:
-    """The parts between light barrier and gate. Example: a part from 100 to 180 µm, and one too close behind it.
+    """The parts between light barrier and gate. What is asked at every turn costs with the parts that are at the gate,
+    not with those on their way.
+
+    Example: a part from 100 to 180 µm, and one too close behind it.
 
     >>> gate = Geometry()
     >>> gate.expect("good", Reach(100, 100), 80, opens=True)
@@ -56,7 +70,8 @@ class Geometry:
 
     def __init__(self) -> None:
         self._parts: dict[Key, Part] = {}
-        self._crowd: Part | None = None  # those beyond MOST_PARTS, as one that is never judged
+        self._queue: list[Part] = []  # the same, by where they begin
+        self._crowd: list[Part] = []  # those beyond MOST_PARTS, as one that is never judged
         self.parts = 0  # so far
         self.good_stopped = 0  # parts that were OK, and whose middle met the closed gate
 
@@ -74,11 +89,12 @@ class Geometry:
         if key in self._parts:
             return
         self.parts += 1
-        part = Part(start.high, start.low + length, (start.high, start.high + length) if opens else None)
+        part = Part(key, start.high, start.low + length, (start.high, start.high + length) if opens else None)
         if len(self._parts) < MOST_PARTS:
             self._parts[key] = part
+            self._line_up(part)
         else:
-            self._crowd = _join(self._crowd, part)
+            self._crowd = [_join(*self._crowd, part)]
 
     def judge(self, key: Key, *, is_ok: bool) -> None:
         """The first verdict holds, and one that is not OK overrules."""
@@ -93,6 +109,8 @@ class Geometry:
             part.opens = (at, at + length)
             part.enters, part.leaves = min(part.enters, at), max(part.leaves, at + length)
             part.measure()
+            self._queue.remove(part)
+            self._line_up(part)
 
     def condemn_all(self) -> None:
         """Nothing that is on the way now may pass: where it is has become uncertain."""
@@ -107,7 +125,7 @@ class Geometry:
         """May the gate be open? Not the word on parts that nobody has told of."""
         low, high = at
         opens = False
-        for part in self._all():  # subtle: in one plain loop, for it runs at every turn
+        for part in chain(self._crowd, self._begun_by(high)):
             if not part.verdict:
                 if part.enters <= high and low < part.leaves:
                     return False
@@ -117,24 +135,25 @@ class Geometry:
 
     def who(self, high: int) -> Key | None:
         """The last part to come whose window is here, and for which the gate would open."""
-        return next((key for key, part in reversed(self._parts.items()) if part.opens_at(high)), None)
+        return next((part.key for part in reversed(list(self._begun_by(high))) if part.opens_at(high)), None)
 
     def next_change(self, position_um: int) -> int | None:
         """The nearest place beyond `position_um` at which the answer may change, or a part's middle goes by."""
         nearest = None
-        for part in self._all():
-            if part.edges[-1] > position_um:
+        for part in chain(self._crowd, self._queue):
+            if nearest is not None and part.begins >= nearest:
+                break
+            if part.ends > position_um:
                 edge = next(edge for edge in part.edges if edge > position_um)
-                if nearest is None or edge < nearest:
-                    nearest = edge
+                nearest = edge if nearest is None else min(edge, nearest)
         return nearest
 
     def changes(self, from_um: int, until_um: int) -> set[int]:
         """All such places from there to there."""
         return {
             edge
-            for part in self._all()
-            if part.edges[0] <= until_um and from_um <= part.edges[-1]
+            for part in chain(self._crowd, self._begun_by(until_um))
+            if from_um <= part.ends
             for edge in part.edges
             if from_um <= edge <= until_um
         }
@@ -149,35 +168,35 @@ class Geometry:
         `was_trusted`: but for the parts themselves, nothing kept the gate closed.
         """
         gone = []
-        for key, part in self._parts.items():
-            if part.edges[0] > at.low:
-                continue
+        for part in self._begun_by(at.low):
             if part.opens and not part.passed and _middle(part.opens) <= at.low:
                 part.passed = True
                 middle = _middle(part.opens)
                 is_open = was_trusted and self.is_open(Reach(middle, middle))
                 self.good_stopped += bool(part.verdict) and not is_open
-            if part.edges[-1] <= at.low:
-                gone.append(key)
+            if part.ends <= at.low:
+                gone.append(part)
         self._forget(gone, at)
 
-    def _forget(self, gone: list[Key], at: Reach) -> None:
-        for key in gone:
-            part = self._parts.pop(key)
+    def _forget(self, gone: list[Part], at: Reach) -> None:
+        for part in gone:
+            del self._parts[part.key]
+            self._queue.remove(part)
             self.good_stopped += bool(part.verdict) and not part.passed  # it was never seen to arrive
-        if self._crowd and self._crowd.leaves <= at.low:
-            self._crowd = None
+        self._crowd = [crowd for crowd in self._crowd if crowd.leaves > at.low]
 
-    def _all(self) -> Iterator[Part]:
-        yield from self._parts.values()
-        if self._crowd:
-            yield self._crowd
+    def _line_up(self, part: Part) -> None:
+        insort(self._queue, part, key=lambda other: other.begins)
+
+    def _begun_by(self, position_um: int) -> Iterator[Part]:
+        for part in self._queue:
+            if part.begins > position_um:
+                return
+            yield part
 
 
-def _join(crowd: Part | None, part: Part) -> Part:
-    if crowd is None:
-        return Part(part.enters, part.leaves, None)
-    return Part(min(crowd.enters, part.enters), max(crowd.leaves, part.leaves), None)
+def _join(*parts: Part) -> Part:
+    return Part(None, min(part.enters for part in parts), max(part.leaves for part in parts), None)
 
 
 def _middle(span: tuple[int, int]) -> int:

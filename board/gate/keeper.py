@@ -57,8 +57,9 @@ class Keeper:
         self._seen_until_ns: int | None = None
         self._horizon: int | None = None  # so far on the belt everybody has been told
         self._doubts = 0
-        self._is_waiting = True  # for word that no other part came
+        self.is_waiting = True  # for word that no other part came
         self._is_open = False  # at the last look
+        self._next_look_ns = MAX_T_NS  # as planned then
         self._foreseen = Leg(0, Reach(0, 0), 0.0, 0.0)  # how the belt went on then
 
     def deadline_ns(self, trigger: Trigger, now_ns: int) -> int:
@@ -74,18 +75,20 @@ class Keeper:
             return now_ns - 1
         return time_of(self._motion.legs(now_ns), start_um) or expected_ns
 
-    def expect(self, trigger: Trigger, now_ns: int) -> None:
+    def expect(self, trigger: Trigger, now_ns: int) -> bool:
+        """True if the gate has to be looked at for it, before the next look that is planned."""
         key = (trigger.run, trigger.part_id, trigger.t_ns)
         if key in self._geometry:
-            return
+            return False
         place = self._motion.came(trigger)
         if self._barriers:
             self._barriers.came(key, trigger.t_ns)
         if place is None:
             self._expect_anywhere(key, now_ns)
-            return
+            return True
         start = Reach(place.low + self._start_um, place.high + self._start_um)
         self._geometry.expect(key, start, self._window_um, opens=not self._barriers)
+        return self._is_measured or start.high <= self._reach(self._next_look_ns).high
 
     def judge(self, trigger: Trigger, now_ns: int, *, is_ok: bool) -> bool:
         """A verdict that comes when the part may be in its window already is none. True if the next look was planned
@@ -98,18 +101,20 @@ class Keeper:
         self._geometry.judge(key, is_ok=is_ok and not is_late)
         return is_new or is_late
 
-    def seen_until(self, t_ns: int) -> bool:
-        """True where the gate has to be looked at for it."""
+    def seen_until(self, t_ns: int, now_ns: int) -> bool:
+        """True where the gate has to be looked at for it: somebody waits to be let through, or is overdue."""
         self._seen_until_ns = max(t_ns, self._seen_until_ns or 0)
         self._horizon = None
         overdue_ns = self._barriers.next_overdue_ns() if self._barriers else None
-        return self._is_waiting or (overdue_ns is not None and overdue_ns <= t_ns)
+        if overdue_ns is not None and overdue_ns <= t_ns:
+            return True
+        return self.is_waiting and self._geometry.who(self._reach(now_ns).high) is not None
 
     def moved(self, position_um: int, t_ns: int) -> bool:
         """True where the gate has to be looked at for it: the belt is not as it was foreseen."""
         self._motion.moved(position_um, t_ns)
         self._horizon = None
-        if self._is_waiting or self._motion.is_surprising:
+        if self.is_waiting or self._motion.is_surprising:
             return self._motion.has_advanced or self._motion.doubts != self._doubts
         foreseen = self._foreseen
         return position_um > foreseen.at.high + foreseen.high_rate * (t_ns - foreseen.t_ns) + EVEN_UM
@@ -129,8 +134,8 @@ class Keeper:
         trouble = self.trouble(now_ns)
         self._note_doubts()
         at = self._reach(now_ns)
-        self._is_waiting = not (self._is_known(at) and self._motion.is_moving(now_ns))
-        is_trusted = not trouble and not self._is_waiting
+        self.is_waiting = not (self._is_known(at) and self._motion.is_moving(now_ns))
+        is_trusted = not trouble and not self.is_waiting
         self._is_open = is_trusted and self._geometry.is_open(at)
         self._geometry.pass_by(at, was_trusted=is_trusted)
         return self._is_open
@@ -145,7 +150,9 @@ class Keeper:
         self._foreseen = legs[0]
         latest_ns = now_ns + (LOOK_AT_BELT_NS if self._is_measured and self._is_open else LOOK_NS)
         foreseen_ns = [legs[-1].t_ns] if legs[-1].t_ns > now_ns else []
-        return min([latest_ns, self._next_change_ns(legs), *foreseen_ns, *self._ends_of_knowledge(legs)])
+        ends = self._ends_of_knowledge(legs)
+        self._next_look_ns = min([latest_ns, self._next_change_ns(legs), *foreseen_ns, *ends])
+        return self._next_look_ns
 
     def open_until_ns(self, now_ns: int) -> int:
         """How long it may stay open as it is, if nothing new is told; for `LOOK_NS` at most."""

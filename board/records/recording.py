@@ -29,7 +29,7 @@ from protocol.messages import (
     encode_json,
     encode_verdict,
 )
-from protocol.wire import MAX_PIXEL_BYTES, MAX_SIDE_PX
+from protocol.wire import MAX_PIXEL_BYTES, MAX_SIDE_PX, view_bytes
 
 MAGIC = b"BELTREC1"
 RECORDING_SUFFIX = ".beltrec"
@@ -57,14 +57,10 @@ def encode_record(frame: Frame, verdict: Verdict) -> bytes:
     image = frame.image
     shape = (0, 0) if image is None else (image.shape[0], image.shape[1])
     header = RecordHeader(frame.trigger, shape, frame.fault, frame.readings, frame.location)
-    body = b"".join(
-        (
-            _prefixed(encode_json(header)),
-            _prefixed(encode_verdict(verdict)),
-            b"" if image is None else np.ascontiguousarray(image).tobytes(),
-        )
-    )
-    return _HEAD.pack(len(body), zlib.crc32(body)) + body
+    heads = _prefixed(encode_json(header)) + _prefixed(encode_verdict(verdict))
+    pixels = b"" if image is None else view_bytes(image)
+    head = _HEAD.pack(len(heads) + len(pixels), zlib.crc32(pixels, zlib.crc32(heads)))
+    return b"".join((head, heads, pixels))
 
 
 def read_recording(path: Path) -> Iterator[Record]:

@@ -142,26 +142,21 @@ class BeltSource:
         )
 
     def _receive(self, supervised: Supervised) -> None:
+        told_ns = 0
         while not self._closing.is_set():
             supervised.beat()
             if not self._wait_for_room():
                 continue
             asked_ns = time.monotonic_ns()
-            if self._take_next(zmq.NOBLOCK):
-                continue
-            # only now: behind a slow engine, frames wait here that have long arrived, and triggers that nobody knows
-            self._give_up_frames()
-            self._ahead.seen_until(max(0, asked_ns - self._transit_ns))
-            self._take_next(0)
-
-    def _take_next(self, flags: int) -> bool:
-        """False if there was none. With flags 0 it waits for one, at most `POLL_S`."""
-        try:
-            parts = self._socket.recv_multipart(flags, copy=False)
-        except zmq.Again:
-            return False
-        self._take(parts)
-        return True
+            left_ms = POLL_MS - (asked_ns - told_ns) // NS_PER_MS
+            if self._socket.poll(max(0, left_ms)):
+                self._take(self._socket.recv_multipart(zmq.NOBLOCK, copy=False))
+            elif left_ms <= 0:
+                # only now: behind a slow engine, frames wait here that have long arrived, and triggers that nobody
+                # knows; and not at once behind a frame, when the line has work
+                self._give_up_frames()
+                self._ahead.seen_until(max(0, asked_ns - self._transit_ns))
+                told_ns = asked_ns
 
     def _wait_for_room(self) -> bool:
         if len(self._ready) < self._settings.queue_frames:  # of one thread that adds: no lock is needed

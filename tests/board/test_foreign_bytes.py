@@ -61,7 +61,7 @@ def test_a_damaged_verdict_is_one_that_can_be_sent_on_or_refused(data: bytes) ->
 
 @given(st.integers(0, len(TAP) - 1), st.data())
 def test_a_damaged_tap_is_a_part_or_refused(which: int, data: st.DataObject) -> None:
-    parts = [*TAP[:which], data.draw(damaged(TAP[which])), *TAP[which + 1 :]]
+    parts = [*TAP[:which], data.draw(damaged(bytes(TAP[which]))), *TAP[which + 1 :]]
     part = decoded(lambda: decode_tap(parts), MessageError)
     if isinstance(part, TapPart) and part.image is not None:
         assert part.image.nbytes == len(parts[3])

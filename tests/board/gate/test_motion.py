@@ -224,7 +224,7 @@ def test_a_part_that_never_passes_is_noticed_when_it_is_due(belt: Belt) -> None:
 
 def keep(by: Origin) -> Keeper:
     keeper = Keeper(GateSettings(lead_ms=0), SPEED_MM_S, MotionSettings(by=by))
-    keeper.seen_until(10_000 * MS)
+    keeper.seen_until(10_000 * MS, 0)
     return keeper
 
 

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from protocol.detection import Answer, Ping, Pong, Refusal, Request, ToBoard, decode_to_board, encode
 from protocol.sockets import Options, Socket, open_socket
+from protocol.wire import view_bytes
 from sim.station import LOOPBACK, ROOT, free_port
 
 WITHIN_S = 20.0
@@ -105,7 +106,7 @@ class Board:
             "shape": image.shape[:2],
             **changes,
         }
-        self.socket.send_multipart([encode(Request(**fields)), np.ascontiguousarray(image).data.cast("B")])
+        self.socket.send_multipart([encode(Request(**fields)), view_bytes(image)])
         self.sent[fields["id"]] = int(image.flat[0])
         return int(fields["id"])
 
