@@ -15,7 +15,6 @@ from protocol.errors import EngineError
 
 MOST_QUEUED = 6  # of the timer's 8: a window that is cut in two needs two
 RETRY_NS = 5_000_000
-ROUNDED = 10_000  # ns, that are a few µm of belt
 NOWHERE = -(1 << 62)
 
 
@@ -117,7 +116,7 @@ class TimerGate(Driver):
 
     def _is_within(self, window: Window, opening: Opening, here: int) -> bool:
         is_exact = opening.is_whole and not self._track.is_estimated
-        slack = ROUNDED if is_exact else self._track.slack
+        slack = self._track.rounded if is_exact else self._track.slack
         return opening.start - slack <= max(window.start, here) and window.end <= opening.end + slack
 
     def _missing(self, here: int, wanted: list[Opening]) -> list[Window]:
@@ -127,7 +126,7 @@ class TimerGate(Driver):
             start = max(opening.start, self._end_of_queue)
             if not opening.is_whole and start > here + self._track.soon:
                 break
-            while start < opening.end:
+            while opening.end - start > self._track.rounded:
                 window = Window(start, min(opening.end, start + self._track.most))
                 if window.end < opening.end or not opening.is_whole:
                     window = self._track.cut(window)

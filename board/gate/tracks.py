@@ -16,6 +16,7 @@ SOON_NS = 30_000_000  # what may still grow is programmed so late
 SLACK_NS = 1_000_000  # by which an estimate of the belt may be off before the timer is programmed anew
 AHEAD_CYCLES = 16  # a window must lie so far ahead
 AHEAD_NS = 300_000  # it takes at most so long to program it
+ROUNDED_NS = 10_000  # that are a few µm of belt
 SOON_UM = 60_000
 PATIENCE_NS = 10_000_000  # a belt that stands comes nowhere; one that runs is far from `SOON_UM` after it
 SLACK_UM = 1000  # what the gate's own reaction makes of a speed that varies
@@ -37,6 +38,7 @@ class Track(Protocol):
 
     soon: int  # what may still grow is programmed so late
     slack: int  # by which what is wanted may differ from what is programmed
+    rounded: int  # by which the same opening differs from turn to turn: what is shorter is none
     most: int  # the longest window
     is_estimated: bool  # what is wanted varies a little though nothing new is told
 
@@ -66,7 +68,7 @@ class Track(Protocol):
 
 
 class TimeTrack:
-    soon, slack, is_estimated = SOON_NS, SLACK_NS, False
+    soon, slack, rounded, is_estimated = SOON_NS, SLACK_NS, ROUNDED_NS, False
 
     def __init__(self, settings: GateSettings, belt_speed_mm_s: float) -> None:
         self.most = settings.window_ns(belt_speed_mm_s)
@@ -106,7 +108,7 @@ class TimeTrack:
 class BeltTrack:
     """The overlay compares its own count with the windows: no delay and no wrong speed reaches them."""
 
-    soon, is_estimated = SOON_UM, True
+    soon, rounded, is_estimated = SOON_UM, 0, True
 
     def __init__(
         self, settings: GateSettings, encoder: EncoderSettings, belt_speed_mm_s: float, silence_ms: float

@@ -99,6 +99,6 @@ def test_a_part_is_stamped_and_the_gate_opens_for_it(timer: LineTimer, device: T
     gate.apply(Trigger("run", 0, trigger.t_ns, "clock"), "OK")
     time.sleep(0.4)
     moves = [((t_ns - edge_ns) / 1e6, is_open) for t_ns, is_open in device.timer.moves()]
-    assert [is_open for _, is_open in moves] == [True, False]
+    assert [is_open for _, is_open in moves] == [True, False], moves
     assert [t_ms for t_ms, _ in moves] == pytest.approx([175, 215], abs=TOLERANCE_MS)
     gate.close()

@@ -15,10 +15,12 @@ from board.config import decode_config
 from board.engines.fpga import Logic
 from board.engines.fpga_pynq import FpgaSettings, find_logic
 from board.gate.gate import Gate, open_gate
+from board.gate.keeper import Keeper
 from board.gate.motion import MotionSettings
 from board.gate.settings import EncoderSettings, GateSettings
 from board.gate.timer import LineTimer
 from board.gate.timer_gate import TimerGate
+from board.gate.tracks import TimeTrack
 from board.loop.panel import Panel
 from board.overlay.simulation.timer import SimulatedTimer
 from board.sources.barrier import TimerBarrier
@@ -130,6 +132,29 @@ def test_two_good_neighbours_pass_together(belt: Belt) -> None:
     assert opened[0][0] == pytest.approx(START_MS, abs=TOLERANCE_MS)
     assert opened[-1][1] == pytest.approx(25 + START_MS + WINDOW_MS, abs=TOLERANCE_MS)
     assert opened[1][0] - opened[0][1] < TOLERANCE_MS
+
+
+class Counted(LineTimer):
+    """Counts the windows that it is given."""
+
+    windows = 0
+
+    def queue_window(self, start: int, cycles: int) -> str:
+        self.windows += 1
+        return super().queue_window(start, cycles)
+
+
+def test_a_part_has_one_window_however_its_end_is_rounded(timer_library: Path) -> None:
+    fabric = SimulatedTimer(timer_library, 1e6)  # a cycle is no longer than what is rounded
+    timer = Counted(Logic(lambda: fabric))
+    keeper = Keeper(SETTINGS, SPEED_MM_S, MotionSettings(by="nothing"))
+    gate = TimerGate(keeper, timer, TimeTrack(SETTINGS, SPEED_MM_S))
+    gate.seen_until(MAX_T_NS)
+    gate.apply(Trigger("run", 0, time.monotonic_ns(), "clock"), "OK")
+    for _ in range(100):
+        gate.turn()
+    assert timer.windows == 1
+    timer.close()
 
 
 @pytest.mark.parametrize("decision", ["OK", "REJECT", "UNKNOWN"])
