@@ -82,14 +82,24 @@ class LineConfig:
         has_barrier = self.camera.barrier == "timer" or self.camera.barrier_pin is not None
         require(has_barrier or not triggered_camera, "camera.barrier_pin", 'is needed for mode "triggered"')
 
+        is_timed = self.motion.by != "barriers" or self.source != "camera" or self.has_second_barrier
+        require(is_timed, "motion.by", 'barriers are wired to the overlay: they need [camera] barrier = "timer"')
         is_wired = self.motion.encoder is None or self.gate.kind == "timer"
         require(is_wired, "motion.encoder", 'is the overlay\'s: it needs [gate] kind = "timer"')
 
     @property
     def needs_timer(self) -> bool:
         """That of the overlay."""
-        has_barrier = self.source == "camera" and self.mode == "triggered" and self.camera.barrier == "timer"
-        return has_barrier or self.panel or self.gate.kind == "timer"
+        return self._is_stamped or self.panel or self.gate.kind == "timer"
+
+    @property
+    def has_second_barrier(self) -> bool:
+        """Wired to the overlay, beside the first one."""
+        return self.motion.by == "barriers" and self._is_stamped
+
+    @property
+    def _is_stamped(self) -> bool:
+        return self.source == "camera" and self.mode == "triggered" and self.camera.barrier == "timer"
 
 
 def load_config(path: Path) -> LineConfig:

@@ -38,7 +38,8 @@ from board.sinks.second_opinion import SecondOpinion, SecondOpinionSettings
 from board.sinks.tap import TapSink
 from board.sources.belt import BeltSource
 from board.sources.checks import CheckedSource
-from board.sources.overlay_belt import OverlayBelt
+from board.sources.overlay_belt import OverlayBelt, tell_passages, tell_position
+from board.sources.stamps import Stamps
 from board.sources.tracked import TrackedSource
 from protocol.console import STDERR, occupy_standard_files
 from protocol.errors import EXIT_BAD_INPUT, BeltsightError, InputError, run_main
@@ -102,8 +103,9 @@ def run_station(config: LineConfig, stop: threading.Event) -> None:
         mqtt.set_model(package)
         source = open_source(config, package, mqtt.last_part, timer, gate)
         opened.callback(source.close)
-        if timer and config.motion.encoder:
-            opened.callback(OverlayBelt(timer, config.motion.encoder, gate).close)
+        belt = open_overlay_belt(config, timer, gate)
+        if belt:
+            opened.callback(belt.close)
         others = open_sinks(config, models)
         if config.second_opinion:
             others.append(open_second_opinion(config, config.second_opinion, package, trusted, mqtt))
@@ -176,6 +178,17 @@ def open_camera_or_replay(
     from board.sources.camera import open_camera_source  # noqa: PLC0415
 
     return open_camera_source(config.camera)
+
+
+def open_overlay_belt(config: LineConfig, timer: LineTimer | None, ahead: Ahead) -> OverlayBelt | None:
+    """None where nothing of the belt but parts is wired to the overlay. Raises: EngineError."""
+    encoder, camera = config.motion.encoder, config.camera
+    if timer and encoder:
+        return OverlayBelt(partial(tell_position, timer, encoder, ahead))
+    if timer and config.has_second_barrier:
+        stamps = Stamps(timer, "PASSAGE", camera.barrier_filter_us, inverted=camera.barrier_inverted)
+        return OverlayBelt(partial(tell_passages, stamps, ahead))
+    return None
 
 
 def open_sinks(config: LineConfig, models: Models) -> list[ResultSink]:

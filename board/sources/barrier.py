@@ -12,9 +12,10 @@ from typing import Protocol
 from board.condition import Complaint
 from board.gate.gpio import open_gpio
 from board.gate.settings import EncoderSettings
-from board.gate.timer import LineTimer, signed
+from board.gate.timer import LineTimer
 from board.seams import Ahead, Deaf
 from board.sources.camera import CameraFeed, CameraSettings, open_camera
+from board.sources.stamps import Stamps
 from protocol.errors import EngineError, SourceError
 from protocol.messages import Frame, Trigger, clock_id, new_run
 from protocol.supervision import SUPERVISOR, Supervised, Supervisor
@@ -29,8 +30,6 @@ MAX_WAITING = 256  # parts between barrier and line; beyond them, parts come as 
 LISTEN_S = 0.01
 STAMPED_WITHIN_NS = 20_000_000  # a part that broke the beam longer ago has reached the queue
 BARRIER_SILENT_S = 0.5
-
-SEQUENCES = 1 << 32  # numbers of the overlay's timer, which then begin again
 
 
 class InputPin(Protocol):
@@ -103,72 +102,31 @@ class LightBarrier:
 
 
 class TimerBarrier:
-    """Interruptions that the overlay has filtered, numbered and stamped: how late we look does not matter."""
+    """Interruptions that the overlay has stamped."""
 
     def __init__(
         self, timer: LineTimer, filter_us: float, *, inverted: bool, encoder: EncoderSettings | None = None
     ) -> None:
         """Raises: EngineError."""
-        self._timer, self._encoder = timer, encoder
-        self._filter_us, self._inverted = filter_us, inverted
+        self._stamps, self._encoder = Stamps(timer, "BARRIER", filter_us, inverted=inverted), encoder
         self._run_id = new_run()
         self._clock = clock_id()
-        self._next_id = 0
-        self._next_sequence: int | None = None  # None: whatever comes first
-        self._generation = 0
-        self._prepare()
 
     def next(self, timeout_s: float) -> Trigger | None:
         deadline_s = time.monotonic() + timeout_s
         try:
-            while not (trigger := self._take_locked()):
+            while not (stamp := self._stamps.take()):
                 left_s = deadline_s - time.monotonic()
                 if left_s <= 0:
                     return None
                 time.sleep(min(POLL_S, left_s))
         except EngineError as error:
             raise SourceError(f"light barrier: {error}") from None
-        return trigger
+        position_um = self._encoder.um(stamp.counts) if self._encoder else None
+        return Trigger(self._run_id, stamp.number, stamp.t_ns, self._clock, position_um)
 
     def close(self) -> None:
         """The timer belongs to others, too."""
-
-    def _prepare(self) -> None:
-        """Set the filter, and forget what an input that was not inverted yet looked like."""
-        self._generation = self._timer.look()
-        cycles = max(1, round(self._filter_us * self._timer.clock_hz / 1e6))
-        self._timer.write(BARRIER_FILTER=cycles | self._inverted << 31)
-        time.sleep(2 * cycles / self._timer.clock_hz)
-        while self._timer.read("BARRIER_NEXT")[0]:
-            self._timer.write(BARRIER_NEXT=0)
-        self._next_sequence = None
-
-    def _take_locked(self) -> Trigger | None:
-        """A stamp of one overlay and the time of the next would give a part in the far future."""
-        with self._timer.lock:
-            return self._take()
-
-    def _take(self) -> Trigger | None:
-        if self._timer.look() != self._generation:
-            self._prepare()
-            self._next_id += 1  # who knows how many: one at least is missing
-        if not self._timer.read("BARRIER_NEXT")[0]:
-            return None
-        low, high, sequence = self._timer.read("BARRIER_LOW", "BARRIER_HIGH", "BARRIER_SEQUENCE")
-        position_um = self._position_um()
-        self._timer.write(BARRIER_NEXT=0)
-        if self._next_sequence is not None:
-            self._next_id += (sequence - self._next_sequence) % SEQUENCES
-        part_id, self._next_id = self._next_id, self._next_id + 1
-        self._next_sequence = sequence + 1
-        return Trigger(self._run_id, part_id, self._timer.ns_at(high << 32 | low), self._clock, position_um)
-
-    def _position_um(self) -> int | None:
-        """Of the belt, when the oldest unread part broke the beam."""
-        if not self._encoder:
-            return None
-        low, high = self._timer.read("BARRIER_POSITION_LOW", "BARRIER_POSITION_HIGH")
-        return self._encoder.um(signed(high << 32 | low))
 
 
 class BarrierSource:

@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -23,8 +24,10 @@ from board.gate.timer_gate import TimerGate
 from board.gate.tracks import TimeTrack
 from board.loop.panel import Panel
 from board.overlay.simulation.timer import SimulatedTimer
+from board.seams import Deaf
 from board.sources.barrier import TimerBarrier
-from board.sources.overlay_belt import OverlayBelt
+from board.sources.overlay_belt import OverlayBelt, tell_passages, tell_position
+from board.sources.stamps import Stamps
 from protocol.errors import ConfigError, EngineError, SourceError
 from protocol.messages import MAX_T_NS, Decision, Trigger
 from protocol.supervision import Supervisor
@@ -147,8 +150,9 @@ class Counted(LineTimer):
 def test_a_part_has_one_window_however_its_end_is_rounded(timer_library: Path) -> None:
     fabric = SimulatedTimer(timer_library, 1e6)  # a cycle is no longer than what is rounded
     timer = Counted(Logic(lambda: fabric))
-    keeper = Keeper(SETTINGS, SPEED_MM_S, MotionSettings(by="nothing"))
-    gate = TimerGate(keeper, timer, TimeTrack(SETTINGS, SPEED_MM_S))
+    settings = replace(SETTINGS, distance_mm=5000)  # five seconds on: time enough for all turns
+    keeper = Keeper(settings, SPEED_MM_S, MotionSettings(by="nothing"))
+    gate = TimerGate(keeper, timer, TimeTrack(settings, SPEED_MM_S))
     gate.seen_until(MAX_T_NS)
     gate.apply(Trigger("run", 0, time.monotonic_ns(), "clock"), "OK")
     for _ in range(100):
@@ -379,12 +383,69 @@ CAMERA = "[camera]\nbarrier = 'timer'\n"
         ("[gate]\nkind = 'timer'", True),
         ("[gate]\nkind = 'timer'\n[motion]\nby = 'encoder'\n[motion.encoder]\num_per_count = 50.0", True),
         (f"source = 'camera'\n{CAMERA}", True),
+        (f"source = 'camera'\n{CAMERA}[motion]\nby = 'barriers'", True),
         (f"source = 'camera'\nmode = 'free-running'\n{CAMERA}", False),
         (CAMERA, False),
     ],
 )
 def test_the_overlay_is_loaded_for_what_is_configured(text: str, is_needed: bool) -> None:
     assert decode_config(f"model = 'one'\n{text}".encode(), "line.toml").needs_timer is is_needed
+
+
+def test_barriers_that_nobody_reads_are_refused() -> None:
+    text = "model = 'one'\nsource = 'camera'\n[camera]\nbarrier_pin = 3\n[motion]\nby = 'barriers'"
+    with pytest.raises(ConfigError, match=r"line.toml:6: motion.by: barriers are wired to the overlay"):
+        decode_config(text.encode(), "line.toml")
+
+
+FAR = replace(
+    SETTINGS, distance_mm=1000
+)  # the part's window begins 980 ms after its trigger, and so the second barrier
+
+
+def test_the_overlays_second_barrier_opens_the_gate_for_a_part_that_came_in_time(
+    timer: LineTimer, fabric: SimulatedTimer
+) -> None:
+    supervisor = Supervisor()
+    motion = MotionSettings(by="barriers", tolerance=0.2)
+    gate = open_gate(FAR, SPEED_MM_S, timer, motion=motion, supervisor=supervisor)
+    stamps = Stamps(timer, "PASSAGE", 500, inverted=False)
+    belt = OverlayBelt(partial(tell_passages, stamps, gate), supervisor)
+    with contextlib.closing(gate), contextlib.closing(belt):
+        gate.seen_until(MAX_T_NS)
+        t_ns = time.monotonic_ns()
+        gate.apply(Trigger("run", 0, t_ns, "clock"), "OK")
+        time.sleep(0.98)
+        assert not fabric.moves()
+        passed_ns = fabric.set_pins(passage=True)
+        wait_until(lambda: len(fabric.moves()) == 2)
+        opened_ns, closed_ns = (at_ns for at_ns, _ in fabric.moves())
+        assert passed_ns < opened_ns
+        assert closed_ns == pytest.approx(passed_ns + (WINDOW_MS - 5) * 1e6, abs=TOLERANCE_MS * 1e6)
+        speed_mm_s = 980 / ((passed_ns - t_ns) / 1e9)
+        assert gate.counters()["belt_speed_mm_s"] == pytest.approx(speed_mm_s, rel=0.01)
+
+
+def test_passages_are_told_in_order_and_a_lost_one_only_by_its_absence(
+    timer: LineTimer, fabric: SimulatedTimer
+) -> None:
+    stamps, told = Stamps(timer, "PASSAGE", 500, inverted=False), Told()
+    passed = []
+    for _ in range(17):  # the timer keeps 16
+        passed.append(fabric.set_pins(passage=True))
+        time.sleep(0.002)
+        fabric.set_pins(passage=False)
+        time.sleep(0.002)
+    tell_passages(stamps, told)
+    assert told.passages == pytest.approx(passed[:16], abs=5 * TOLERANCE_MS * 1e6)
+
+
+class Told(Deaf):
+    def __init__(self) -> None:
+        self.passages: list[int] = []
+
+    def at_gate(self, t_ns: int) -> None:
+        self.passages.append(t_ns)
 
 
 ENCODER = EncoderSettings(um_per_count=1000.0)
@@ -399,7 +460,7 @@ def test_with_its_own_encoder_the_overlay_opens_where_the_belt_is_however_fast_i
     supervisor = Supervisor()
     gate = open_gate(settings, SPEED_MM_S, timer, motion=motion, supervisor=supervisor)
     source = TimerBarrier(timer, filter_us=500, inverted=False, encoder=ENCODER)
-    belt = OverlayBelt(timer, ENCODER, gate, supervisor)
+    belt = OverlayBelt(partial(tell_position, timer, ENCODER, gate), supervisor)
     with contextlib.closing(gate), contextlib.closing(belt):
         places = run_belt(fabric, gate, source, until_mm=420)
     opened = [mm for mm, is_open in places if is_open]
