@@ -43,7 +43,7 @@ from board.sources.stamps import Stamps
 from board.sources.tracked import TrackedSource
 from protocol.console import STDERR, occupy_standard_files
 from protocol.errors import EXIT_BAD_INPUT, BeltsightError, InputError, run_main
-from protocol.manifest import Package, load_package
+from protocol.manifest import Distribution, Package, load_package
 from protocol.signing import TrustedKeys
 from protocol.supervision import SUPERVISOR, describe
 
@@ -101,7 +101,7 @@ def run_station(config: LineConfig, stop: threading.Event) -> None:
         models = open_models(config, package, trusted, chosen, logic)
         opened.callback(models.close)
         mqtt.set_model(package)
-        source = open_source(config, package, mqtt.last_part, timer, gate)
+        source = open_source(config, models, mqtt.last_part, timer, gate)
         opened.callback(source.close)
         belt = open_overlay_belt(config, timer, gate)
         if belt:
@@ -152,12 +152,18 @@ def open_station_gate(config: LineConfig, timer: LineTimer | None) -> Gate | Tim
 
 
 def open_source(
-    config: LineConfig, package: Package, last: LastPart | None, timer: LineTimer | None, ahead: Ahead | None = None
+    config: LineConfig, models: Models, last: LastPart | None, timer: LineTimer | None, ahead: Ahead | None = None
 ) -> CheckedSource | TrackedSource:
     """The configured source; in free-running mode with the tracker behind it. Raises: InputError; EngineError."""
+    package = models.current.package
+
+    def brightness() -> Distribution | None:
+        return models.current.manifest.calibrated_brightness
+
     if config.mode == "triggered":
-        return CheckedSource(open_camera_or_replay(config, package, last, timer, ahead), config.frames)
-    source = CheckedSource(open_camera_or_replay(config, package, None, None, None), config.frames)  # it counts views
+        return CheckedSource(open_camera_or_replay(config, package, last, timer, ahead), config.frames, brightness)
+    views = open_camera_or_replay(config, package, None, None, None)  # it counts them
+    source = CheckedSource(views, config.frames, brightness)
     return TrackedSource(source, config.tracker, package.manifest.preprocess.frame_px, last, ahead)
 
 

@@ -199,6 +199,11 @@ class Manifest:
         """How the model scored good parts."""
         return self.calibration.statistics.get("score") if self.calibration else None
 
+    @property
+    def calibrated_brightness(self) -> Distribution | None:
+        """How light the network's images of good parts were, in levels."""
+        return self.calibration.statistics.get("brightness") if self.calibration else None
+
 
 @dataclass(frozen=True)
 class Golden:

@@ -10,7 +10,7 @@ from protocol.errors import InputError
 from protocol.manifest import Manifest
 from protocol.messages import Verdict
 from sim.camera import Camera, CameraSettings
-from sim.drawing import Exposure, repeat
+from sim.drawing import Exposure, mark, repeat
 from sim.feed import Journey
 from sim.motion import BeltMotion, Stop, draw_stops, lay_parts
 from sim.parts import Part, Parts, open_parts
@@ -87,7 +87,12 @@ def plan_triggered(options: argparse.Namespace, manifest: Manifest, parts: Remem
         return {number: drawn[number % distinct] for number in range(options.parts) if number % distinct in drawn}
 
     exposures_s = sensors.exposures_s if sensors else lambda: iter(())
-    journey = Journey(repeat(expose, options.distinct), options.parts, sensors, exposures_s)
+    again = repeat(expose, options.distinct)
+
+    def draw(number: int) -> Exposure:
+        return mark(again(number), distinct)
+
+    journey = Journey(draw, options.parts, sensors, exposures_s)
     return Traffic(journey, options.parts, truth, match=list)
 
 

@@ -14,7 +14,7 @@ from protocol.errors import InputError
 from protocol.messages import Trigger
 from protocol.sockets import Socket, open_socket
 from protocol.wire import EndOfRun, FrameMessage, Message, Motion, Passage, decode_message
-from sim.drawing import DRAWN_AHEAD, Drawer, Exposure, repeat
+from sim.drawing import DRAWN_AHEAD, Drawer, Exposure, mark, repeat
 from sim.faults import END_MARKER, QUALITY, CameraFaults
 from sim.feed import Feed, Journey
 from sim.motion import BeltMotion, Stop
@@ -158,3 +158,7 @@ def test_distinct_frames_come_again_under_new_numbers() -> None:
     again = repeat(draw, 3)
     assert again(7).number == 7
     assert again(7).image is again(1).image
+    first, second = (mark(again(number), 3).image for number in (1, 7))
+    assert not np.array_equal(first, second)
+    assert np.array_equal(first, again(1).image)
+    assert np.array_equal(first[1:], second[1:])

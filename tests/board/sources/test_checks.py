@@ -9,6 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 from board.sources.checks import COMPLAIN_PARTS, CheckedSource, FrameSettings
+from protocol.manifest import Distribution
 from protocol.messages import Frame, Trigger
 from protocol.strict import FieldError
 
@@ -51,11 +52,42 @@ def test_a_frozen_camera_is_seen_at_once() -> None:
     assert complaint.reason == "the camera's frames are repeated: check camera, lens, light and cable"
 
 
-@pytest.mark.parametrize("buffers", [2, 3, 4])
+@pytest.mark.parametrize("buffers", [2, 3, 4, 5, 6, 32])
 def test_a_driver_that_hands_its_buffers_out_again_is_seen(buffers: int) -> None:
     ring = [noisy() for _ in range(buffers)]
     _, frames = check(*ring, *ring, *ring)
     assert [frame.image is None for frame in frames] == [False] * buffers + [True] * 2 * buffers
+
+
+def textured() -> NDArray[np.uint8]:
+    picture = noisy()
+    picture[10:30, 15:40] += 60
+    return picture
+
+
+@pytest.mark.parametrize(
+    "frozen",
+    [np.s_[:20], np.s_[20:], np.s_[:, :26], np.s_[:, 26:], np.s_[12:28], np.s_[:, 20:36]],
+    ids=["top", "bottom", "left", "right", "rows", "columns"],
+)
+def test_a_camera_that_froze_in_a_part_of_its_picture_is_seen(frozen: tuple[slice, ...]) -> None:
+    first = textured()
+    pictures = [first, *(textured() for _ in range(5))]
+    for picture in pictures:
+        picture[frozen] = first[frozen]
+    source, frames = check(*pictures)
+    assert [frame.image is None for frame in frames] == [False] + [True] * 5
+    assert frames[1].fault == "repeated frame: a part of the picture is bit for bit one of those before"
+    assert source.complaint() is not None
+
+
+def test_what_noise_does_not_change_may_stay() -> None:
+    """A background without structure, and one that is white or black throughout."""
+    pictures = [textured() for _ in range(5)]
+    for picture in pictures:
+        picture[:10], picture[30:35], picture[35:] = 90, 0, 255
+    _, frames = check(*pictures)
+    assert [frame.fault for frame in frames] == [""] * 5
 
 
 def test_one_bit_makes_another_picture() -> None:
@@ -87,6 +119,19 @@ def test_what_is_expected_can_be_set() -> None:
     assert [frame.fault.split(":")[0] for frame in frames] == ["", "dark frame"]
     with pytest.raises(FieldError, match="mean_range"):
         FrameSettings((100.0, 80.0))
+
+
+@pytest.mark.parametrize(
+    ("usual", "level", "fault"),
+    [(1.8, 1, ""), (1.8, 0, "dark frame"), (120.0, 1, "dark frame"), (253.6, 253, ""), (120.0, 253, "white frame")],
+)
+def test_dark_and_light_products_decide_what_is_too_dark_and_too_light(usual: float, level: int, fault: str) -> None:
+    brightness = Distribution(usual, 0.1, (usual, usual, usual))
+    picture = np.full((40, 52, 3), level, np.uint8)
+    picture[0, 0] = 7  # a cap's own noise
+    frame = CheckedSource(Pictures(picture), FrameSettings(), lambda: brightness).read(0)
+    assert frame is not None
+    assert frame.fault.split(":")[0] == fault
 
 
 def test_faults_of_the_source_stay_and_corrupt_ones_are_said() -> None:
