@@ -26,6 +26,8 @@ POLL_MS = 10
 POLL_S = POLL_MS / 1000
 SILENT_S = 0.5  # of the thread that reads
 COMPLAIN_S = 30.0  # after numbers that were not in order
+UNREADABLE = "unreadable"  # the run of what may have been a trigger
+FELL_BACK = "stale trigger: its stamp lies before that of the part before it"
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,7 @@ class Waiting:
     sent: Trigger  # as its maker names it
     trigger: Trigger
     arrived_ns: int  # what the belt was held back for does not count
+    fault: str = ""  # whatever its frame shows
 
 
 @dataclass(frozen=True)
@@ -138,7 +141,8 @@ class BeltSource:
         if self._counts_views or self._now_s() >= self._complain_until_s:
             return None
         return Complaint(
-            "degraded", "part numbers jumped, repeated or began again: check the belt's trigger and its count"
+            "degraded",
+            "part numbers jumped, repeated or began again, or cannot be read: check the belt's trigger and its count",
         )
 
     def _receive(self, supervised: Supervised) -> None:
@@ -168,7 +172,7 @@ class BeltSource:
         try:
             message = decode_message([part.buffer for part in parts])
         except MessageError:
-            self._refused["undecodable"] += 1
+            self._refuse_unreadable()
             return
         if isinstance(message, FrameMessage):
             self._take_frame(message)
@@ -182,14 +186,31 @@ class BeltSource:
             self._refused["repeated"] += 1
             self._complain()
 
-    def _expect(self, sent: Trigger) -> bool:
+    def _refuse_unreadable(self) -> None:
+        """subtle: it may have told of a part, which then has no verdict; the gate is closed for it."""
+        self._refused["undecodable"] += 1
+        number = self._refused["undecodable"]
+        self._ahead.expect(Trigger(UNREADABLE, number, time.monotonic_ns(), self._clock))
+        self._complain()
+
+    def _expect(self, sent: Trigger, *, is_frame: bool = False) -> bool:
         """Note a part, and those that were skipped before it; False if it has been told before."""
         out_of_order = self._numbering.gaps + self._numbering.restarts
-        placed = self._numbering.place(sent)
+        stamped = replace(sent, t_ns=self._on_our_clock(sent)) if sent.clock == self._clock else sent
+        fell_back = self._numbering.falls_back(stamped)
+        placed = self._numbering.place(stamped, is_frame=is_frame)
         if self._numbering.gaps + self._numbering.restarts > out_of_order:
             self._complain()
         self._wait_for_frames(sent, placed)
+        if fell_back and placed:
+            self._distrust_stamp(placed[-1])
         return bool(placed)
+
+    def _distrust_stamp(self, part: Trigger) -> None:
+        """The part may be where its stamp says, or where one that comes now is: the gate is closed at both."""
+        self._complain()
+        self._waiting[-1] = replace(self._waiting[-1], fault=FELL_BACK)
+        self._ahead.expect(replace(part, t_ns=time.monotonic_ns(), clock=self._clock))
 
     def _wait_for_frames(self, sent: Trigger, placed: list[Trigger]) -> None:
         for part in placed:
@@ -201,7 +222,7 @@ class BeltSource:
         """The frame of a waiting trigger; what waited before it in its run has lost its frame."""
         sent = message.header.trigger
         if not self._find(sent):
-            self._expect(sent)
+            self._expect(sent, is_frame=True)
         found = self._find(sent)
         if not found:
             self._refused["late_frames"] += 1  # its part was given up and judged already
@@ -211,6 +232,9 @@ class BeltSource:
             if waiting is found:
                 break
             self._add(Arrived(waiting.trigger, None, "frame lost"))
+        if found.fault:
+            self._add(Arrived(found.trigger, None, found.fault))
+            return
         if sent.clock == found.sent.clock and sent.t_ns < found.sent.t_ns:
             self._add(Arrived(found.trigger, None, "stale frame: its stamp lies before its part's trigger"))
             return

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import re
 from collections import OrderedDict
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from board.seams import LastPart
 from protocol.messages import Trigger
 
 KEPT_RUNS = 64  # whose numbers are remembered
+KEPT_TOLD = 32  # triggers of a run of which a second copy may come
 MAX_FILLED = 256  # parts; a larger jump is a fault of the count rather than so many parts that went by unseen
 MAX_NAME = 56  # characters of a run, so that there is room for the mark
 _CONTINUED = re.compile(r"(.+)#(\d{1,6})", re.DOTALL)
@@ -26,9 +27,26 @@ class Run:
     newest_ns: int
     begun: int = 1  # how often its numbers have begun
     first_id: int = 0  # of the parts that were told here
+    judged_ns: int = -1  # whatever was triggered until then has its verdict, from before this start
+    told: OrderedDict[int, int | None] = field(default_factory=OrderedDict)  # number -> its stamp; None: any is a copy
 
     def name(self, run: str) -> str:
         return run if self.begun == 1 else f"{run[:MAX_NAME]}#{self.begun}"
+
+    def is_newer(self, trigger: Trigger) -> bool:
+        return trigger.clock != self.clock or trigger.t_ns > self.newest_ns
+
+    def was_told(self, trigger: Trigger) -> bool:
+        """Whether it is a second copy."""
+        if trigger.t_ns <= self.judged_ns:
+            return True
+        return trigger.part_id in self.told and self.told[trigger.part_id] in (None, trigger.t_ns)
+
+    def note(self, part_id: int, t_ns: int | None) -> None:
+        self.told[part_id] = t_ns
+        self.told.move_to_end(part_id)
+        if len(self.told) > KEPT_TOLD:
+            self.told.popitem(last=False)
 
 
 class Numbering:
@@ -37,27 +55,37 @@ class Numbering:
         self.gaps = self.missing = self.restarts = 0
         self._runs: OrderedDict[str, Run] = OrderedDict()
         if last:
-            self._runs[last.run] = Run(last.part_id + 1, clock, now_ns)
+            self._runs[last.run] = Run(last.part_id + 1, clock, now_ns, judged_ns=now_ns)
             continued = _CONTINUED.fullmatch(last.run)
             if continued:
-                self._runs[continued[1]] = Run(last.part_id + 1, clock, now_ns, int(continued[2]))
+                self._runs[continued[1]] = Run(last.part_id + 1, clock, now_ns, int(continued[2]), judged_ns=now_ns)
 
-    def place(self, trigger: Trigger) -> list[Trigger]:
+    def falls_back(self, trigger: Trigger) -> bool:
+        """Its stamp lies before that of a part that came before it."""
+        run = self._runs.get(trigger.run)
+        return run is not None and trigger.clock == run.clock and trigger.t_ns < run.newest_ns
+
+    def place(self, trigger: Trigger, *, is_frame: bool = False) -> list[Trigger]:
         """The parts that it tells of, itself last, with the names that verdicts bear; none if it was told before.
 
-        subtle: a number that was had before is a new part if its time is newer than all of the run.
+        subtle: a number that was had before is a new part if its time is newer than all of the run, or if it is no copy
+        of one told of late. A frame (`is_frame`) may be stamped anew: an older one is always of a part that was had.
         """
         run = self._remember(trigger.run, Run(trigger.part_id, trigger.clock, -1, first_id=trigger.part_id))
-        is_newer = trigger.clock != run.clock or trigger.t_ns > run.newest_ns
-        if trigger.part_id < run.next_id and not is_newer:
-            return []
+        is_newer = run.is_newer(trigger)
         if trigger.part_id < run.next_id:
+            if not is_newer and (is_frame or run.was_told(trigger)):
+                return []
             self.restarts += 1
             run.begun, run.next_id = run.begun + 1, trigger.part_id
+            run.told.clear()
+        if trigger.clock != run.clock:
+            run.judged_ns = -1  # of another clock
         if is_newer:
             run.clock, run.newest_ns = trigger.clock, trigger.t_ns
         missing = self._fill(run, trigger)
         run.next_id = trigger.part_id + 1
+        run.note(trigger.part_id, trigger.t_ns)
         return [*missing, replace(trigger, run=run.name(trigger.run))]
 
     def end(self, run_name: str, parts: int, now: Trigger) -> list[Trigger]:
@@ -88,4 +116,6 @@ class Numbering:
         self.gaps += 1
         self.missing += len(missing)
         filled = missing if len(missing) <= MAX_FILLED else ()
+        for part_id in filled:
+            run.note(part_id, None)
         return [replace(trigger, run=run.name(trigger.run), part_id=part_id) for part_id in filled]

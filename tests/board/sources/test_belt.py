@@ -14,7 +14,7 @@ import pytest
 from numpy.typing import NDArray
 
 from board.seams import Ahead, LastPart
-from board.sources.belt import BeltSettings, BeltSource
+from board.sources.belt import FELL_BACK, BeltSettings, BeltSource
 from board.sources.numbering import MAX_FILLED
 from protocol.errors import InputError
 from protocol.messages import Frame, Trigger, clock_id
@@ -207,6 +207,39 @@ def test_whatever_the_count_does_each_trigger_has_one_verdict(
     assert station.source.complaint() is not None
 
 
+def test_a_count_that_began_again_with_older_stamps_has_a_verdict_for_each_too(endpoint: str) -> None:
+    """None of them OK: where such a part is, nobody knows, and the gate is closed for both places."""
+    gate = Gate()
+    with contextlib.closing(Station(endpoint, ahead=gate)) as station:
+        for age_ms, number in enumerate((5, 6, 7, 0, 1, 2)):
+            station.frame(station.trigger(number, age_ms=10.0 * age_ms))
+        frames = station.read(6)
+        assert [(frame.trigger.run, frame.trigger.part_id) for frame in frames] == [
+            *(("run", number) for number in (5, 6, 7)),
+            *(("run#2", number) for number in (0, 1, 2)),
+        ]
+        assert [frame.fault for frame in frames] == ["", *[FELL_BACK] * 5]
+        assert gate.told == [("part", number) for number in (5, 6, 6, 7, 7, 0, 0, 1, 1, 2, 2)]
+        assert station.source.complaint() is not None
+
+
+def test_a_maker_without_a_clock_may_count_round(station: Station) -> None:
+    numbers = [*range(256), *range(4)]
+    for number in numbers:
+        station.send(encode_message(Trigger("run", number, 0, "")))
+    frames = station.read(len(numbers))
+    runs = ["run"] * 256 + ["run#2"] * 4
+    assert [(frame.trigger.run, frame.trigger.part_id) for frame in frames] == list(zip(runs, numbers, strict=True))
+
+
+def test_a_trigger_that_was_overtaken_is_no_second_part(station: Station) -> None:
+    first, second, third = (Trigger("run", number, time.monotonic_ns(), clock_id()) for number in range(3))
+    for trigger in (first, third, second):
+        station.send(encode_message(trigger))
+    assert station.seen(3) == [(0, "frame lost"), (1, "frame lost"), (2, "frame lost")]
+    assert station.source.counters()["refused_repeated"] == 1
+
+
 def test_a_count_that_began_again_goes_on_after_a_restart(endpoint: str) -> None:
     with contextlib.closing(Station(endpoint, LastPart("run#2", 3))) as station:
         station.trigger(3, age_ms=1e4)
@@ -391,6 +424,16 @@ def test_garbage_is_counted_and_the_line_goes_on(station: Station, parts: list[b
     station.part(1)
     assert station.seen(2) == [(0, ""), (1, "")]
     assert station.source.refused_messages == 1
+    assert station.source.complaint() is not None
+
+
+def test_what_cannot_be_read_may_have_been_a_part_and_closes_the_gate(endpoint: str) -> None:
+    gate = Gate()
+    with contextlib.closing(Station(endpoint, ahead=gate)) as station:
+        beyond = encode_message(Trigger("run", 2**53, time.monotonic_ns(), clock_id()))
+        station.send([bytes(part).replace(b"9007199254740992", b"9007199254740993") for part in beyond])
+        wait_until(lambda: gate.told == [("part", 1)])
+        assert station.source.complaint() is not None
 
 
 @pytest.mark.parametrize("count", [0, 1, 6 * 8 * 3 - 1, 6 * 8 * 3 + 1])
