@@ -13,6 +13,7 @@ from collections.abc import Callable
 from protocol.console import STDERR
 
 EXIT_BAD_INPUT = 2
+EXIT_UNFIT = 3  # an export made its package, which should judge no part
 EXIT_READER_LEFT = 141  # what shells report for a command whose reader left
 EXIT_INTERRUPTED = 130  # what shells report for a command that Ctrl-C ended
 

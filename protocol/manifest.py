@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from protocol.errors import ManifestError
+from protocol.fitness import Fitness
 from protocol.known_bad import CHALLENGE_BIN, MAX_CHALLENGE_FRAMES, decode_known_bad
 from protocol.signing import TrustedKeys
 from protocol.strict import FieldError, build, require
@@ -185,6 +186,7 @@ class Manifest:
     provenance: dict[str, str] = field(default_factory=dict)  # seed, commit, command, data
     calibration: Calibration | None = None  # None: made before there was one, or too few held-out pictures
     challenge: Challenge | None = None  # None: made before there was one
+    fitness: Fitness | None = None  # None: not judged
 
     def __post_init__(self) -> None:
         plain = self.id.replace("-", "").replace("_", "").replace(".", "").isalnum() and self.id[0] != "."

@@ -3,7 +3,8 @@
     beltsight export --product orange --data rendered
     beltsight export --product bottle --data mvtec-bottle --recipe wide.toml --out models --seeds 0,1,2
 
-Interrupted, the same command goes on where it stopped. The package appears by one rename or not at all.
+Interrupted, the same command goes on where it stopped. The package appears by one rename or not at all. Exit code 3: it
+is there to be looked at, but unfit to judge parts, and its card says why.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import cv2
 import numpy as np
 import onnx
 import torch
+from rich.console import Console
 from rich.progress import Progress
 
 from host.compiler.compilation import compile_net
@@ -25,6 +27,7 @@ from host.compiler.cost import check_cost, summarise_cost, write_cost_table
 from host.export.calibration import draw_calibration
 from host.export.card import CARD_MD, HEATMAPS_PNG, INSPECTED_JPG, draw_heatmaps, write_card
 from host.export.challenge import judge_by, make_challenge
+from host.export.examination import examine
 from host.export.measurement import Measurement, measure
 from host.export.order import (
     RECIPE_TOML,
@@ -43,6 +46,7 @@ from host.export.untrained import make_untrained
 from host.integers.arithmetic import MAP, IntegerNet, costs
 from host.integers.parity import check_parity, run_numpy, run_onnxruntime, run_opencv, run_qonnx
 from host.integers.qdq import write_qdq
+from host.judging.fitness import judge_fitness
 from host.judging.thresholds import check_rule
 from host.learning.checkpoint import Checkpoint
 from host.learning.quantization import extract
@@ -59,14 +63,16 @@ from host.pictures.outliers import name_outliers
 from host.pictures.reading import Images, digest, load_frame
 from host.pictures.recorded import list_recordings, unpack_good
 from host.progress import open_progress
-from protocol.errors import InputError, run_resumable
+from protocol.errors import EXIT_UNFIT, InputError, run_resumable
+from protocol.fitness import Fitness
 from protocol.known_bad import CHALLENGE_BIN
-from protocol.manifest import CALIBRATION_JPG, FAIR_SHARE, FORMAT, AnomalyMap, Challenge, Manifest
+from protocol.manifest import CALIBRATION_JPG, FORMAT, AnomalyMap, Manifest, load_package
 
 PARITY_PICTURES = 32
 GOLDEN_FRAMES = 3
 HEATMAPS = 8
 SHOWN_PX = 480  # longest side of the frame in the card
+STYLES = {"fit": "bold green", "weak": "bold yellow", "unfit": "bold red"}
 
 
 @dataclass(frozen=True)
@@ -90,7 +96,16 @@ def main() -> int:
         ) from None
     print((target / CARD_MD).read_text().split("\n![", maxsplit=1)[0])
     print(f"\nmodel package: {target}")
-    return 0
+    return say_verdict(load_package(target).manifest.fitness)
+
+
+def say_verdict(fitness: Fitness | None) -> int:
+    """The last line, in colour on a terminal; the exit code."""
+    if fitness is None:
+        return 0
+    line = f"verdict: {fitness.describe()}"
+    Console().print(line, style=STYLES[fitness.grade], markup=False, highlight=False, soft_wrap=True)
+    return EXIT_UNFIT if fitness.grade == "unfit" else 0
 
 
 def export(order: Order, progress: Progress) -> Path:
@@ -118,8 +133,9 @@ def _make(order: Order, progress: Progress) -> Path:
     judge = judge_by(graphs.model, trained[0].meaning)
     threshold = trained[0].measured.threshold.value
     challenge, known_bad = make_challenge(dataset.pictures, dataset.how, judge, threshold, order.seed)
-    manifest = replace(describe(order, dataset, trained), challenge=challenge)
-    remarks += _judge_challenge(challenge)
+    is_set_by_defects = order.recipe.threshold.method == "best-f1"
+    figures = examine(dataset, judge, threshold, challenge, seed=order.seed, is_set_by_defects=is_set_by_defects)
+    manifest = replace(describe(order, dataset, trained), challenge=challenge, fitness=judge_fitness(figures))
     golden = make_golden(draw_golden_frames(dataset, order.seed), dataset.how, trained[0].integers)
     table = write_cost_table(trained[0].integers)
     extra = {
@@ -191,12 +207,6 @@ def find_remarks(dataset: Dataset) -> list[str]:
         missing = "good" if dataset.defective.all() else "defective"
         remarks.append(f"among the test pictures are no {missing} ones: nothing can be measured on them")
     return [remark for remark in remarks if remark]
-
-
-def _judge_challenge(challenge: Challenge) -> list[str]:
-    if challenge.found >= FAIR_SHARE * challenge.frames:
-        return []
-    return [f"it finds only {challenge.found} of the {challenge.frames} known-bad parts that were made to test it"]
 
 
 def _check_engines(net: IntegerNet, graphs: Graphs, images: Images) -> None:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from host.export.order import RECIPE_TOML
 from host.export.seeds import MEAN, WORST
+from protocol.fitness import NOT_JUDGED, Fitness
 from protocol.manifest import Challenge, Manifest
 
 HEATMAPS_PNG = "heatmaps.png"
@@ -75,15 +76,26 @@ def write_pictures(report: Sequence[str], shown: str = "") -> str:
 
 
 def join_card(manifest: Manifest, what: str, remarks: Sequence[str], measured_on: str, more: Sequence[str] = ()) -> str:
-    """Markdown: what it is, remarks, figures measured on the exported `measured_on`, more sections, provenance."""
+    """Markdown: verdict, what it is, remarks, figures of the exported `measured_on`, more sections, provenance."""
     sections = [
-        f"# {manifest.id}\n\n{what}",
+        f"# {manifest.id}\n\n{write_verdict(manifest.fitness)}\n\n{what}",
         *(f"**To look at:** {remark}." for remark in remarks),
         *_write_figures(manifest, f"on the exported {measured_on}, through ONNX Runtime"),
         *more,
         write_provenance(manifest),
     ]
     return "\n\n".join(sections) + "\n"
+
+
+def write_verdict(fitness: Fitness | None) -> str:
+    """What whoever reads only one line has to know."""
+    if fitness is None:
+        return f"**Verdict: {NOT_JUDGED}.** Nothing was measured that says whether it sees its product's defects."
+    if not fitness.concerns:
+        return f"**Verdict: {fitness.describe()}.**"
+    lines = [f"- {concern.grade}: {concern.why}. *What to do:* {concern.what_to_do}." for concern in fitness.concerns]
+    warning = " No station takes it unless told to." if fitness.grade == "unfit" else ""
+    return f"**Verdict: {fitness.grade}.**{warning}\n\n" + "\n".join(lines)
 
 
 def write_provenance(manifest: Manifest) -> str:

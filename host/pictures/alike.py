@@ -32,7 +32,7 @@ def tell_alike(split: Sequence[tuple[str, Sequence[Path], NDArray[np.uint8]]]) -
     known = describe(images)
     if not len(known):
         return []
-    usual = float(np.median(nearest(known, known, apart=True)[0])) if len(known) > 2 else 0.0
+    usual = _usual_distance(known)
     lines = []
     for other_name, other_paths, other_images in split[1:]:
         found = [
@@ -46,6 +46,16 @@ def tell_alike(split: Sequence[tuple[str, Sequence[Path], NDArray[np.uint8]]]) -
                 "figures and threshold look better than they are; keep one of each"
             )
     return lines
+
+
+def count_copies(trained: NDArray[np.uint8], others: NDArray[np.uint8]) -> int:
+    """How many of the others are the same, or nearly, as a trained one; images uint8 (n, h, w, 3)."""
+    known = describe(trained)
+    return len(find_alike(describe(others), known, _usual_distance(known))) if len(known) else 0
+
+
+def _usual_distance(known: Copies) -> float:
+    return float(np.median(nearest(known, known, apart=True)[0])) if len(known) > 2 else 0.0
 
 
 def find_alike(copies: Copies, known: Copies, usual: float) -> list[tuple[int, int]]:

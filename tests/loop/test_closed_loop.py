@@ -20,6 +20,7 @@ from host.deploy.lines import Lines
 from host.deploy.sign import sign_package
 from host.export.trivial import write_trivial_package
 from protocol.broker import BrokerSettings
+from protocol.errors import EXIT_UNFIT
 from protocol.manifest import load_package
 from protocol.signing import write_signing_pair
 from sim.station import LINE, LOOPBACK, ROOT, SITE, Process, StationSettings, board_config, free_port, start_broker
@@ -33,10 +34,10 @@ PARTS, DROPPED = 40, 3
 EAGER = TINY.replace("float_steps = 4", "float_steps = 150") + '[threshold]\nmethod = "quantile"\nvalue = 0.3\n'
 
 
-def run(module: str, *words: object, within_s: float = 300) -> str:
+def run(module: str, *words: object, within_s: float = 300, code: int = 0) -> str:
     command = [sys.executable, "-m", module, *map(str, words)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=within_s, check=False)
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == code, done.stderr
     return done.stdout
 
 
@@ -90,7 +91,7 @@ def test_from_the_line_to_a_new_model_and_back(line: StationSettings, tmp_path: 
     reviewed = tmp_path / "recordings" / "captures" / capture / "reviewed"
     out = tmp_path / "made"
     words = ("--product", "bottle", "--data", reviewed, "--id", "second", "--recipe", tmp_path / "tiny.toml")
-    run("host.export", *words, "--out", out)
+    run("host.export", *words, "--out", out, code=EXIT_UNFIT)
     package = load_package(out / "second")
     assert package.manifest.figures["train_pictures"] + package.manifest.figures["held_out_pictures"] == PARTS - DROPPED
 
@@ -130,6 +131,6 @@ def test_a_capture_can_be_trained_on_as_it_is(line: StationSettings, tmp_path: P
     wait_until(lambda: len(captures.list_names()) == 1 and len(captures.open(captures.list_names()[0])) == 20)
     (tmp_path / "tiny.toml").write_text(TINY)
     words = ("--product", "bottle", "--data", folder, "--id", "direct", "--recipe", tmp_path / "tiny.toml")
-    run("host.export", *words, "--out", tmp_path / "made")
+    run("host.export", *words, "--out", tmp_path / "made", code=EXIT_UNFIT)
     figures = load_package(tmp_path / "made" / "direct").manifest.figures
     assert figures["train_pictures"] + figures["held_out_pictures"] == 20

@@ -48,7 +48,8 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     recipe = str(folder / "tiny.toml")
     order = ["--product", "bottle", "--data", "rendered", "--recipe", recipe, "--out", str(folder), "--seeds", "3,1"]
     done = run_export(*order)
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == 3, done.stderr  # of a network that learned nothing
+    assert done.stdout.splitlines()[-1].startswith("verdict: unfit: it finds ")
     assert "image AUROC" in done.stdout
     assert "| stem | 64 × 64 | 3→16 | 5 | 4.9 |" in done.stderr  # the cost table, before the training
     return folder
@@ -85,6 +86,10 @@ def test_card_says_what_was_measured_and_how_to_make_it_again(models: Path) -> N
     package = load_package(models / "bottle-128")
     card, manifest = package.path("card.md").read_text(), package.manifest
     assert "tiny test network" in card
+    assert card.startswith("# bottle-128\n\n**Verdict: unfit.** No station takes it unless told to.\n\n- unfit: ")
+    assert manifest.fitness is not None
+    assert manifest.fitness.grade == "unfit"
+    assert {"probe:spot", "held_out_rejected:upper", "defects_found:lower"} < set(manifest.fitness.measured)
     assert "| bottle-128 | mean of 2 seeds | worst |" in card
     milliseconds = package.manifest.cost["macs"] / 0.67e6
     assert f"about {milliseconds:.0f} ms a frame" in card
@@ -128,7 +133,7 @@ def test_folder_without_labels(models: Path, rendered: NDArray[np.uint8]) -> Non
         cv2.imwrite(str(models / "flat" / f"{number}.png"), image)
     recipe, data = str(models / "tiny.toml"), str(models / "flat")
     done = run_export("--product", "mix", "--data", data, "--recipe", recipe, "--out", str(models / "other"))
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == 3, done.stderr
     assert "has not been measured" in done.stdout
     manifest = load_package(models / "other" / "mix-128").manifest
     assert set(manifest.figures) == {"train_pictures", "held_out_pictures", "test_good", "test_defective"}
