@@ -13,7 +13,7 @@ from board.engines.fpga import Logic
 from board.engines.fpga_pynq import find_logic
 from board.engines.settings import EngineName, EngineSettings
 from board.log import say
-from board.models.change import Models, OpenInspector, require_threshold
+from board.models.change import Models, OpenInspector, require_taken, require_threshold
 from board.models.choice import Chosen, recall_models, resume_trial
 from board.models.inspector import Inspector
 from board.models.pull import pull_package
@@ -36,15 +36,17 @@ def choose_package(config: LineConfig, trusted: TrustedKeys | None) -> tuple[Lin
     if chosen and chosen.model != config.model:
         try:
             package = load_package(find_package(config, chosen.model), trusted)
+            require_taken(chosen.model, package.manifest, config.model_change, chosen.unfit)
             return replace(config, threshold=None), package, chosen
         except ManifestError as error:
             say(f"{error}; going on with {config.model}", level="WARNING")
     package = load_package(config.models_dir / config.model, trusted)
+    require_taken(config.model, package.manifest, config.model_change, chosen.unfit if chosen else ())
     if config.threshold is not None:
         require_threshold(package.manifest, config.threshold)
     if chosen and chosen.model == config.model:
         return config, package, chosen
-    return config, package, Chosen(config.model, chosen.before if chosen else "")
+    return config, package, replace(chosen, model=config.model, trial_starts=0) if chosen else Chosen(config.model)
 
 
 def find_package(config: LineConfig, model_id: str) -> Path:
@@ -77,8 +79,9 @@ def open_models(
         return open_inspector(other, config.engines, logic, config.challenge.least_share)
 
     first = open_inspector(package, config.engines, logic, config.challenge.least_share)
-    models = Models(first, config.threshold, config.model_change, open_other, chosen.before if chosen else "")
-    if chosen and chosen.trial_starts:
+    chosen = chosen or Chosen(config.model)
+    models = Models(first, config.threshold, config.model_change, open_other, chosen.before, unfit=chosen.unfit)
+    if chosen.trial_starts:
         _go_on_with_trial(models, chosen, open_other)
     return models
 

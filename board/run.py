@@ -27,7 +27,7 @@ from board.loop.line import Line
 from board.loop.panel import Panel
 from board.loop.signals import stop_on_signals
 from board.loop.watchdog import Watchdog
-from board.models.change import Models
+from board.models.change import Models, require_taken
 from board.packages import choose_package, open_models
 from board.seams import Ahead, FrameSource, LastPart, ResultSink
 from board.sinks.capture import CaptureSink
@@ -211,6 +211,7 @@ def open_second_opinion(
 ) -> SecondOpinion:
     """Raises: ManifestError for the server's model; InputError if it takes other frames than the line's."""
     second = load_package(config.models_dir / settings.model, trusted)
+    require_taken(settings.model, second.manifest, config.model_change)
     frame_px, expected = second.manifest.preprocess.frame_px, package.manifest.preprocess.frame_px
     if frame_px != expected:
         raise InputError(

@@ -7,6 +7,7 @@
     challenge       … "parts": 3        the next parts are known bad, and must be rejected at the gate
     model           … "model": "orange-256"    the line changes to another model; one that it has not, it fetches
                     … "url": "http://host:8000/orange-256"
+                    … "even_if_unfit": true    though its export judged it unfit
     rollback        back to the model before
 
 Who may send which is the broker's access rules' matter. A command is obeyed once, and no later than it says: a copy, or
@@ -102,6 +103,7 @@ class SwitchModel(Order):
     model: str
     url: str = ""  # of the package's folder, for a station that has no such model
     confirmed: bool = False  # also one that carries no known-bad parts
+    even_if_unfit: bool = False  # also one that its export judged unfit
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -14,6 +14,7 @@ from board.checkup.finding import Finding, fail, ok, refused, warn
 from board.config import LineConfig
 from board.engines.chain import EngineChain, connect_remote, open_engine
 from board.engines.settings import EngineName, EngineSettings
+from board.models.change import require_taken
 from board.preprocess import preprocess
 from board.seams import Engine
 from protocol.errors import BeltsightError, InputError, ManifestError
@@ -45,6 +46,7 @@ def check_model(config: LineConfig) -> tuple[list[Finding], Package | None]:
     try:
         trusted = TrustedKeys(config.trusted_keys) if config.trusted_keys else None
         package = load_package(config.models_dir / config.model, trusted)
+        require_taken(config.model, package.manifest, config.model_change)
         golden = package.load_golden()
     except (InputError, ManifestError) as error:
         return [refused("model", error)], None

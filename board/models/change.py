@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import queue
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -21,6 +21,7 @@ from board.models.inspector import Inspector
 from board.models.known_bad import AT_CHANGE_S
 from protocol.commands import Answer, Rollback, SwitchModel
 from protocol.errors import BeltsightError, InputError, MessageError
+from protocol.fitness import require_fit
 from protocol.manifest import Manifest
 from protocol.messages import rfc3339_now
 from protocol.strict import require
@@ -39,6 +40,7 @@ class ModelChangeSettings:
     most_rejected: float = 0.8  # share of the trial's parts; with more rejected, the model before comes back
     remembered: Path | None = None  # file that keeps which model was commanded, for the next start
     fetched: Path | None = None  # folder for models that a command tells where to fetch; needs trusted_keys
+    even_if_unfit: tuple[str, ...] = ()  # models that are taken though their export judged them unfit
 
     def __post_init__(self) -> None:
         require(0 <= self.trial_parts <= 100_000, "trial_parts", "must be 0..100000")
@@ -65,12 +67,13 @@ class Models:
         open_inspector: OpenInspector,
         before: str = "",
         *,
+        unfit: Iterable[str] = (),
         disk: Disk | None = None,
         now_s: Callable[[], float] = time.monotonic,
         supervisor: Supervisor = SUPERVISOR,
     ) -> None:
         """`threshold` overrides the first model's own, and `require_threshold` has seen it; `before` is the model to
-        roll back to. Takes inspectors over.
+        roll back to, `unfit` are models that somebody commanded though they are that. Takes inspectors over.
         """
         self._disk, self._now_s = disk or Disk(), now_s
         self._unkept, self._keep_again_s = "", 0.0
@@ -80,6 +83,7 @@ class Models:
         self._confirmed_found: int | None = None  # known-bad parts, at a threshold that was confirmed with too few
         self._settings, self._open = settings, open_inspector
         self._configured = first.manifest.id
+        self._unfit = frozenset(unfit)
         self._trial: _Trial | None = None
         self._supervisor = supervisor
         self._opening: Supervised | None = None
@@ -238,10 +242,13 @@ class Models:
     def _open_and_keep(self, order: SwitchModel | Rollback, model: str, url: str) -> Inspector:
         """subtle: kept before it is taken over: here, for a disk may be slow and the line must not wait for it."""
         may_have_none = isinstance(order, Rollback) or order.confirmed
+        unfit = self._unfit | {model} if isinstance(order, SwitchModel) and order.even_if_unfit else self._unfit
         opened = self._open(model, url)
         try:
+            require_taken(model, opened.manifest, self._settings, unfit)
             _require_proof(opened, may_have_none=may_have_none)
-            self._keep(Chosen(model, self.current.manifest.id, 1 if self._settings.trial_parts else 0))
+            self._unfit = unfit
+            self._keep(self._choose(model, self.current.manifest.id, 1 if self._settings.trial_parts else 0))
         except InputError:
             opened.close()
             raise
@@ -274,8 +281,11 @@ class Models:
         """What is true now."""
         trial = self._trial
         if trial:
-            return Chosen(self.current.manifest.id, trial.previous.manifest.id, trial.starts)
-        return Chosen(self.current.manifest.id, self.before)
+            return self._choose(self.current.manifest.id, trial.previous.manifest.id, trial.starts)
+        return self._choose(self.current.manifest.id, self.before)
+
+    def _choose(self, model: str, before: str, trial_starts: int = 0) -> Chosen:
+        return Chosen(model, before, trial_starts, tuple(sorted(self._unfit & {model, before})))
 
     def _keep(self, chosen: Chosen) -> None:
         """Raises: InputError if it may be lost; then what is true is tried again by `step`, until it is kept."""
@@ -303,6 +313,15 @@ def _require_proof(opened: Inspector, *, may_have_none: bool) -> None:
         raise InputError(fault)
     if not known_bad.frames and not may_have_none:
         raise InputError(f"{known_bad.remark()}, or confirm the change (confirmed = true)")
+
+
+def require_taken(
+    model: str, manifest: Manifest, settings: ModelChangeSettings, commanded: Collection[str] = ()
+) -> None:
+    """Raises: ManifestError for an unfit model that neither the configuration nor who `commanded` it takes anyway."""
+    if model not in settings.even_if_unfit and model not in commanded:
+        anyway = f'set [model_change] even_if_unfit = ["{model}"], or deploy it with --even-if-unfit'
+        require_fit(model, manifest.fitness, anyway)
 
 
 def require_threshold(manifest: Manifest, value: float) -> None:

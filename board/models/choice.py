@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from board.disk import Disk, replace_file
@@ -22,6 +22,7 @@ class Chosen:
     model: str
     before: str = ""
     trial_starts: int = 0  # how often the station began this trial of `model`; 0: it is none
+    unfit: tuple[str, ...] = ()  # of these two, those that somebody commanded though they are unfit
 
 
 def remember_models(path: Path, chosen: Chosen, disk: Disk) -> None:
@@ -30,9 +31,17 @@ def remember_models(path: Path, chosen: Chosen, disk: Disk) -> None:
     Raises: InputError if it may be lost.
     """
     try:
-        replace_file(path, (json.dumps(asdict(chosen)) + "\n").encode(), disk)
+        replace_file(path, _encode(chosen), disk)
     except OSError as error:
         raise InputError(f"the choice of model cannot be kept in {path} ({error.strerror}): see to its disk") from None
+
+
+def _encode(chosen: Chosen) -> bytes:
+    """subtle: a station of before, to which an update may go back, knows nothing of `unfit`."""
+    content = asdict(chosen)
+    if not chosen.unfit:
+        del content["unfit"]
+    return (json.dumps(content) + "\n").encode()
 
 
 def recall_models(path: Path) -> Chosen | None:
@@ -54,9 +63,9 @@ def resume_trial(path: Path, chosen: Chosen, disk: Disk) -> Chosen:
     if chosen.trial_starts == 0:
         return chosen
     if chosen.trial_starts < MAX_TRIAL_STARTS:
-        again = Chosen(chosen.model, chosen.before, chosen.trial_starts + 1)
+        again = replace(chosen, trial_starts=chosen.trial_starts + 1)
     else:
-        again = Chosen(chosen.before, chosen.model)
+        again = Chosen(chosen.before, chosen.model, unfit=chosen.unfit)
         ends = f"the station ended {chosen.trial_starts} times while {chosen.model} was on trial"
         say(f"{ends}: back to {again.model}", level="WARNING")
     try:

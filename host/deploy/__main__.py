@@ -23,6 +23,7 @@ from host.deploy.serving import serve_package
 from host.deploy.ssh import Remote, copy_package, install_config, restore_config
 from protocol.address import parse_address
 from protocol.errors import InputError, run_main
+from protocol.fitness import require_fit
 from protocol.manifest import Package, load_package
 from protocol.reports import JUDGING, LineState
 from protocol.signing import SIGNATURE
@@ -69,6 +70,7 @@ def parse_options() -> argparse.Namespace:
     deploy.add_argument("--place", default=CONFIG_ON_CARD, help="of line.toml, on the station (default: %(default)s)")
     deploy.add_argument("--patience", type=float, default=90.0, help="seconds for a restart (default: %(default)s)")
     deploy.add_argument("--restart", default=RESTART, help="what starts the station anew (default: %(default)s)")
+    deploy.add_argument("--even-if-unfit", action="store_true", help="also a model that its export judged unfit")
     rollback = tasks.add_parser("rollback", help="have lines judge with the model before")
     fleet = tasks.add_parser("fleet", help="which line runs which model")
     fleet.add_argument("--site", default="+", help="only lines of this site")
@@ -96,8 +98,12 @@ def require_line(line: str) -> None:
 def deploy_model(lines: Lines, line: str, options: argparse.Namespace) -> None:
     package = load_package(options.model)
     model_id = package.manifest.id
+    values: dict[str, object] = {"model": model_id}
+    if not options.even_if_unfit:
+        require_fit(model_id, package.manifest.fitness, "say --even-if-unfit")
+    elif package.manifest.fitness is not None:  # stations of before know neither verdict nor key
+        values["even_if_unfit"] = True
     with contextlib.ExitStack() as opened:
-        values = {"model": model_id}
         if options.ssh:
             copy_package(Remote(options.ssh, options.ssh_config), package, options.folder)
         else:

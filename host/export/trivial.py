@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from host.export.package import make_golden, write_graphs, write_package
 from host.integers.arithmetic import IMAGE, MAP, Conv, IntegerNet
 from protocol.errors import run_main
+from protocol.fitness import Fitness
 from protocol.known_bad import CHALLENGE_BIN, encode_known_bad
 from protocol.manifest import FORMAT, AnomalyMap, Challenge, Manifest, Preprocess, Threshold
 
@@ -46,7 +47,14 @@ def mean_layer(name: str, source: str, *, channels: int, relu: bool) -> Conv:
     return Conv(name, source, weights, exponents, np.zeros(1, np.int32), exponent=-7, stride=2, relu=relu)
 
 
-def write_trivial_package(folder: Path, frame_px: int = FRAME_PX, threshold: float = 0.25, glare: int = WHITE) -> Path:
+def write_trivial_package(
+    folder: Path,
+    frame_px: int = FRAME_PX,
+    threshold: float = 0.25,
+    glare: int = WHITE,
+    *,
+    fitness: Fitness | None = None,
+) -> Path:
     """A complete package; its id is the folder's name. `threshold` 0.25 is grey level 160.
 
     `glare` is the grey level of its known-bad parts.
@@ -65,6 +73,7 @@ def write_trivial_package(folder: Path, frame_px: int = FRAME_PX, threshold: flo
         threshold=Threshold(threshold, "chosen: this model knows nothing of defects"),
         files={},
         challenge=Challenge(KNOWN_BAD, 1, {"glare": KNOWN_BAD}, KNOWN_BAD, 1.0),
+        fitness=fitness,
     )
     dark = np.zeros((frame_px, frame_px, 3), np.uint8)
     known_bad = {

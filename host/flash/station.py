@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from board.config import LineConfig, decode_config, load_config
+from board.models.change import require_taken
 from host.flash.payload import Entry, digest, file, folder, link
 from protocol.errors import InputError
 from protocol.manifest import MANIFEST, Package, load_package
@@ -102,7 +103,9 @@ def _models(folder_of_config: Path, config: LineConfig, more: list[str]) -> Iter
     trusted = TrustedKeys(folder_of_config / config.trusted_keys) if config.trusted_keys else None
     place = _place("models_dir", config.models_dir)
     for name in dict.fromkeys(names):
-        yield from _model(load_package(folder_of_config / config.models_dir / name, trusted), f"{place}/{name}")
+        package = load_package(folder_of_config / config.models_dir / name, trusted)
+        require_taken(name, package.manifest, config.model_change)
+        yield from _model(package, f"{place}/{name}")
 
 
 def _model(package: Package, place: str) -> Iterator[Entry]:

@@ -150,6 +150,7 @@ ORDER_KEYS = st.fixed_dictionaries(
         "expires": st.sampled_from(["2026-01-01T08:00:30Z", "2026-01-01T08:00:30.125Z", "2026-13-01T08:00:30Z", ""]),
         "value": st.sampled_from([1.7, 2, True, "1", None]),
         "confirmed": st.sampled_from([True, False, 1, None]),
+        "even_if_unfit": st.sampled_from([True, 1]),
         "parts": st.sampled_from([1, 100, 101, 200, 10_000, 10_001, 0, -1, True, 1.5]),
         "extra": st.just(1),
     },

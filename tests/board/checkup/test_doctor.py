@@ -35,6 +35,7 @@ from board.seams import LastPart
 from board.sources.camera import CameraSettings
 from host.export.trivial import write_trivial_package
 from protocol.broker import BrokerSettings
+from protocol.fitness import Concern, Fitness
 from protocol.messages import encode_json, rfc3339_now
 from protocol.reports import ChallengeReport
 from sim.station import LOOPBACK, Process, free_port, start_board, wait_for_port
@@ -193,6 +194,18 @@ def test_a_model_that_was_altered(config: Path) -> None:
     assert code == 1
     assert "is not the file that was exported" in report["model"]["found"]
     assert "engine arm" not in report  # nothing of it is run
+
+
+def test_a_model_that_was_judged_unfit(config: Path) -> None:
+    package = config.parent / "models" / "trivial"
+    shutil.rmtree(package)
+    write_trivial_package(package, fitness=Fitness("unfit", (Concern("unfit", "it sees nothing", "look"),)))
+    _, report = ask(config)
+    assert report["model"]["level"] == "FAIL"
+    assert report["model"]["found"] == "trivial is unfit: it sees nothing"
+    assert 'even_if_unfit = ["trivial"]' in report["model"]["remedy"]
+    add(config, '[model_change]\neven_if_unfit = ["trivial"]\n')
+    assert ask(config)[1]["model"]["level"] == "OK"
 
 
 def test_an_engine_that_cannot_run(config: Path) -> None:

@@ -93,6 +93,8 @@ def test_a_model_that_takes_the_station_down_again_and_again_is_let_go(
         chosen = resume_trial(path, chosen, Disk())
         assert chosen == recall_models(path) == Chosen("second", "first", starts)
     assert resume_trial(path, chosen, Disk()) == recall_models(path) == Chosen("first", "second")
+    unfit = Chosen("second", "first", 2, ("second",))
+    assert resume_trial(path, unfit, Disk()) == recall_models(path) == Chosen("first", "second", 0, ("second",))
     assert "while second was on trial: back to first" in capsys.readouterr().err
 
 

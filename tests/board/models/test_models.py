@@ -24,11 +24,13 @@ from board.packages import choose_package, find_package, open_models
 from board.seams import Engine
 from host.export.trivial import write_trivial_package
 from protocol.commands import Answer, Rollback, SwitchModel
-from protocol.errors import EngineError, InputError, MessageError
+from protocol.errors import EngineError, InputError, ManifestError, MessageError
+from protocol.fitness import Concern, Fitness
 from protocol.manifest import CARRIED_ONNX, MODEL_ONNX, load_package
 from protocol.strict import FieldError
 from tests.survival.broker import wait_until
 
+UNFIT = Fitness("unfit", (Concern("unfit", "it finds 1 of 128 small defects", "give more pictures"),))
 ORDER = SwitchModel("7", "2026-01-01T00:00:30Z", "second")
 BACK = Rollback("8", "2026-01-01T00:00:30Z")
 
@@ -40,6 +42,7 @@ def packages(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_trivial_package(folder / "first", threshold=0.25)
     write_trivial_package(folder / "second", threshold=0.5)
     write_trivial_package(folder / "large", frame_px=512)
+    write_trivial_package(folder / "unfit", threshold=0.5, fitness=UNFIT)
     tampered = write_trivial_package(folder / "tampered")
     (tampered / MODEL_ONNX).write_bytes((tampered / CARRIED_ONNX).read_bytes())
     return folder
@@ -265,6 +268,42 @@ def test_the_next_start_has_the_model_that_was_commanded_while_that_is_in_order(
     same, package, _ = choose_package(config, None)
     assert (package.manifest.id, same.threshold) == ("first", 0.1)
     assert "going on with first" in capsys.readouterr().err
+
+
+def test_an_unfit_model_is_taken_by_nobody_who_does_not_say_so(
+    open_pair: OpenModels, packages: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    remembered = tmp_path / "model"
+    models = open_pair(ModelChangeSettings(trial_parts=2, remembered=remembered))
+    refusal = change(models, "unfit")
+    assert not refusal.obeyed
+    assert "unfit is unfit: it finds 1 of 128 small defects" in refusal.reason
+    assert 'set [model_change] even_if_unfit = ["unfit"], or deploy it with --even-if-unfit' in refusal.reason
+    assert models.current.manifest.id == "first"
+    models.begin(replace(ORDER, model="unfit", even_if_unfit=True))
+    assert settle(models).obeyed
+    assert recall_models(remembered) == Chosen("unfit", "first", 1, ("unfit",))
+    config = LineConfig("first", models_dir=packages, model_change=ModelChangeSettings(remembered=remembered))
+    assert choose_package(config, None)[1].manifest.id == "unfit"  # what was commanded stays so
+    judge(models, 2)
+    assert recall_models(remembered) == Chosen("unfit", "first", 0, ("unfit",))
+    change(models)
+    judge(models, 2)
+    models.begin(BACK)
+    assert settle(models).obeyed  # it was taken before
+    remember_models(remembered, Chosen("unfit", "first"), Disk())  # a package that came without anybody's word
+    assert choose_package(config, None)[1].manifest.id == "first"
+    assert "going on with first" in capsys.readouterr().err
+
+
+def test_an_unfit_model_in_the_configuration(packages: Path) -> None:
+    with pytest.raises(ManifestError, match="unfit is unfit"):
+        choose_package(LineConfig("unfit", models_dir=packages), None)
+    allowed = ModelChangeSettings(even_if_unfit=("unfit",))
+    config, package, chosen = choose_package(LineConfig("unfit", models_dir=packages, model_change=allowed), None)
+    assert (package.manifest.id, chosen.unfit) == ("unfit", ())
+    with contextlib.closing(open_models(config, package, None, chosen)) as models:
+        assert models.current.manifest.id == "unfit"
 
 
 def test_the_configured_model_keeps_its_own_threshold_when_it_was_commanded_too(packages: Path, tmp_path: Path) -> None:

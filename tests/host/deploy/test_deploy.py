@@ -23,6 +23,7 @@ from host.deploy.serving import serve_package
 from host.deploy.sign import sign_package
 from host.deploy.ssh import Remote, copy_package
 from host.export.trivial import write_trivial_package
+from protocol.fitness import Concern, Fitness
 from protocol.manifest import MANIFEST, load_package
 from protocol.messages import Trigger, clock_id
 from protocol.signing import write_signing_pair
@@ -40,11 +41,12 @@ needs_sshd = pytest.mark.skipif(not SSHD, reason="sshd is not installed")
 
 @pytest.fixture(scope="module")
 def maker(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Keys, and signed models; `strict` rejects every part, `unsigned` is signed by nobody."""
+    """Keys, and signed models; `strict` rejects every part, `unsigned` is signed by nobody, `blind` is unfit."""
     folder = tmp_path_factory.mktemp("maker")
     write_signing_pair(folder / "keys", "maker")
-    for name, threshold in (("one", 0.25), ("two", 0.5), ("strict", -0.99), ("unsigned", 0.5)):
-        package = write_trivial_package(folder / name, threshold=threshold)
+    blind = Fitness("unfit", (Concern("unfit", "it sees nothing", "give more pictures"),))
+    for name, threshold in (("one", 0.25), ("two", 0.5), ("strict", -0.99), ("unsigned", 0.5), ("blind", 0.5)):
+        package = write_trivial_package(folder / name, threshold=threshold, fitness=blind if name == "blind" else None)
         if name != "unsigned":
             sign_package(folder / "keys" / "maker.secret.pem", package)
     return folder
@@ -120,6 +122,17 @@ def deploy(station: Station, *words: str) -> tuple[int, str]:
     out, err = process.communicate(timeout=120)
     assert "Traceback" not in err
     return process.returncode, out + err
+
+
+@needs_broker
+def test_an_unfit_model_goes_nowhere_unless_told_to(station: Station, maker: Path) -> None:
+    words = ("deploy", str(maker / "blind"), "--to", NAME, "--watch", "0.5")
+    code, said = deploy(station, *words)
+    assert code == 2
+    assert "blind is unfit: it sees nothing: make a better one as its card says, or say --even-if-unfit" in said
+    assert station.judge()["model_id"] == "one"
+    assert deploy(station, *words, "--even-if-unfit") == (0, f"{NAME}: blind judges, on trial\n")
+    assert station.judge()["model_id"] == "blind"
 
 
 @needs_broker

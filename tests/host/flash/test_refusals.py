@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -123,6 +124,12 @@ def spoil(name: str) -> Callable[[Desk], None]:
     return apply
 
 
+def call_unfit(desk: Desk) -> None:
+    path = desk.folder / "models" / "trivial" / "manifest.json"
+    concern = {"grade": "unfit", "why": "it sees nothing", "what_to_do": "look"}
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"fitness": {"grade": "unfit", "concerns": [concern]}}))
+
+
 @pytest.mark.parametrize(
     ("mistake", "words"),
     [
@@ -141,6 +148,7 @@ def spoil(name: str) -> Callable[[Desk], None]:
         (change("trivial", "absent"), "make one with scripts/export.sh"),
         (spoil("models/trivial/model.onnx"), "model.onnx is not the file that was exported"),
         (spoil("models/trivial/manifest.json"), ""),
+        (call_unfit, "trivial is unfit: it sees nothing"),
         (spoil("wheels/tiny_wheel-1.0-py3-none-any.whl"), "lacks tiny-wheel==1.0 with the SHA-256 in list.txt"),
     ],
 )
