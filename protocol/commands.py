@@ -8,6 +8,7 @@
     model           … "model": "orange-256"    the line changes to another model; one that it has not, it fetches
                     … "url": "http://host:8000/orange-256"
                     … "even_if_unfit": true    though its export judged it unfit
+                    … "confirmed": true    though it is for another product, or carries no known-bad parts
     rollback        back to the model before
 
 Who may send which is the broker's access rules' matter. A command is obeyed once, and no later than it says: a copy, or
@@ -102,7 +103,7 @@ class SwitchModel(Order):
 
     model: str
     url: str = ""  # of the package's folder, for a station that has no such model
-    confirmed: bool = False  # also one that carries no known-bad parts
+    confirmed: bool = False  # also one of another product, or one that carries no known-bad parts
     even_if_unfit: bool = False  # also one that its export judged unfit
 
     def __post_init__(self) -> None:

@@ -241,18 +241,36 @@ class Models:
 
     def _open_and_keep(self, order: SwitchModel | Rollback, model: str, url: str) -> Inspector:
         """subtle: kept before it is taken over: here, for a disk may be slow and the line must not wait for it."""
-        may_have_none = isinstance(order, Rollback) or order.confirmed
+        is_confirmed = isinstance(order, Rollback) or order.confirmed
         unfit = self._unfit | {model} if isinstance(order, SwitchModel) and order.even_if_unfit else self._unfit
         opened = self._open(model, url)
         try:
             require_taken(model, opened.manifest, self._settings, unfit)
-            _require_proof(opened, may_have_none=may_have_none)
+            self._require_product(opened.manifest, is_confirmed=is_confirmed)
+            _require_proof(opened, may_have_none=is_confirmed)
             self._unfit = unfit
             self._keep(self._choose(model, self.current.manifest.id, 1 if self._settings.trial_parts else 0))
         except InputError:
             opened.close()
             raise
         return opened
+
+    def _require_product(self, other: Manifest, *, is_confirmed: bool) -> None:
+        """subtle: a trial sees a model that rejects too much, never one that rejects too little.
+
+        Raises: InputError for the model of another product; the state says so too, for perhaps the belt has that one.
+        """
+        ours = self.current.manifest.product
+        if is_confirmed or other.product == ours:
+            return
+        self.failed_trial = (
+            f"{other.id} was not taken, it is for {other.product!r} and this line's model for {ours!r}: "
+            "choose the product's own model, or resume"
+        )
+        raise InputError(
+            f"{other.id} is for {other.product!r}, this line's model for {ours!r}: take one of the product's own, or "
+            "confirm the change (confirmed = true)"
+        )
 
     def _go_back(self, trial: _Trial, why: str) -> Answer:
         tried = self.current.manifest.id

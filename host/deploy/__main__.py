@@ -71,6 +71,8 @@ def parse_options() -> argparse.Namespace:
     deploy.add_argument("--patience", type=float, default=90.0, help="seconds for a restart (default: %(default)s)")
     deploy.add_argument("--restart", default=RESTART, help="what starts the station anew (default: %(default)s)")
     deploy.add_argument("--even-if-unfit", action="store_true", help="also a model that its export judged unfit")
+    confirmed = "also a model of another product, or one that carries no known-bad parts"
+    deploy.add_argument("--confirmed", action="store_true", help=confirmed)
     rollback = tasks.add_parser("rollback", help="have lines judge with the model before")
     fleet = tasks.add_parser("fleet", help="which line runs which model")
     fleet.add_argument("--site", default="+", help="only lines of this site")
@@ -103,6 +105,8 @@ def deploy_model(lines: Lines, line: str, options: argparse.Namespace) -> None:
         require_fit(model_id, package.manifest.fitness, "say --even-if-unfit")
     elif package.manifest.fitness is not None:  # stations of before know neither verdict nor key
         values["even_if_unfit"] = True
+    if options.confirmed:
+        values["confirmed"] = True
     with contextlib.ExitStack() as opened:
         if options.ssh:
             copy_package(Remote(options.ssh, options.ssh_config), package, options.folder)

@@ -110,7 +110,7 @@ def test_from_the_line_to_a_new_model_and_back(line: StationSettings, tmp_path: 
     sign_package(tmp_path / "keys" / "maker.secret.pem", out / "second")
     address = ("--to", NAME, "--broker", f"{LOOPBACK}:{line.mqtt_port}", "--watch", "2")
     assert (
-        run("host.deploy", "deploy", out / "second", *address, "--even-if-unfit")
+        run("host.deploy", "deploy", out / "second", "--confirmed", *address, "--even-if-unfit")
         == f"{NAME}: second judges, on trial\n"
     )
     assert models_that_judge(broker) == "second"

@@ -26,7 +26,7 @@ from host.export.trivial import write_trivial_package
 from protocol.commands import Answer, Rollback, SwitchModel
 from protocol.errors import EngineError, InputError, ManifestError, MessageError
 from protocol.fitness import Concern, Fitness
-from protocol.manifest import CARRIED_ONNX, MODEL_ONNX, load_package
+from protocol.manifest import CARRIED_ONNX, MANIFEST, MODEL_ONNX, load_package
 from protocol.strict import FieldError
 from tests.survival.broker import wait_until
 
@@ -43,6 +43,8 @@ def packages(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_trivial_package(folder / "second", threshold=0.5)
     write_trivial_package(folder / "large", frame_px=512)
     write_trivial_package(folder / "unfit", threshold=0.5, fitness=UNFIT)
+    other = write_trivial_package(folder / "other") / MANIFEST
+    other.write_text(other.read_text().replace('"product": "brightness"', '"product": "darkness"'))
     tampered = write_trivial_package(folder / "tampered")
     (tampered / MODEL_ONNX).write_bytes((tampered / CARRIED_ONNX).read_bytes())
     return folder
@@ -186,6 +188,21 @@ def test_a_model_that_rejects_far_too_much_makes_way(open_pair: OpenModels, reje
         [] if stays else ["it rejected 9 of its first 10 parts: back to first"]
     )
     assert models.current.manifest.id == ("second" if stays else "first")
+
+
+def test_the_model_of_another_product_is_taken_only_if_somebody_confirms_it(open_pair: OpenModels) -> None:
+    models = open_pair(ModelChangeSettings())
+    answer = change(models, "other")
+    assert not answer.obeyed
+    assert answer.reason == (
+        "other is for 'darkness', this line's model for 'brightness': take one of the product's own, or confirm the "
+        "change (confirmed = true)"
+    )
+    assert models.current.manifest.id == "first"
+    assert models.complaint.startswith("other was not taken")
+    models.begin(replace(ORDER, model="other", confirmed=True))
+    assert settle(models).obeyed
+    assert (models.current.manifest.id, models.complaint) == ("other", "")
 
 
 def test_one_change_at_a_time(open_pair: OpenModels) -> None:
