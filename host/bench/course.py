@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 
 from host.bench.detector import Advance, Detector, pool
+from host.bench.figures import has_both
 from host.bench.problems import Problem
 from host.judging.evaluation import image_auroc
 
@@ -28,6 +29,8 @@ class Course:
         if share * self.times < len(self.points) + 1:
             return
         started_s = time.perf_counter()
+        if not has_both(self.problem.defective):
+            return
         scores = pool(self.detector.score_map(self.problem.test), self.detector.pools)
         self.points.append([round(share, 4), image_auroc(scores, self.problem.defective)])
         self.spent_s += time.perf_counter() - started_s

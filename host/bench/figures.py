@@ -21,22 +21,26 @@ LOWEST, HIGHEST = -128.0, 127.0
 
 
 def measure_maps(problem: Problem, held_out: Maps, test: Maps, pools: Pool) -> Figures:
-    """All figures by name. `rule:name` is at the threshold that a rule sets on held-out good pictures."""
+    """All figures by name; one that cannot be measured on these pictures is not there.
+
+    `rule:name` is at the threshold that a rule sets on held-out good pictures.
+    """
     scores, defective = pool(test, pools), problem.defective
-    figures = {
-        "test_good": int((~defective).sum()),
-        "test_defective": int(defective.sum()),
-        "image_auroc": image_auroc(scores, defective),
-        "image_aupr": float(average_precision_score(defective, scores)),
-        "image_best_f1": best_f1(scores, defective)[0],
-        "image_best_accuracy": best_accuracy(scores, defective),
-        "trivial_f1": trivial_f1(defective),
-        "trivial_accuracy": float(max(defective.mean(), 1 - defective.mean())),
-    }
+    figures: Figures = {"test_good": int((~defective).sum()), "test_defective": int(defective.sum())}
+    if has_both(defective):
+        figures |= {
+            "image_auroc": image_auroc(scores, defective),
+            "image_aupr": float(average_precision_score(defective, scores)),
+            "image_best_f1": best_f1(scores, defective)[0],
+            "image_best_accuracy": best_accuracy(scores, defective),
+            "trivial_f1": trivial_f1(defective),
+            "trivial_accuracy": float(max(defective.mean(), 1 - defective.mean())),
+        }
     figures |= _with_labels(problem, scores)
     for rule in RULES[:-1]:
         level = set_level(pool(held_out, pools), rule)
-        figures |= {f"{rule}:{key}": value for key, value in decide(scores >= level, defective).items()}
+        if np.isfinite(level):  # one picture has no deviation
+            figures |= {f"{rule}:{key}": value for key, value in decide(scores >= level, defective).items()}
     if localizes(test):
         figures |= _measure_pixels(problem, held_out, test)
         level, area = set_level(held_out, "max-area"), largest_area(held_out)
@@ -45,17 +49,27 @@ def measure_maps(problem: Problem, held_out: Maps, test: Maps, pools: Pool) -> F
     return figures
 
 
+def has_both(defective: Labels) -> bool:
+    """Whether there are good and defective pictures: without one of them there is nothing to tell apart."""
+    return bool(defective.any() and not defective.all())
+
+
 def decide(rejected: Labels, defective: Labels) -> Figures:
-    """Of pictures that are rejected or not."""
+    """Of pictures that are rejected or not; a share of nothing is not there."""
     hits, false = int((rejected & defective).sum()), int((rejected & ~defective).sum())
-    misses = int((~rejected & defective).sum())
-    return {
-        "image_f1": 2 * hits / max(1, 2 * hits + misses + false),
-        "image_precision": hits / max(1, hits + false),
-        "image_recall": hits / max(1, hits + misses),
-        "image_accuracy": float((rejected == defective).mean()),
-        "false_reject_rate": float(rejected[~defective].mean()),
-    }
+    bad, good = int(defective.sum()), int((~defective).sum())
+    figures: Figures = {}
+    if bad and good:
+        figures |= {
+            "image_f1": 2 * hits / (hits + bad + false),
+            "image_accuracy": float((rejected == defective).mean()),
+        }
+        figures |= {"image_precision": hits / (hits + false)} if hits + false else {}
+    if bad:
+        figures["image_recall"] = hits / bad
+    if good:
+        figures["false_reject_rate"] = false / good
+    return figures
 
 
 def trivial_f1(defective: Labels) -> float:
@@ -75,7 +89,7 @@ def _with_labels(problem: Problem, scores: Scores) -> Figures:
     """Best threshold on 30 % of the labelled test pictures, F-score on the other 70 % (the AlexNet autoencoder's)."""
     setting = choose_labelled(problem.defective)
     measured = np.setdiff1d(np.arange(len(scores)), setting)
-    if problem.defective[setting].all() or problem.defective[measured].all():
+    if not (has_both(problem.defective[setting]) and has_both(problem.defective[measured])):
         return {}
     _, level = best_f1(scores[setting], problem.defective[setting])
     defective = problem.defective[measured]
@@ -86,7 +100,9 @@ def _with_labels(problem: Problem, scores: Scores) -> Figures:
 
 
 def draw_curves(scores: Scores, defective: Labels) -> dict[str, list[list[float]]]:
-    """ROC and precision–recall curves as points (x, y), thinned."""
+    """ROC and precision–recall curves as points (x, y), thinned; none where they cannot be drawn."""
+    if not has_both(defective):
+        return {}
     false_rate, hit_rate, _ = roc_curve(defective, scores)
     precision, sensitivity, _ = precision_recall_curve(defective, scores)
     return {"roc": _thin(false_rate, hit_rate), "pr": _thin(sensitivity[::-1], precision[::-1])}
@@ -112,6 +128,8 @@ def _measure_pixels(problem: Problem, held_out: Maps, test: Maps) -> Figures:
     figures["trivial_dice"] = float(2 * counts.defective.sum() / (2 * counts.defective.sum() + counts.good.sum()))
     for rule in RULES:
         level = (set_level(held_out, rule) - lowest) / step + LOWEST
+        if not np.isfinite(level):
+            continue
         at_level = pixel_figures(counts, float(np.clip(level, LOWEST, HIGHEST + 1)))
         figures |= {f"{rule}:{key}": at_level[key] for key in ("pixel_dice", "pixel_iou")}
     return figures

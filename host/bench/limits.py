@@ -5,6 +5,7 @@ As in host/judging/thresholds.py, for float maps of any scale: an int8 map's 256
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
 import cv2
@@ -21,14 +22,17 @@ Floats = NDArray[np.float32] | NDArray[np.float64]
 
 
 def set_level(values: Floats, rule: Rule) -> float:
-    """At or above it is anomalous. `values`: scores (n,), or maps (n, h', w') whose pixels are looked at."""
+    """At or above it is anomalous. `values`: scores (n,), or maps (n, h', w') whose pixels are looked at.
+
+    NaN where they cannot say it: a single value has no deviation.
+    """
     flat = values.reshape(-1).astype(np.float64)
     if rule == "maximum":
         return float(np.nextafter(np.float32(flat.max()), np.float32(np.inf)))
     if rule == "quantile":
         return float(np.quantile(flat, QUANTILE))
     if rule == "k-sigma":
-        return float(flat.mean() + SIGMAS * flat.std(ddof=1))
+        return float(flat.mean() + SIGMAS * flat.std(ddof=1)) if flat.size > 1 else math.nan
     return _smallest_level(values, largest_area(values))
 
 

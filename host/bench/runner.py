@@ -31,7 +31,7 @@ from host.bench.detector import (
     localizes,
     pool,
 )
-from host.bench.figures import draw_curves, measure_maps
+from host.bench.figures import draw_curves, has_both, measure_maps
 from host.bench.gallery import draw_gallery
 from host.bench.problems import Problem, Task, split_labelled
 from host.bench.rows import Row
@@ -108,6 +108,8 @@ def run_row(row: Row, made: Made, problem: Problem, plan: Plan, advance: Advance
         return replace(row, skipped=str(missing))
     if isinstance(detector, Taught):
         labelled, problem = split_labelled(problem)
+        if not has_both(problem.defective):
+            return replace(row, skipped="its labels take the only good or defective test picture: label more pictures")
         try:
             detector.teach(labelled)
         except MissingError as missing:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -13,6 +14,7 @@ from host.bench.published import find_published
 from host.bench.rows import Row
 
 KEY_DIGITS = 6  # enough to find a row's settings
+NOT_MEASURED = "–"
 CLASS_MARK = ":"  # in the name of a problem that a class of a labelled set makes
 
 
@@ -138,7 +140,8 @@ def _seeds(rows: Sequence[Row]) -> list[Table]:
     lines = []
     whole = [row for row in rows if CLASS_MARK not in row.problem]
     for detector, problem in dict.fromkeys((row.detector, row.problem) for row in whole):
-        found = [row.figures["image_auroc"] for row in whole if (row.detector, row.problem) == (detector, problem)]
+        here = [row.figures for row in whole if (row.detector, row.problem) == (detector, problem)]
+        found = [figures["image_auroc"] for figures in here if "image_auroc" in figures]
         if len(found) > 1:
             summary = (float(np.mean(found)), min(found), max(found))
             lines.append([detector, problem, str(len(found)), *map(_number, summary)])
@@ -207,16 +210,17 @@ def _contamination(rows: Sequence[Row]) -> list[Table]:
 
 
 def _mean_at(rows: Sequence[Row], detector: str, share: int) -> float | None:
-    found = [row for row in rows if (row.detector, _share(row.problem)) == (detector, share)]
-    return float(np.mean([row.figures["image_auroc"] for row in found])) if found else None
+    found = [row.figures for row in rows if (row.detector, _share(row.problem)) == (detector, share)]
+    values = [figures["image_auroc"] for figures in found if "image_auroc" in figures]
+    return float(np.mean(values)) if values else None
 
 
 def _ablations(rows: Sequence[Row]) -> list[Table]:
     lines = []
     for row in (row for row in rows if row.variant):
         base = _mean([one for one in rows if not one.variant and one.seed == row.seed], row.detector, row.problem)
-        value = row.figures["image_auroc"]
-        change = "" if base is None else f"{value - base:+.4f}"
+        value = row.figures.get("image_auroc")
+        change = NOT_MEASURED if base is None or value is None else f"{value - base:+.4f}"
         lines.append([row.detector, row.problem, row.variant, _number(value), change, *_source(row)])
     columns = ("detector", "problem", "changed", "image AUROC", "difference", *SOURCE)
     return [Table("Ablations", columns, lines)] if lines else []
@@ -248,4 +252,5 @@ def _source(row: Row) -> tuple[str, ...]:
 
 
 def _number(value: float | None, digits: int = 4, unit: float = 1.0) -> str:
-    return "" if value is None else f"{value * unit:.{digits}f}"
+    """Rows of before hold numbers that are none, where one could not be measured."""
+    return NOT_MEASURED if value is None or not math.isfinite(value) else f"{value * unit:.{digits}f}"

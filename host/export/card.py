@@ -202,7 +202,7 @@ def _kinds(manifest: Manifest) -> str:
     lines = ["| kind | pictures | " + " | ".join(KIND_FIGURES.values()) + " |", "|---" * (2 + len(KIND_FIGURES)) + "|"]
     for kind in _list_kinds(manifest):
         values = (figures.get(f"{key}:{kind}") for key in KIND_FIGURES)
-        shown = ("" if value is None else f"{value:.4f}" for value in values)
+        shown = ("–" if value is None else f"{value:.4f}" for value in values)
         named = kind.replace("|", "\\|")
         lines.append(f"| {named} | {figures[f'test_defective:{kind}']:.0f} | " + " | ".join(shown) + " |")
     return "\n".join(lines)

@@ -22,6 +22,7 @@ from host.bench.published import PUBLISHED, find_published
 from host.bench.report import REPORT_HTML, REPORT_MD, write_report
 from host.bench.rows import ROWS_JSONL, Row, append_row, load_rows
 from host.bench.table import find_entries, list_entries, make
+from host.bench.tables import list_tables
 from host.judging.thresholds import Evidence, ThresholdRule, set_threshold
 from protocol.errors import InputError
 from protocol.manifest import AnomalyMap
@@ -188,6 +189,30 @@ def test_a_few_decisions() -> None:
     assert figures["image_f1"] == pytest.approx(f1_score(defective, rejected))
     assert (figures["image_recall"], figures["false_reject_rate"]) == (2 / 3, 1 / 2)
     assert trivial_f1(defective) == pytest.approx(f1_score(defective, np.ones(5)))
+
+
+@pytest.mark.parametrize(
+    "defective", [[False] * 9 + [True], [True] * 9 + [False], [False] * 6, [True] * 6, [True, False]]
+)
+def test_what_cannot_be_measured_is_no_figure_and_a_dash(defective: list[bool]) -> None:
+    labels = np.array(defective)
+    problem, held_out = make_problem(labels), make_maps(np.zeros(1, np.bool_))  # of one picture: no deviation
+    figures = measure_maps(problem, held_out, make_maps(labels), "maximum")
+    assert all(np.isfinite(value) for value in figures.values())
+    assert ("image_auroc" in figures) == ("image_best_f1" in figures) == (0 < labels.sum() < len(labels))
+    assert ("quantile:image_recall" in figures) == labels.any()
+    assert ("quantile:false_reject_rate" in figures) == (not labels.all())
+    assert "labelled_30_f1" not in figures  # whichever picture sets the threshold, one kind is missing elsewhere
+    assert not any(key.startswith("k-sigma:image") for key in figures)
+    row = Row("k", "padim", "one", 0, {}, 64, "d", "c", figures=figures | {"image_aupr": float("nan")})
+    text = str(list_tables([row, replace(row, seed=1), replace(row, variant="other")]))
+    assert "nan" not in text
+    assert "–" in text
+
+
+def test_precision_of_nothing_rejected_is_not_there() -> None:
+    figures = decide(np.zeros(4, np.bool_), np.array([True, True, False, False]))
+    assert figures == {"image_f1": 0, "image_accuracy": 0.5, "image_recall": 0, "false_reject_rate": 0}
 
 
 def test_a_labelled_threshold_is_measured_on_other_pictures() -> None:
