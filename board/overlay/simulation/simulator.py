@@ -13,6 +13,7 @@ import importlib.util
 import os
 import shutil
 import subprocess
+import sys
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -27,6 +28,7 @@ from board.overlay.registers import CONTROL_IRQ_ENABLE, CONTROL_RESET, CONTROL_S
 from protocol.supervision import SUPERVISOR
 
 HERE = Path(__file__).resolve().parent
+COMPANION = HERE / "companion.py"
 BASE = 0x10000000  # bus address of the buffer, as in harness.cpp
 NAME = "beltsight_overlay"
 COMPILERS = 2  # at once
@@ -207,7 +209,17 @@ def _compile(verilog: str, name: str, harness: Path, work: Path) -> Path:
 
 
 def _call(command: list[str], environment: dict[str, str]) -> None:
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)  # noqa: S603
+    """It ends with this process, however that ends. Raises: OverlayError."""
+    lifeline, ours = os.pipe()
+    with open(lifeline, "rb") as theirs, open(ours, "wb"):
+        done = subprocess.run(  # noqa: S603
+            [sys.executable, "-I", "-S", str(COMPANION), *command],
+            env=environment,
+            stdin=theirs,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
     if done.returncode:
         raise OverlayError(f"{Path(command[0]).name} failed:\n{done.stderr[-2000:]}")
 
