@@ -90,13 +90,15 @@ class BrokerClient(mqtt.Client):
 
     reconnects = True
 
-    def start_network(self, supervisor: Supervisor, *, is_needed: bool) -> None:
-        """After `connect`."""
+    def start_network(self, supervisor: Supervisor, *, is_needed: bool, name: str = "network") -> None:
+        """After `connect`. A process with two connections gives two names: work of a name that was done well has that
+        name's failures forgotten.
+        """
         # subtle: with this callback other threads leave the writing to the network's own, which they wake; without,
         # they write themselves, in between
         self.on_socket_register_write = lambda *_: None
         self._closing = threading.Event()
-        self._network = supervisor.start("network", self._run_network, silent_s=SILENT_S, is_needed=is_needed)
+        self._network = supervisor.start(name, self._run_network, silent_s=SILENT_S, is_needed=is_needed)
         if not self.reconnects:
             self._network.let_end()
 

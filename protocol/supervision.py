@@ -240,7 +240,9 @@ class Supervisor:
 
     @contextlib.contextmanager
     def keep_watch(self, act: Callable[[Trouble | None], None]) -> Iterator[None]:
-        """Call `act` every `LOOK_EVERY_S` from a thread of its own, with the trouble that there is."""
+        """Call `act` every `LOOK_EVERY_S` from a thread of its own, with the trouble that there is. A second thread
+        does it when the first has ended or hangs.
+        """
         closing = threading.Event()
 
         def look(supervised: Supervised) -> None:
@@ -248,10 +250,18 @@ class Supervisor:
                 supervised.beat()
                 act(self.trouble())
 
+        def look_after(supervised: Supervised) -> None:
+            while not closing.wait(2 * LOOK_EVERY_S):
+                supervised.beat()
+                if watch.trouble:
+                    act(watch.trouble)
+
         watch = self.start("watch", look, silent_s=WATCH_SILENT_S)
+        second = self.start("second watch", look_after, silent_s=WATCH_SILENT_S)
         try:
             yield
         finally:
+            second.stop(closing.set, WATCH_SILENT_S)
             watch.stop(closing.set, WATCH_SILENT_S)
 
     def see_everything(self) -> None:

@@ -68,7 +68,7 @@ class Link:
         except (OSError, ValueError) as error:
             raise InputError(f"no {where} ({error}): start one, or correct its address") from None
         self.was_offered = True
-        self._client.start_network(SUPERVISOR, is_needed=True)
+        self._client.start_network(SUPERVISOR, is_needed=True, name="plant network")
         answered = self._subscribed.wait(ANSWER_WITHIN_S)
         if not answered or self._refusal or not self.is_open:
             self.close()

@@ -217,6 +217,20 @@ def test_a_watch_that_ends_is_itself_trouble() -> None:
     assert str(supervisor.trouble()).startswith("watch ended: KeyError")
 
 
+def test_the_end_of_the_watch_is_acted_on_by_the_second() -> None:
+    supervisor, seen, told = Supervisor(), threading.Event(), []
+
+    def act(trouble: Trouble | None) -> None:
+        told.append(trouble)
+        if len(told) == 1:
+            raise KeyError("x")
+        seen.set()
+
+    with supervisor.keep_watch(act):
+        assert seen.wait(5.0)
+    assert str(told[1]).startswith("watch ended: KeyError")
+
+
 STRANGERS = """
 import threading
 from protocol.supervision import SUPERVISOR

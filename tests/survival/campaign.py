@@ -27,7 +27,7 @@ from host.export.trivial import write_trivial_package
 from protocol.errors import InputError, run_main
 from protocol.messages import Verdict, decode_verdict
 from sim.relay import Link, Relay
-from tests.survival import crossing, each_call, each_thread
+from tests.survival import crossing, each_call, threads
 from tests.survival.broker import MOSQUITTO, MortalBroker, Subscriber
 from tests.survival.gate import GateLog, Opening
 from tests.survival.server import MortalServer
@@ -347,7 +347,7 @@ def show(rows: list[Row]) -> Table:
 
 
 def main() -> int:
-    others = {"--each-call": each_call.main, "--each-thread": each_thread.main, "--crossing": crossing.main}
+    others = {"--each-call": each_call.main, "--each-thread": threads.main, "--crossing": crossing.main}
     for option, run_other in others.items():
         if option in sys.argv:
             sys.argv.remove(option)

@@ -1,4 +1,4 @@
-"""Each thread of the station ends once, and hangs once: `beltsight survive --each-thread`.
+"""Each thread of the station ends once, and hangs once.
 
 The real program, with good parts on its belt. Within a second of the end or the silence, the log and the state name the
 thread. If the line cannot do without it, the gate opens for nobody any more, and systemd's watchdog hears nothing.
@@ -6,14 +6,12 @@ thread. If the line cannot do without it, the gate opens for nobody any more, an
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import json
 import os
 import re
 import signal
 import socket
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -23,11 +21,9 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from rich.console import Console
 from rich.table import Table
 
 from host.export.trivial import FRAME_PX
-from protocol.errors import InputError
 from protocol.messages import Trigger, clock_id
 from protocol.sockets import Socket
 from protocol.wire import Passage, encode_message, encode_raw_frame
@@ -38,7 +34,7 @@ from tests.survival.strike import OPENS_NS, RATE_HZ, Run, read_gate
 
 Manner = Literal["ends", "hangs"]
 # Threads of a station that feeds from a belt, with everything switched on that needs no other machine.
-NEEDED = ("line", "watch", "gate", "gate closer", "belt", "outbox", "network", "signals")
+NEEDED = ("line", "watch", "second watch", "gate", "gate closer", "belt", "outbox", "network", "signals")
 OTHERS = ("recorder", "drift", "metrics")
 MANNERS: tuple[Manner, ...] = ("ends", "hangs")
 SEEN_WITHIN_S = 1.0
@@ -59,6 +55,11 @@ class Death:
     opened_after: int = 0  # a second later
     beats_after: int = 0  # of the watchdog
     violations: list[str] = field(default_factory=list)
+
+    @property
+    def late_s(self) -> float:
+        """Until everybody could know."""
+        return self.log_s if self.name == "network" else max(self.log_s, self.state_s)
 
 
 class GoodParts:
@@ -224,22 +225,3 @@ def show(deaths: list[Death]) -> Table:
         state = "–" if death.name == "network" else f"{death.state_s:.2f}"
         table.add_row(death.name, death.manner, f"{death.log_s:.2f}", state, "; ".join(death.violations))
     return table
-
-
-def main() -> int:
-    parser = argparse.ArgumentParser(prog="beltsight survive --each-thread", description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--workers", type=int, default=2, help="stations side by side (default: %(default)s)")
-    parser.add_argument("--only", default="", metavar="NAME", help="threads with this in their name")
-    options = parser.parse_args()
-    names = tuple(name for name in (*NEEDED, *OTHERS) if options.only in name)
-    if not names:
-        raise InputError(f"--only {options.only!r}: no thread has that in its name")
-    with contextlib.ExitStack() as opened:
-        folder = Path(opened.enter_context(tempfile.TemporaryDirectory()))
-        deaths = list(Threads(folder.resolve(), options.workers, opened).die_all(names))
-    for death in deaths:
-        is_late = max(death.log_s, 0.0 if death.name == "network" else death.state_s) > SEEN_WITHIN_S
-        if is_late:
-            death.violations.append("seen too late")
-    Console().print(show(deaths))
-    return int(any(death.violations for death in deaths))

@@ -16,7 +16,7 @@ from protocol.supervision import SUPERVISOR, Supervised
 
 LOOK_S = 0.01
 AGAIN_NS = 300_000_000
-HANG_S = 30.0  # longer than the station is watched
+HANG_S = 60.0  # longer than anybody waits for it to come back
 
 
 class Hanging:
@@ -31,10 +31,10 @@ def await_orders(orders: Path) -> None:
     before = Supervised.beat
 
     def beat(supervised: Supervised) -> None:
+        before(supervised)
         if supervised.name == Hanging.name:
             Hanging.since_ns = Hanging.since_ns or time.monotonic_ns()
             time.sleep(HANG_S)
-        before(supervised)
 
     setattr(Supervised, "beat", beat)  # noqa: B010 - the one place that every thread passes at each turn
     threading.Thread(target=_obey, args=(orders,), name="orders", daemon=True).start()
@@ -60,16 +60,17 @@ def _obey(orders: Path) -> None:
 
 def _end(name: str) -> int:
     """When it was told for the last time; it ends at its next step."""
-    called = "MainThread" if name == "line" else name
-    thread = next(thread for thread in threading.enumerate() if thread.name == called)
-    supervised = next(supervised for supervised in _supervised() if supervised.name == name)
+    while not (found := [supervised for supervised in _supervised() if supervised.name == name]):
+        time.sleep(LOOK_S)  # it has yet to begin
+    supervised = found[0]
+    thread = vars(supervised)["_thread"] or threading.main_thread()  # a loop has none of its own
     since_ns = 0
     while supervised in _supervised() and not supervised.ended:
         # again and again: paho takes some for a broken connection
         if time.monotonic_ns() > since_ns + AGAIN_NS:
             ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread.ident or 0), ctypes.py_object(KeyError))
             since_ns = time.monotonic_ns()
-        if called == "MainThread":
+        if thread is threading.main_thread():
             break
         time.sleep(LOOK_S / 10)
     return since_ns

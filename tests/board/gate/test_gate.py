@@ -169,7 +169,7 @@ def test_a_part_that_is_told_of_late_closes_the_gate_on_its_neighbour(open_belt:
     belt.apply("OK", 1, at_ms=0)
     belt.wait_for(1)
     belt.apply("REJECT", 0, at_ms=-20)
-    moves = belt.wait_for(2)
+    moves = belt.wait_for(2)[:2]  # on a slow machine it has left by now, and the gate is open again
     assert [move[:2] for move in moves] == [(True, 1), (False, NOBODY)]
     assert moves[1].at_ms < START_MS + WINDOW_MS / 2
 
