@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from board.engines.clock import check_hwh_clock, find_clock_mhz, set_clock
 from board.engines.fpga import FpgaEngine, Logic
 from board.overlay.fabric import Buffer
 from board.overlay.program import Program
@@ -20,6 +21,7 @@ from protocol.strict import require
 
 IP_NAME = "beltsight_overlay"  # in the type of its block, as the .hwh tells it
 REGISTER_BYTES = 4096
+FASTEST_MHZ = 100.0
 POLL_S = 0.0002  # without an interrupt: a hundredth of a frame
 UNMASK = (1).to_bytes(4, "little")  # what a UIO device takes to let its interrupt through once more
 
@@ -29,13 +31,15 @@ class FpgaSettings:
     bitstream: Path = Path("../build/overlay/beltsight.bit")  # with its .hwh beside it, where there is one
     deadline_s: float = 0.2  # of a frame; the largest networks take 0.02
     address: int = DEFAULT_ADDRESS  # of the registers, where no .hwh tells it
-    clock_mhz: float = 100.0  # of the logic, where no .hwh tells it
+    clock_mhz: float = 100.0  # of the logic, where no .hwh tells it; slower if the .json beside the bitstream says so
     interrupt: int = 61  # of the processor, IRQ_F2P[0]; without a UIO device for it, STATUS is polled
 
     def __post_init__(self) -> None:
         require(0 < self.deadline_s <= 60, "deadline_s", "must be above 0 and at most 60")
         require(
-            0 < self.clock_mhz <= 125, "clock_mhz", "must be above 0 and at most 125, for which the overlay is made"
+            0 < self.clock_mhz <= FASTEST_MHZ,
+            "clock_mhz",
+            "must be above 0 and at most 100, for which the overlay is made",
         )
         require(self.address >= 0 and self.address % REGISTER_BYTES == 0, "address", "must be a multiple of 4096")
 
@@ -63,7 +67,7 @@ class PynqFabric:
         self._pynq = pynq
         self._interrupt: int | None = None
         with _translated(f"cannot load {settings.bitstream}", "run as root on the board"):
-            self._bitstream, address = _load(pynq, settings)
+            self._bitstream, address, self._most_mhz = _open_bitstream(pynq, settings)
             self._registers = pynq.MMIO(address, REGISTER_BYTES)
             self.clock_hz = float(pynq.Clocks.fclk0_mhz) * 1e6
         with _translated(f"cannot open interrupt {settings.interrupt}", "run as root on the board"):
@@ -105,7 +109,7 @@ class PynqFabric:
 
     def reload(self) -> None:
         with _translated("cannot load the overlay again", "restart the board"):
-            self._bitstream.download()
+            _load(self._pynq, self._bitstream, self._most_mhz)
 
     def close(self) -> None:
         if self._interrupt is not None:
@@ -113,19 +117,29 @@ class PynqFabric:
             self._interrupt = None
 
 
-def _load(pynq: Any, settings: FpgaSettings) -> tuple[Any, int]:
-    """The loaded bitstream and the address of its registers."""
+def _open_bitstream(pynq: Any, settings: FpgaSettings) -> tuple[Any, int, float]:
+    """The loaded bitstream, the address of its registers, and the most that its clock may be."""
     path = str(settings.bitstream)
     if not settings.bitstream.with_suffix(".hwh").is_file():
-        bitstream = pynq.Bitstream(path)
-        bitstream.download()
-        pynq.Clocks.fclk0_mhz = settings.clock_mhz
-        return bitstream, settings.address
-    overlay = pynq.Overlay(path)  # loads it and sets its clocks
+        bitstream, most_mhz = pynq.Bitstream(path), find_clock_mhz(settings.bitstream, settings.clock_mhz)
+        _load(pynq, bitstream, most_mhz)
+        return bitstream, settings.address, most_mhz
+    overlay, most_mhz = pynq.Overlay(path, download=False), find_clock_mhz(settings.bitstream, FASTEST_MHZ)
     addresses = [block["phys_addr"] for block in overlay.ip_dict.values() if IP_NAME in block["type"]]
     if len(addresses) != 1:
         raise EngineError(f"{path} has {len(addresses)} blocks {IP_NAME}, not one: use the one of `beltsight overlay`")
-    return overlay, int(addresses[0])
+    check_hwh_clock(pynq.Clocks, overlay.clock_dict[0], most_mhz)
+    _load(pynq, overlay, most_mhz)
+    return overlay, int(addresses[0]), most_mhz
+
+
+def _load(pynq: Any, bitstream: Any, most_mhz: float) -> None:
+    """The kernel holds the logic's reset while it is loaded; the clock is right before that ends.
+
+    Raises: EngineError.
+    """
+    set_clock(pynq.Clocks, most_mhz)
+    bitstream.download()  # with a .hwh, pynq sets the clock that this says, first
 
 
 def _open_interrupt(get_uio_irq: Any, number: int) -> int | None:

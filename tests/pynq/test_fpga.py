@@ -134,6 +134,30 @@ def test_without_hwh_the_settings_say_them(settings: FpgaSettings) -> None:
     engine.close()
 
 
+def test_a_hwh_faster_than_the_bitstream_is_refused_before_it_is_loaded(
+    device: SimulatedDevice, settings: FpgaSettings
+) -> None:
+    clock_mhz, downloads = pynq.Clocks.fclk0_mhz, device.downloads
+    settings.bitstream.with_suffix(".json").write_text('{"clock_mhz": 58}')
+    message = fails(settings)
+    assert message.startswith("the .hwh asks for 100 MHz and the bitstream is made for 58: copy both, and the .json")
+    assert (pynq.Clocks.fclk0_mhz, device.downloads) == (clock_mhz, downloads)
+    faster = HWH.read_text().replace('DIVISOR0" VALUE="5"', 'DIVISOR0" VALUE="4"', 1)
+    settings.bitstream.with_suffix(".json").unlink()
+    settings.bitstream.with_suffix(".hwh").write_text(faster)
+    assert "the .hwh asks for 125 MHz and the bitstream is made for 100" in fails(settings)
+    assert device.downloads == downloads
+
+
+@pytest.mark.usefixtures("device")
+def test_a_slower_sidecar_is_heeded_without_hwh(settings: FpgaSettings) -> None:
+    settings.bitstream.with_suffix(".hwh").unlink()
+    settings.bitstream.with_suffix(".json").write_text('{"clock_mhz": 58}')
+    engine = open_fpga(PROGRAM, replace(settings, address=ADDRESS))
+    assert pynq.Clocks.fclk0_mhz == 55.555556
+    engine.close()
+
+
 @pytest.mark.usefixtures("device")
 def test_frames_back_to_back(settings: FpgaSettings) -> None:
     engine = open_fpga(PROGRAM, settings)

@@ -18,6 +18,7 @@ from pathlib import Path
 from board.overlay import isa
 from board.overlay.bitstream.wrapper import MODULE, emit_wrapper
 from board.overlay.errors import OverlayError
+from board.overlay.hardware import single_accesses
 from board.overlay.hardware.overlay import NAME
 from board.overlay.registers import DEFAULT_ADDRESS
 from board.overlay.simulation.design import find_verilog
@@ -25,7 +26,7 @@ from board.overlay.synthesis.yosys import run_yosys
 
 HERE = Path(__file__).resolve().parent
 PRODUCT = "beltsight"
-COPIED = ("build.tcl", "block_design.tcl", "processing_system.tcl", "pynq_z2.xdc", "pynq_z2.v")
+COPIED = ("build.tcl", "block_design.tcl", "processing_system.tcl", "pynq_z2.xdc", "timing.xdc", "pynq_z2.v")
 PART = "xc7z020clg400-1"
 OPEN_TOOLS = ("nextpnr-xilinx", "fasm2frames", "xc7frames2bit")
 MISSING = 2  # exit code where a tool has to be installed first
@@ -55,6 +56,7 @@ def emit_sources(out: Path) -> Path:
     verilog = find_verilog(HERE.parents[2] / "build" / "overlay")
     (sources / f"{NAME}.v").write_text(verilog)
     (sources / f"{MODULE}.v").write_text(emit_wrapper(verilog))
+    (sources / f"{single_accesses.MODULE}.v").write_text(single_accesses.emit_single_accesses())
     for name in COPIED:
         shutil.copyfile(HERE / name, sources / name)
     return sources
@@ -112,7 +114,8 @@ def nextpnr_commands(settings: Settings, sources: Path) -> list[list[str]]:
 
 
 def _synthesise_for_nextpnr(sources: Path) -> None:
-    steps = [f"read_verilog {NAME}.v pynq_z2.v", "synth_xilinx -family xc7 -flatten -abc9 -top pynq_z2"]
+    files = (f"{NAME}.v", f"{single_accesses.MODULE}.v", "pynq_z2.v")
+    steps = [f"read_verilog {' '.join(files)}", "synth_xilinx -family xc7 -flatten -abc9 -top pynq_z2"]
     # nextpnr takes the cells that only remember names of modules for logic
     run_yosys([*steps, "delete t:$scopeinfo", "write_json pynq_z2.json"], sources)
 
@@ -133,7 +136,7 @@ def parse_arguments(arguments: Sequence[str]) -> Settings:
     parser.add_argument("--out", type=Path, default=Path("build/overlay"))
     parser.add_argument("--tool", choices=sorted(INSTALL), default="vivado")
     parser.add_argument("--emit-only", action="store_true", help="Verilog, Tcl and constraints, without any tool")
-    parser.add_argument("--clock-mhz", type=int, default=100, choices=range(25, 126), metavar="25..125")
+    parser.add_argument("--clock-mhz", type=int, default=100, choices=range(25, 101), metavar="25..100")
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--chipdb", type=Path, help="of nextpnr-xilinx, for the XC7Z020")
     parser.add_argument("--prjxray-db", type=Path, help="folder zynq7 of Project X-Ray's database")

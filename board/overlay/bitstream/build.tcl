@@ -13,7 +13,7 @@ source [file join $sources block_design.tcl]
 
 create_project -force -part xc7z020clg400-1 $name [file join $out vivado]
 add_files -norecurse [list [file join $sources beltsight_overlay.v] [file join $sources beltsight_overlay_axi.v]]
-add_files -fileset constrs_1 -norecurse [file join $sources pynq_z2.xdc]
+add_files -fileset constrs_1 -norecurse [list [file join $sources pynq_z2.xdc] [file join $sources timing.xdc]]
 update_compile_order -fileset sources_1
 beltsight_block_design $name $clock_mhz $register_address
 set design [get_files $name.bd]

@@ -1,6 +1,6 @@
 // The overlay beside the processing system, without Vivado: for the open tools, which have no block design.
-// The processing system's ports speak AXI3. The overlay's bursts have at most 16 beats and need no change; on the
-// registers' side only identifiers have to be given back, one access of each direction at a time.
+// The processing system's ports speak AXI3. The overlay's bursts have at most 16 beats and need no change; bursts to its
+// registers become single accesses.
 module pynq_z2 (
     output [3:0] leds,
     input  [3:0] buttons,
@@ -19,17 +19,32 @@ module pynq_z2 (
 
   // registers
   wire [31:0] gp_araddr, gp_awaddr, gp_wdata, gp_rdata;
-  wire [11:0] gp_arid, gp_awid;
-  wire [3:0] gp_wstrb;
-  wire gp_arvalid, gp_arready, gp_rvalid, gp_rready, gp_awvalid, gp_awready, gp_wvalid, gp_wready, gp_bvalid, gp_bready;
-  wire [1:0] gp_rresp, gp_bresp;
-  reg [11:0] rid, bid;
-  wire slave_awready;
-  assign gp_awready = slave_awready & ~gp_bvalid;  // the identifier stays until its answer has gone
-  always @(posedge clk) begin
-    if (gp_arvalid & gp_arready) rid <= gp_arid;
-    if (gp_awvalid & gp_awready) bid <= gp_awid;
-  end
+  wire [11:0] gp_arid, gp_awid, gp_rid, gp_bid;
+  wire [3:0] gp_arlen, gp_awlen, gp_wstrb;
+  wire [1:0] gp_arsize, gp_awsize, gp_arburst, gp_awburst, gp_rresp, gp_bresp;
+  wire gp_arvalid, gp_arready, gp_rvalid, gp_rready, gp_rlast, gp_awvalid, gp_awready;
+  wire gp_wvalid, gp_wready, gp_bvalid, gp_bready;
+  wire [11:0] s_araddr, s_awaddr;
+  wire [31:0] s_wdata, s_rdata;
+  wire [3:0] s_wstrb;
+  wire [1:0] s_rresp, s_bresp;
+  wire s_arvalid, s_arready, s_rvalid, s_rready, s_awvalid, s_awready, s_wvalid, s_wready, s_bvalid, s_bready;
+  beltsight_single_accesses single_accesses (
+      .clk(clk), .rst(rst),
+      .gp_arid(gp_arid), .gp_araddr(gp_araddr[11:0]), .gp_arlen(gp_arlen), .gp_arsize(gp_arsize),
+      .gp_arburst(gp_arburst), .gp_arvalid(gp_arvalid), .gp_arready(gp_arready),
+      .gp_rid(gp_rid), .gp_rdata(gp_rdata), .gp_rresp(gp_rresp), .gp_rlast(gp_rlast), .gp_rvalid(gp_rvalid),
+      .gp_rready(gp_rready),
+      .gp_awid(gp_awid), .gp_awaddr(gp_awaddr[11:0]), .gp_awlen(gp_awlen), .gp_awsize(gp_awsize),
+      .gp_awburst(gp_awburst), .gp_awvalid(gp_awvalid), .gp_awready(gp_awready),
+      .gp_wdata(gp_wdata), .gp_wstrb(gp_wstrb), .gp_wvalid(gp_wvalid), .gp_wready(gp_wready),
+      .gp_bid(gp_bid), .gp_bresp(gp_bresp), .gp_bvalid(gp_bvalid), .gp_bready(gp_bready),
+      .s_axi_awaddr(s_awaddr), .s_axi_awvalid(s_awvalid), .s_axi_awready(s_awready),
+      .s_axi_wdata(s_wdata), .s_axi_wstrb(s_wstrb), .s_axi_wvalid(s_wvalid), .s_axi_wready(s_wready),
+      .s_axi_bresp(s_bresp), .s_axi_bvalid(s_bvalid), .s_axi_bready(s_bready),
+      .s_axi_araddr(s_araddr), .s_axi_arvalid(s_arvalid), .s_axi_arready(s_arready),
+      .s_axi_rdata(s_rdata), .s_axi_rresp(s_rresp), .s_axi_rvalid(s_rvalid), .s_axi_rready(s_rready)
+  );
 
   // memory
   wire [31:0] hp_araddr, hp_awaddr;
@@ -44,11 +59,11 @@ module pynq_z2 (
   beltsight_overlay overlay (
       .clk(clk), .rst(rst), .irq(irq), .leds(leds), .buttons(buttons), .barrier(barrier), .passage(passage),
       .encoder(encoder), .gate(gate),
-      .s_axi_awaddr(gp_awaddr[11:0]), .s_axi_awvalid(gp_awvalid & ~gp_bvalid), .s_axi_awready(slave_awready),
-      .s_axi_wdata(gp_wdata), .s_axi_wstrb(gp_wstrb), .s_axi_wvalid(gp_wvalid), .s_axi_wready(gp_wready),
-      .s_axi_bresp(gp_bresp), .s_axi_bvalid(gp_bvalid), .s_axi_bready(gp_bready),
-      .s_axi_araddr(gp_araddr[11:0]), .s_axi_arvalid(gp_arvalid), .s_axi_arready(gp_arready),
-      .s_axi_rdata(gp_rdata), .s_axi_rresp(gp_rresp), .s_axi_rvalid(gp_rvalid), .s_axi_rready(gp_rready),
+      .s_axi_awaddr(s_awaddr), .s_axi_awvalid(s_awvalid), .s_axi_awready(s_awready),
+      .s_axi_wdata(s_wdata), .s_axi_wstrb(s_wstrb), .s_axi_wvalid(s_wvalid), .s_axi_wready(s_wready),
+      .s_axi_bresp(s_bresp), .s_axi_bvalid(s_bvalid), .s_axi_bready(s_bready),
+      .s_axi_araddr(s_araddr), .s_axi_arvalid(s_arvalid), .s_axi_arready(s_arready),
+      .s_axi_rdata(s_rdata), .s_axi_rresp(s_rresp), .s_axi_rvalid(s_rvalid), .s_axi_rready(s_rready),
       .m_axi_araddr(hp_araddr), .m_axi_arlen(hp_arlen), .m_axi_arsize(hp_arsize), .m_axi_arburst(hp_arburst),
       .m_axi_arcache(hp_arcache), .m_axi_arprot(hp_arprot), .m_axi_arvalid(hp_arvalid), .m_axi_arready(hp_arready),
       .m_axi_rdata(hp_rdata), .m_axi_rresp(hp_rresp), .m_axi_rlast(hp_rlast), .m_axi_rvalid(hp_rvalid),
@@ -62,12 +77,14 @@ module pynq_z2 (
   PS7 ps7 (
       .FCLKCLK(fclk), .FCLKRESETN(fclk_reset_n), .IRQF2P({19'b0, irq}),
       .MAXIGP0ACLK(clk),
-      .MAXIGP0ARADDR(gp_araddr), .MAXIGP0ARID(gp_arid), .MAXIGP0ARVALID(gp_arvalid), .MAXIGP0ARREADY(gp_arready),
-      .MAXIGP0RDATA(gp_rdata), .MAXIGP0RID(rid), .MAXIGP0RRESP(gp_rresp), .MAXIGP0RLAST(1'b1),
+      .MAXIGP0ARADDR(gp_araddr), .MAXIGP0ARID(gp_arid), .MAXIGP0ARLEN(gp_arlen), .MAXIGP0ARSIZE(gp_arsize),
+      .MAXIGP0ARBURST(gp_arburst), .MAXIGP0ARVALID(gp_arvalid), .MAXIGP0ARREADY(gp_arready),
+      .MAXIGP0RDATA(gp_rdata), .MAXIGP0RID(gp_rid), .MAXIGP0RRESP(gp_rresp), .MAXIGP0RLAST(gp_rlast),
       .MAXIGP0RVALID(gp_rvalid), .MAXIGP0RREADY(gp_rready),
-      .MAXIGP0AWADDR(gp_awaddr), .MAXIGP0AWID(gp_awid), .MAXIGP0AWVALID(gp_awvalid), .MAXIGP0AWREADY(gp_awready),
+      .MAXIGP0AWADDR(gp_awaddr), .MAXIGP0AWID(gp_awid), .MAXIGP0AWLEN(gp_awlen), .MAXIGP0AWSIZE(gp_awsize),
+      .MAXIGP0AWBURST(gp_awburst), .MAXIGP0AWVALID(gp_awvalid), .MAXIGP0AWREADY(gp_awready),
       .MAXIGP0WDATA(gp_wdata), .MAXIGP0WSTRB(gp_wstrb), .MAXIGP0WVALID(gp_wvalid), .MAXIGP0WREADY(gp_wready),
-      .MAXIGP0BID(bid), .MAXIGP0BRESP(gp_bresp), .MAXIGP0BVALID(gp_bvalid), .MAXIGP0BREADY(gp_bready),
+      .MAXIGP0BID(gp_bid), .MAXIGP0BRESP(gp_bresp), .MAXIGP0BVALID(gp_bvalid), .MAXIGP0BREADY(gp_bready),
       .SAXIHP0ACLK(clk), .SAXIHP0RDISSUECAP1EN(1'b0), .SAXIHP0WRISSUECAP1EN(1'b0),
       .SAXIHP0ARADDR(hp_araddr), .SAXIHP0ARLEN(hp_arlen[3:0]), .SAXIHP0ARSIZE(hp_arsize[1:0]),
       .SAXIHP0ARBURST(hp_arburst), .SAXIHP0ARCACHE(hp_arcache), .SAXIHP0ARPROT(hp_arprot), .SAXIHP0ARLOCK(2'b0),

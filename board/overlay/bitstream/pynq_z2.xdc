@@ -17,8 +17,3 @@ set_property -dict {PACKAGE_PIN Y19 IOSTANDARD LVCMOS33 DRIVE 8 SLEW SLOW} [get_
 set_property -dict {PACKAGE_PIN Y16 IOSTANDARD LVCMOS33 PULLTYPE PULLUP} [get_ports {encoder[0]}]
 set_property -dict {PACKAGE_PIN Y17 IOSTANDARD LVCMOS33 PULLTYPE PULLUP} [get_ports {encoder[1]}]
 set_property -dict {PACKAGE_PIN U18 IOSTANDARD LVCMOS33 PULLTYPE PULLUP} [get_ports passage]
-
-# The clock of the logic comes with the processing system. The pins know no clock: inputs go through two registers first.
-set_false_path -from [get_ports {buttons[*] barrier passage encoder[*]}]
-set_false_path -to [get_ports {leds[*] gate}]
-set_property ASYNC_REG TRUE [get_cells -hierarchical -regexp {.*/sync_(buttons|barrier|passage|encoder)/stage[01]_reg.*}]

@@ -7,17 +7,24 @@ from amaranth.hdl import Module, Signal
 from board.overlay.hardware.component import Elaboratable
 
 ADDRESS_BITS = 12
+READ_SIGNALS = ("araddr", "arvalid", "arready", "rdata", "rresp", "rvalid", "rready")
+WRITE_SIGNALS = ("awaddr", "awvalid", "awready", "wdata", "wstrb", "wvalid", "wready", "bresp", "bvalid", "bready")
 
 
-class AxiLite(Elaboratable):
-    """Writes: `write` with `write_address`, `write_data`. Reads: `read` with `read_address`, answered in that cycle."""
-
+class AxiLitePorts:
     def __init__(self) -> None:
         self.awaddr, self.awvalid, self.awready = Signal(ADDRESS_BITS), Signal(), Signal()
         self.wdata, self.wstrb, self.wvalid, self.wready = Signal(32), Signal(4), Signal(), Signal()
         self.bresp, self.bvalid, self.bready = Signal(2), Signal(), Signal()
         self.araddr, self.arvalid, self.arready = Signal(ADDRESS_BITS), Signal(), Signal()
         self.rdata, self.rresp, self.rvalid, self.rready = Signal(32), Signal(2), Signal(), Signal()
+
+
+class AxiLite(AxiLitePorts, Elaboratable):
+    """Writes: `write` with `write_address`, `write_data`. Reads: `read` with `read_address`, answered in that cycle."""
+
+    def __init__(self) -> None:
+        super().__init__()
         self.write = Signal()
         self.write_address = Signal(ADDRESS_BITS)
         self.write_data = Signal(32)

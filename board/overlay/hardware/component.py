@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 else:
     from amaranth.hdl import Elaboratable
 
-__all__ = ["Elaboratable", "Loop", "Nest", "Stream", "connect", "delayed"]
+__all__ = ["Elaboratable", "Loop", "Nest", "Stream", "connect", "data", "delayed"]
 
 
 class Stream:
@@ -73,6 +73,11 @@ class Nest:
             statements += [loop.count.eq(Mux(turn, count, loop.count)), loop.ends.eq(ends), wrap.eq(together)]
             turn = wrap
         return statements
+
+
+def data(shape: Any = 1, **settings: Any) -> Any:
+    """A register for what somebody vouches for: no reset reaches it, which would need a wire to each of its bits."""
+    return Signal(shape, reset_less=True, src_loc_at=1, **settings)
 
 
 def delayed(m: Any, signal: Any, cycles: int) -> Any:

@@ -10,7 +10,7 @@ from amaranth.back import verilog
 from amaranth.hdl import Cat, Const, Module, Signal
 
 from board.overlay import isa
-from board.overlay.hardware.axi_lite import AxiLite
+from board.overlay.hardware.axi_lite import READ_SIGNALS, WRITE_SIGNALS, AxiLite
 from board.overlay.hardware.component import Elaboratable
 from board.overlay.hardware.engine import Engine
 from board.overlay.hardware.line import LineIO
@@ -19,10 +19,7 @@ from board.overlay.registers import ID_VALUE, OFFSETS
 NAME = "beltsight_overlay"
 # of every burst: 8 bytes a beat, rising addresses, bufferable, data
 BURST = (("size", 3, 3), ("burst", 2, 1), ("cache", 4, 3), ("prot", 3, 0))
-AXI_LITE = (
-    *("awaddr", "awvalid", "awready", "wdata", "wstrb", "wvalid", "wready", "bresp", "bvalid", "bready"),
-    *("araddr", "arvalid", "arready", "rdata", "rresp", "rvalid", "rready"),
-)
+AXI_LITE = (*WRITE_SIGNALS, *READ_SIGNALS)
 
 
 class Overlay(Elaboratable):

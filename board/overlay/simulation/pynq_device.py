@@ -28,6 +28,7 @@ CYCLES_PER_READ = 500  # a look at STATUS costs the processor microseconds
 MOST_CYCLES = 2_000_000
 SLCR = 0xF800_0000  # the Zynq's system level control registers (UG585, B.28); the clocks are among them
 PLL_CONTROLS, PLL_TIMES_20 = (0x100, 0x104, 0x108), 20 << 12  # from the board's 50 MHz to 1000 MHz
+CLOCK0_CONTROL, CLOCK0_AFTER_RESET = 0x170, 0x0010_1800
 
 
 class SimulatedDevice(pynq.Device):  # type: ignore[misc]
@@ -48,6 +49,7 @@ class SimulatedDevice(pynq.Device):  # type: ignore[misc]
         self._next = 0
         self._slcr = np.zeros(0x200 // 4, np.uint32)
         self._slcr[[offset // 4 for offset in PLL_CONTROLS]] = PLL_TIMES_20
+        self._slcr[CLOCK0_CONTROL // 4] = CLOCK0_AFTER_RESET
 
     def download(self, bitstream: Any, parser: Any = None) -> None:
         self.simulator.power_up()

@@ -51,6 +51,7 @@ COUNTER = "test_tokens.py::test_a_counter_holds_63_tokens"
 QUEUE = "test_fetch.py::test_a_unit_that_is_busy_has_eight_instructions_waiting"
 NO_END = "test_fetch.py::test_a_program_without_end_stops_the_fetch"
 STROBES = "test_axi_lite.py::test_a_write_of_less_than_a_register_does_nothing"
+BURSTS = "test_single_accesses.py::test_a_burst_writes_each_register_in_turn"
 ACCESSES = "test_axi_lite.py::test_every_access_is_done_once_and_answered_once"
 STAMP = "test_barrier.py::test_an_interruption_is_stamped_with_the_time_of_its_edge"
 EDGES = "test_barrier.py::test_random_levels_give_the_edges_of_the_model"
@@ -164,6 +165,8 @@ MUTATIONS = (
     Mutation("an instruction for a full queue is dropped", "fetch.py",
              "with m.If(fifos[unit].w_rdy):", "with m.If(1):", QUEUE),
     Mutation("an empty program is fetched", "fetch.py", "nothing.eq(self.instructions == 0)", "nothing.eq(0)", NO_END),
+    Mutation("a burst that wraps goes on", "single_accesses.py", "self.burst == WRAPS", "self.burst == 3", BURSTS),
+    Mutation("a burst has a beat too few", "single_accesses.py", "left == 0", "left == 1", BURSTS),
     Mutation("a byte written to a register counts as a word", "axi_lite.py", "self.wstrb.all()", "1", STROBES),
     Mutation("a register is read again before its value was taken", "axi_lite.py",
              "self.arready.eq(~asked & ~self.rvalid)", "self.arready.eq(~asked)", ACCESSES),

@@ -17,12 +17,14 @@ from board.engines.fpga_pynq import IP_NAME, FpgaSettings
 from board.overlay import isa
 from board.overlay.bitstream import build
 from board.overlay.bitstream.wrapper import MODULE, emit_wrapper, top_ports
+from board.overlay.hardware import single_accesses
 from board.overlay.hardware.overlay import NAME
 from board.overlay.synthesis.yosys import run_yosys
 
 STUBS = Path(__file__).with_name("vivado_stubs.tcl")
 PINS = {"leds": ("O", 4), "buttons": ("I", 4), "barrier": ("I", 1), "gate": ("O", 1), "passage": ("I", 1)}
 PINS |= {"encoder": ("I", 2)}
+CONSTRAINTS = ("pynq_z2.xdc", "timing.xdc")
 Records = list[list[str]]
 
 needs_tclsh = pytest.mark.skipif(not shutil.which("tclsh"), reason="tclsh is not installed: apt-get install tcl")
@@ -196,6 +198,7 @@ def test_the_block_design_is_complete(sources: Path, made: Path) -> None:
         ("processing_system.tcl", "CONFIG.PCW_EN_CLK0_PORT {1}", "CONFIG.PCW_EN_CLK0_PORT"),
         ("build.tcl", "-to_step write_bitstream", "-to write_bitstream"),
         ("build.tcl", "pynq_z2.xdc", "pynq.xdc"),
+        ("build.tcl", "timing.xdc", "times.xdc"),
     ],
 )
 def test_a_fault_in_the_scripts_is_found(sources: Path, made: Path, script: str, text: str, instead: str) -> None:
@@ -238,9 +241,14 @@ def unconstrained(records: Records) -> list[str]:
     return bad + [site for site, count in Counter(sites).items() if count > 1]
 
 
+def read_constraints(sources: Path) -> tuple[int, str, Records]:
+    (sources / "both.xdc").write_text("".join((sources / name).read_text() for name in CONSTRAINTS))
+    return run_tcl(sources, "both.xdc", [])
+
+
 @needs_tclsh
 def test_every_pin_is_constrained_once(sources: Path) -> None:
-    code, errors, records = run_tcl(sources, "pynq_z2.xdc", [])
+    code, errors, records = read_constraints(sources)
     assert (code, errors) == (0, "")
     assert unconstrained(records) == []
     synchronised = [record[1] for record in records if record[2:] == ["ASYNC_REG", "TRUE"]]
@@ -263,11 +271,21 @@ def test_every_pin_is_constrained_once(sources: Path) -> None:
     ],
 )
 def test_a_fault_in_the_constraints_is_found(sources: Path, text: str, instead: str) -> None:
-    file = sources / "pynq_z2.xdc"
-    assert text in file.read_text()
+    file = next(sources / name for name in CONSTRAINTS if text in (sources / name).read_text())
     file.write_text(file.read_text().replace(text, instead))
-    code, _, records = run_tcl(sources, "pynq_z2.xdc", [])
+    code, _, records = read_constraints(sources)
     assert code != 0 or unconstrained(records)
+
+
+def test_the_open_router_gets_what_it_takes(sources: Path, tmp_path: Path) -> None:
+    """It stops at a property of anything but a port."""
+    settings = build.parse_arguments(["--out", str(tmp_path), "--tool", "nextpnr", "--prjxray-db", "zynq7"])
+    route = build.nextpnr_commands(settings, sources)[0]
+    named = Path(route[route.index("--xdc") + 1]).read_text()
+    lines = [line for line in named.splitlines() if line and not line.startswith("#")]
+    assert len(lines) == sum(bits for _, bits in PINS.values())
+    port = re.compile(r"set_property -dict \{([A-Z_]+ \w+ ?)+\} \[get_ports (\w+|\{\w+\[\d\]\})\]")
+    assert [line for line in lines if not port.fullmatch(line)] == []
 
 
 def test_ports_have_the_directions_of_the_bus(emitted: Path) -> None:
@@ -301,12 +319,34 @@ def black_box(verilog: str) -> str:
     return "\n".join([f"module {NAME}({', '.join(name for _, _, name in ports)});", *lines, "endmodule", ""])
 
 
-@pytest.mark.parametrize(("file", "top"), [(f"{MODULE}.v", MODULE), ("pynq_z2.v", "pynq_z2")])
-def test_what_stands_around_the_overlay_fits_its_ports(sources: Path, file: str, top: str) -> None:
+@pytest.mark.parametrize(
+    ("files", "top"), [((f"{MODULE}.v",), MODULE), ((f"{single_accesses.MODULE}.v", "pynq_z2.v"), "pynq_z2")]
+)
+def test_what_stands_around_the_overlay_fits_its_ports(sources: Path, files: tuple[str, ...], top: str) -> None:
     pytest.importorskip("pyosys")
     (sources / "box.v").write_text(black_box((sources / f"{NAME}.v").read_text()))
     read = ["read_verilog -lib +/xilinx/cells_sim.v +/xilinx/cells_xtra.v", "read_verilog -lib box.v"]
-    run_yosys([*read, f"read_verilog {file}", f"hierarchy -check -top {top}", "proc", "check -assert"], sources)
+    read += [f"read_verilog {' '.join(files)}", f"hierarchy -check -top {top}", "proc", "check -assert"]
+    run_yosys(read, sources)
+
+
+def test_the_reset_settles_in_flip_flops(sources: Path) -> None:
+    """And not in a shift register of a look-up table, which Yosys makes of registers in a row."""
+    pytest.importorskip("pyosys")
+    (sources / "box.v").write_text(black_box((sources / f"{NAME}.v").read_text()))
+    cells = ["read_verilog -lib +/xilinx/cells_sim.v +/xilinx/cells_xtra.v", "read_verilog -lib box.v"]
+    design = f"read_verilog {single_accesses.MODULE}.v pynq_z2.v"
+    synthesis = ["synth_xilinx -family xc7 -flatten -noiopad -top pynq_z2"]
+    run_yosys(
+        [
+            *cells,
+            design,
+            *synthesis,
+            "select -assert-none t:SRL*",
+            "select -assert-count 3 w:settles w:rst %u %ci1 t:FD* %i",
+        ],
+        sources,
+    )
 
 
 def run_command(path: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
