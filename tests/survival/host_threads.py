@@ -29,7 +29,10 @@ NAMED_WITHIN_S = 30.0  # some may be silent for 20 s
 ENDED_WITHIN_S = 55.0  # one that hangs is given time to come back
 CALM_S = 1.0
 OPTIONAL = ("tap reader", "metrics")  # without them the rest goes on
-TASKS = ("live view",)  # of an event loop: no thread of its own that could be ended
+HANG_ONLY = (
+    "live view",  # a task of the event loop, without a thread of its own
+    "plant network",  # as of a broken connection, it is followed by another
+)
 
 
 @dataclass(frozen=True)
@@ -153,7 +156,7 @@ class HostThreads:
             time.sleep(CALM_S)  # until all have begun
             threads = life.names()
         for thread in threads:
-            if thread not in TASKS:
+            if thread not in HANG_ONLY:
                 yield thread, "ends"
             yield thread, "hangs"
 

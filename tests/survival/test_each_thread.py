@@ -27,5 +27,5 @@ def test_no_thread_of_the_bridge_ends_unseen(tmp_path: Path) -> None:
     """The whole, with page, server and those that hang, is `beltsight survive --each-thread`."""
     with contextlib.ExitStack() as opened:
         deaths = list(HostThreads(tmp_path, 2, opened).die_all(["bridge"], ["ends"]))
-    assert {"bridge", "network", "plant network", "watch", "second watch"} <= {death.thread for death in deaths}
+    assert {"bridge", "network", "watch", "second watch"} <= {death.thread for death in deaths}
     assert [death for death in deaths if death.violations] == []
