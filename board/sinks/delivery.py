@@ -6,6 +6,7 @@ An entry stays in the outbox until the broker acknowledged it; one that the brok
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Callable
 
@@ -13,6 +14,7 @@ from board.records.outbox import Entry, Outbox
 
 MAX_IN_FLIGHT = 64  # verdicts published and not acknowledged
 MAX_LATE_IN_FLIGHT = MAX_IN_FLIGHT // 2  # the rest is left to fresh ones
+ACKNOWLEDGED_WITHIN_S = 3.0  # a broker at work takes milliseconds
 RETRY_REFUSED_S = 5.0  # after a refusal; fresh verdicts, which show when the broker takes them again, do not wait
 
 
@@ -23,7 +25,7 @@ class Delivery:
         self._outbox = outbox
         self._replay_per_s = replay_per_s
         self._clock_s = clock_s
-        self._in_flight: dict[int, int] = {}  # message id → seq
+        self._in_flight: dict[int, tuple[int, float]] = {}  # message id → seq, when it was published
         self._fresh_until = self._late_until = outbox.last_seq
         self._replayed_until = 0  # late ones up to here were published
         self._replay_from_s = 0.0  # what may be replayed now counts from here
@@ -32,6 +34,8 @@ class Delivery:
     def begin_replay(self) -> None:
         """The broker is back: what is stored by now is late."""
         self._fresh_until = self._late_until = self._outbox.last_seq
+        now_s = self._clock_s()  # the client sends again what is in flight
+        self._in_flight = {message_id: (seq, now_s) for message_id, (seq, _) in self._in_flight.items()}
 
     def next(self) -> list[Entry]:
         """To be published now, in this order; `note_published` is to follow for each."""
@@ -40,16 +44,22 @@ class Delivery:
             self._fresh_until = fresh[-1].seq
         return fresh + self._next_late(len(fresh))
 
+    @property
+    def is_overdue(self) -> bool:
+        """A verdict waits for its acknowledgement for longer than any that comes."""
+        first_s = next((published_s for _, published_s in self._in_flight.values()), math.inf)
+        return self._clock_s() - first_s > ACKNOWLEDGED_WITHIN_S
+
     def note_published(self, message_id: int, entry: Entry) -> None:
-        self._in_flight[message_id] = entry.seq
+        self._in_flight[message_id] = (entry.seq, self._clock_s())
 
     def note_acknowledged(self, message_id: int) -> None:
-        seq = self._in_flight.pop(message_id, None)
+        seq, _ = self._in_flight.pop(message_id, (None, 0.0))
         if seq is not None:
             self.acknowledged.append(seq)
 
     def note_refused(self, message_id: int) -> None:
-        seq = self._in_flight.pop(message_id, None)
+        seq, _ = self._in_flight.pop(message_id, (None, 0.0))
         if seq is not None:
             self._replayed_until = min(self._replayed_until, seq - 1)
             self._late_until = self._fresh_until
@@ -59,7 +69,7 @@ class Delivery:
         room = min(MAX_IN_FLIGHT - len(self._in_flight) - fresh, self._late_room(), self._allowance())
         if room <= 0 or self._replayed_until >= self._late_until:
             return []
-        sent = {*self._in_flight.values(), *self.acknowledged}
+        sent = {*(seq for seq, _ in self._in_flight.values()), *self.acknowledged}
         stored = self._outbox.read_after(self._replayed_until, room + len(sent))
         late = [entry for entry in stored if entry.seq <= self._late_until and entry.seq not in sent][:room]
         self._replayed_until = late[-1].seq if late else self._late_until
@@ -67,7 +77,7 @@ class Delivery:
         return [Entry(entry.seq, mark_late(entry.payload)) for entry in late]
 
     def _late_room(self) -> int:
-        return MAX_LATE_IN_FLIGHT - sum(seq <= self._late_until for seq in self._in_flight.values())
+        return MAX_LATE_IN_FLIGHT - sum(seq <= self._late_until for seq, _ in self._in_flight.values())
 
     def _allowance(self) -> int:
         """How many the pace lets go now; what was not used for long is no burst later."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import queue
+import socket
 import threading
 import time
 from collections.abc import Callable
@@ -132,6 +133,13 @@ class BrokerLink:
         self._attempt = self._supervisor.start(
             "connection to the broker", self._try_to_connect, silent_s=CONNECT_WITHIN_S, is_once=True
         )
+
+    def renew(self) -> None:
+        """Give the connection up: the client makes another one, and sends on it what was not acknowledged."""
+        ours = self._client.socket() if self._client else None
+        if isinstance(ours, socket.socket):
+            with contextlib.suppress(OSError):  # it is gone already
+                ours.shutdown(socket.SHUT_RDWR)
 
     def end_attempt(self, within_s: float) -> None:
         """Nobody asks for another."""

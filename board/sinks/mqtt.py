@@ -38,6 +38,7 @@ IDLE_TURN_S = 0.02
 FLUSH_WITHIN_S = 5.0
 SILENT_S = 0.5
 STORE_WITHIN_S = 5.0  # a card that cleans up keeps a commit waiting for a second
+RENEW_EVERY_S = 10.0  # a connection on which nothing is acknowledged
 REFUSAL_SHOWN_S = 10.0  # how long a refusal of the broker makes the state degraded
 
 
@@ -91,6 +92,7 @@ class MqttSink:
         self._offline = True
         self._newest_event = ""
         self._refusal, self._refusal_until_s = "", 0.0
+        self._is_overdue, self._renew_at_s = False, 0.0
         self._wake = threading.Event()
         self._trouble = ""
         self._closing = False
@@ -173,6 +175,8 @@ class MqttSink:
         if self._link.is_down:
             broker = self._link.broker
             return f"no broker at {broker.host}:{broker.port}: bring it back; verdicts wait in the outbox"
+        if self._is_overdue:
+            return "the broker acknowledges no verdict: see to it and to the network; verdicts wait in the outbox"
         if time.monotonic() < self._refusal_until_s:
             return f"the broker refuses verdicts ({self._refusal}): correct its access rules"
         return ""
@@ -249,6 +253,10 @@ class MqttSink:
         if was_offline and not self._offline:
             self._delivery.begin_replay()
             self._link.tell_again()
+        self._is_overdue = self._delivery.is_overdue
+        if self._is_overdue and not self._offline and time.monotonic() >= self._renew_at_s:
+            self._renew_at_s = time.monotonic() + RENEW_EVERY_S
+            self._link.renew()
 
     def _take_answers(self) -> None:
         for message_id, refusal in self._link.take_answers():

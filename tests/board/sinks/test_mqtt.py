@@ -509,6 +509,42 @@ def test_a_refused_verdict_waits_and_comes_again_in_order(outbox: Outbox, verdic
     assert take(delivery, 20) == [(0, True), (2, True)], "1 is still on its way"
 
 
+def test_an_acknowledgement_that_does_not_come_is_overdue(outbox: Outbox, verdict: Verdict) -> None:
+    clock = Clock()
+    delivery = Delivery(outbox, 1000.0, clock)
+    store(outbox, verdict, range(2))
+    take(delivery)
+    clock.now_s += 2.9
+    assert not delivery.is_overdue
+    clock.now_s += 0.2
+    assert delivery.is_overdue
+    delivery.begin_replay()
+    assert not delivery.is_overdue, "it is sent again"
+    clock.now_s += 3.1
+    for message_id in (0, 1):
+        assert delivery.is_overdue
+        delivery.note_acknowledged(message_id)
+    assert not delivery.is_overdue
+
+
+def test_a_broker_that_acknowledges_nothing_is_said_and_gets_another_connection(
+    tmp_path: Path, broker: BrokerSettings, verdict: Verdict
+) -> None:
+    connections: set[int] = set()
+    relay = Relay(broker.port, listener=lambda number, _towards, _data: connections.add(number))
+    try:
+        with opened(tmp_path, BrokerSettings(LOOPBACK, relay.port), broker_at_start="required") as sink:
+            before = max(connections)
+            relay.link.stalled = True
+            publish(sink, verdict, range(3))
+            wait_until(lambda: sink.complaint.startswith("the broker acknowledges no verdict"))
+            wait_until(lambda: max(connections) > before)
+            relay.link.stalled = False
+            wait_until(lambda: sink.waiting == 0 and not sink.complaint)
+    finally:
+        relay.close()
+
+
 def test_bytes_that_are_no_verdict_do_not_stop_the_others(outbox: Outbox, verdict: Verdict) -> None:
     """Out of a file that was damaged."""
     outbox.store([Item(b"\xff{", LastPart("run", 0)), Item(b"[1]", LastPart("run", 1))])
