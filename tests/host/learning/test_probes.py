@@ -55,6 +55,13 @@ def test_what_nobody_could_see_is_left_out() -> None:
     assert len(drawn["spot"]) == 4
 
 
+def test_one_pore_in_place_of_another_is_no_bent_edge() -> None:
+    noise = np.random.default_rng(0).normal(0, 60, (2, PX, PX)).astype(np.float32)
+    grain = np.stack([cv2.GaussianBlur(one, (0, 0), 2.0) for one in noise])
+    orange = np.repeat(np.clip(128 + grain, 0, 255).astype(np.uint8)[..., np.newaxis], 3, axis=3)
+    assert "bent edge" not in draw_probes(orange, 4, seed=1)
+
+
 def test_nothing_is_painted_where_nobody_looks(discs: Images) -> None:
     ignored = np.zeros((PX, PX), np.bool_)
     ignored[:, :60] = True
