@@ -34,8 +34,12 @@ class Fitness:
     def describe(self) -> str:
         """One line."""
         if not self.concerns:
-            return "fit: it finds small and faint defects, and accepts good parts"
+            return "fit: nothing that was measured speaks against it"
         return f"{self.grade}: " + "; ".join(concern.why for concern in self.concerns)
+
+    def advise(self) -> str:
+        """What helps, each once."""
+        return "; ".join(dict.fromkeys(concern.what_to_do for concern in self.concerns))
 
 
 def require_fit(model_id: str, fitness: Fitness | None, how_anyway: str) -> None:

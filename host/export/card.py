@@ -93,9 +93,9 @@ def write_verdict(fitness: Fitness | None) -> str:
         return f"**Verdict: {NOT_JUDGED}.** Nothing was measured that says whether it sees its product's defects."
     if not fitness.concerns:
         return f"**Verdict: {fitness.describe()}.**"
-    lines = [f"- {concern.grade}: {concern.why}. *What to do:* {concern.what_to_do}." for concern in fitness.concerns]
+    lines = [f"- {concern.grade}: {concern.why}" for concern in fitness.concerns]
     warning = " No station takes it unless told to." if fitness.grade == "unfit" else ""
-    return f"**Verdict: {fitness.grade}.**{warning}\n\n" + "\n".join(lines)
+    return "\n".join([f"**Verdict: {fitness.grade}.**{warning}\n", *lines, f"\nWhat to do: {fitness.advise()}."])
 
 
 def write_provenance(manifest: Manifest) -> str:

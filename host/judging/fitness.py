@@ -109,13 +109,17 @@ def _judge_defects(figures: Figures) -> Iterator[Concern]:
 
 
 def _judge_synthetic(figures: Figures) -> Iterator[Concern]:
-    """Real defects outweigh painted ones: where most of them are surely found, each concern counts a grade less."""
-    is_proved = figures.defects is not None and figures.defects.lower >= ENOUGH_DEFECTS
+    """Real defects outweigh painted ones.
+
+    Where more than half of them are surely found, the painted ones cannot make it unfit; where nearly all are, a
+    weakness of theirs is none.
+    """
+    proved = 0.0 if figures.defects is None else figures.defects.lower
     for concern in (*_judge_probes(figures), *_judge_known_bad(figures)):
-        if not is_proved:
-            yield concern
-        elif concern.grade == "unfit":
+        if concern.grade == "unfit" and proved >= FEW_DEFECTS:
             yield replace(concern, grade="weak")
+        elif concern.grade == "unfit" or proved < ENOUGH_DEFECTS:
+            yield concern
 
 
 def _judge_probes(figures: Figures) -> Iterator[Concern]:

@@ -87,6 +87,7 @@ def test_card_says_what_was_measured_and_how_to_make_it_again(models: Path) -> N
     card, manifest = package.path("card.md").read_text(), package.manifest
     assert "tiny test network" in card
     assert card.startswith("# bottle-128\n\n**Verdict: unfit.** No station takes it unless told to.\n\n- unfit: ")
+    assert "\n\nWhat to do: try " in card
     assert manifest.fitness is not None
     assert manifest.fitness.grade == "unfit"
     assert {"probe:spot", "held_out_rejected:upper", "defects_found:lower"} < set(manifest.fitness.measured)

@@ -54,10 +54,13 @@ def test_a_model_that_sees_its_defects_is_fit() -> None:
         ({"defects": Share(1, 4)}, "weak", "1 of 4 labelled"),
         ({"defects": Share(76, 100)}, "weak", "76 of 100 labelled"),
         ({"defects": Share(82, 100)}, "fit", ""),
-        # Where most of many real ones are found, painted ones count a grade less; where few are there, they do not.
+        # Where many real ones are found, painted ones count less; where few are there, they do not.
+        ({"defects": Share(180, 222), "probes": found(0)}, "weak", "finds 0 of 128 small"),
+        ({"defects": Share(180, 222), "probes": found(13)}, "weak", "finds 52 of 128 small"),
+        ({"defects": Share(33, 63), "probes": found(0)}, "unfit", "finds 0 of 128 small"),
         ({"defects": Share(62, 63), "probes": found(2)}, "weak", "finds 8 of 128 small"),
         ({"defects": Share(62, 63), "probes": found(20)}, "fit", ""),
-        ({"defects": Share(5, 5), "probes": found(2)}, "unfit", "finds 8 of 128 small"),
+        ({"defects": Share(3, 3), "probes": found(2)}, "unfit", "finds 8 of 128 small"),
         # Good parts.
         ({"held_out": Share(20, 52)}, "unfit", "rejects 20 of 52 good held-out"),
         ({"held_out": Share(7, 52)}, "weak", "rejects 7 of 52 good held-out"),
