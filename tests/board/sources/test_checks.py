@@ -59,33 +59,12 @@ def test_a_driver_that_hands_its_buffers_out_again_is_seen(buffers: int) -> None
     assert [frame.image is None for frame in frames] == [False] * buffers + [True] * 2 * buffers
 
 
-def textured() -> NDArray[np.uint8]:
-    picture = noisy()
-    picture[10:30, 15:40] += 60
-    return picture
-
-
-@pytest.mark.parametrize(
-    "frozen",
-    [np.s_[:20], np.s_[20:], np.s_[:, :26], np.s_[:, 26:], np.s_[12:28], np.s_[:, 20:36]],
-    ids=["top", "bottom", "left", "right", "rows", "columns"],
-)
-def test_a_camera_that_froze_in_a_part_of_its_picture_is_seen(frozen: tuple[slice, ...]) -> None:
-    first = textured()
-    pictures = [first, *(textured() for _ in range(5))]
+def test_what_compression_leaves_alike_may_stay() -> None:
+    """Guide rails and background that do not move are the same in picture after picture of a camera with MJPEG."""
+    pictures = [noisy() for _ in range(5)]
     for picture in pictures:
-        picture[frozen] = first[frozen]
-    source, frames = check(*pictures)
-    assert [frame.image is None for frame in frames] == [False] + [True] * 5
-    assert frames[1].fault == "repeated frame: a part of the picture is bit for bit one of those before"
-    assert source.complaint() is not None
-
-
-def test_what_noise_does_not_change_may_stay() -> None:
-    """A background without structure, and one that is white or black throughout."""
-    pictures = [textured() for _ in range(5)]
-    for picture in pictures:
-        picture[:10], picture[30:35], picture[35:] = 90, 0, 255
+        picture[:, :20] = pictures[0][:, :20]
+        picture[30:] = 90
     _, frames = check(*pictures)
     assert [frame.fault for frame in frames] == [""] * 5
 
