@@ -12,6 +12,7 @@ from protocol.commands import Answer
 
 OVERDUE = 20  # times as many parts as planned
 CONFIRMED = "a threshold was confirmed at which too few known-bad parts are found: lower it"
+UNPROVED = "the threshold is above the model's own, or the highest there is, and no known-bad parts show what it finds"
 NO_TIME = "between the parts is no time to show known-bad ones: use a faster engine or a slower belt"
 
 
@@ -46,8 +47,15 @@ class Showing:
             return Complaint("stopped", fault)
         if self._models.is_confirmed:
             return Complaint("degraded", CONFIRMED)
+        if self._is_unproved():
+            return Complaint("degraded", f"{UNPROVED}: lower it, or export the model again")
         if remark:
             return Complaint("degraded" if self._models.current.known_bad.frames else "running", remark)
         if 0 < OVERDUE * self._every <= self._parts:
             return Complaint("degraded", NO_TIME)
         return None
+
+    def _is_unproved(self) -> bool:
+        manifest, threshold = self._models.current.manifest, self._models.threshold
+        is_high = threshold > manifest.threshold.value or threshold >= manifest.map.highest
+        return is_high and not self._models.current.known_bad.frames

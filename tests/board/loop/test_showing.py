@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 
 from board.engines.chain import open_engine
 from board.engines.settings import EngineSettings
-from board.loop.showing import NO_TIME, OVERDUE, Showing
+from board.loop.showing import NO_TIME, OVERDUE, UNPROVED, Showing
 from board.models.change import Models
 from protocol.manifest import Package
 from tests.examples import only_model
@@ -59,3 +61,29 @@ def test_no_time_is_said(models: Models) -> None:
     complaint = after(models, 3 * OVERDUE, 0).complaint()
     assert complaint is not None
     assert (complaint.state, complaint.reason) == ("degraded", NO_TIME)
+
+
+@pytest.mark.parametrize(("own", "threshold", "state"), [(0.25, 0.25, "running"), (0.25, 0.26, "degraded")])
+def test_without_known_bad_parts_a_threshold_above_the_models_own_is_said(
+    trivial_package: Package, own: float, threshold: float, state: str
+) -> None:
+    bare = replace(trivial_package, manifest=replace(trivial_package.manifest, challenge=None))
+    settings = EngineSettings()
+    models = only_model(bare, settings, lambda name: open_engine(name, bare, settings))
+    with contextlib.closing(models):
+        assert models.threshold == own
+        models.set_threshold(threshold)
+        complaint = Showing(models, 3).complaint()
+        assert complaint is not None
+        assert complaint.state == state
+
+
+def test_without_known_bad_parts_the_highest_threshold_is_said(trivial_package: Package) -> None:
+    own = trivial_package.manifest
+    highest = replace(own, challenge=None, threshold=replace(own.threshold, value=own.map.highest))
+    bare = replace(trivial_package, manifest=highest)
+    settings = EngineSettings()
+    with contextlib.closing(only_model(bare, settings, lambda name: open_engine(name, bare, settings))) as models:
+        complaint = Showing(models, 3).complaint()
+        assert complaint is not None
+        assert (complaint.state, complaint.reason.startswith(UNPROVED)) == ("degraded", True)
