@@ -261,8 +261,9 @@ class Supervisor:
         try:
             yield
         finally:
+            watch.let_end()  # both are told at once
             second.stop(closing.set, WATCH_SILENT_S)
-            watch.stop(closing.set, WATCH_SILENT_S)
+            watch.wait(WATCH_SILENT_S)
 
     def see_everything(self) -> None:
         """For a program, once: also what ends in threads of others, and errors that Python can hand to nobody."""
