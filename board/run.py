@@ -161,10 +161,10 @@ def open_source(
         return models.current.manifest.calibrated_brightness
 
     if config.mode == "triggered":
-        return CheckedSource(open_camera_or_replay(config, package, last, timer, ahead), config.frames, brightness)
-    views = open_camera_or_replay(config, package, None, None, None)  # it counts them
-    source = CheckedSource(views, config.frames, brightness)
-    return TrackedSource(source, config.tracker, package.manifest.preprocess.frame_px, last, ahead)
+        source = open_camera_or_replay(config, package, last, timer, ahead)
+        return CheckedSource(source, config.frames, brightness, shows_parts=config.source != "replay")
+    views = CheckedSource(open_camera_or_replay(config, package, None, None, None), config.frames, brightness)
+    return TrackedSource(views, config.tracker, package.manifest.preprocess.frame_px, last, ahead)
 
 
 def open_camera_or_replay(

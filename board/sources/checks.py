@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 import zlib
 from collections import Counter, deque
@@ -22,6 +23,10 @@ from protocol.units import NS_PER_MS
 
 KNOWN = 32  # pictures that none may be like: as many buffers as a driver may hand out again and again (VIDEO_MAX_FRAME)
 SAMPLED = 32  # rows of a picture that are looked at
+KEPT = 4  # pictures whose halves are compared
+HALF = 0.45  # of the rows or columns, from an edge: what does not move in a picture seldom reaches the part's middle
+TEXTURE = 32  # levels from dark to light, in a half that noise must change
+CLIPPED = (2, 253)  # beyond these levels noise changes nothing
 MEANS = (3.0, 252.0)  # levels
 COMPLAIN_PARTS = 20  # pictures without a fault, after which nothing is said any more
 
@@ -54,11 +59,16 @@ class CheckedSource:
         source: FrameSource,
         settings: FrameSettings,
         usual: Callable[[], Distribution | None] = lambda: None,
+        *,
+        shows_parts: bool = False,
     ) -> None:
-        """`usual`: the brightness of good parts, as the model that judges knows it."""
+        """`usual`: the brightness of good parts, as the model that judges knows it. `shows_parts`: each picture is of
+        another part, out of a camera. Half a view of a belt, or of a video, may stay as it is.
+        """
         self._source, self._usual = source, usual
         self._mean_range = settings.mean_range
         self._known: deque[int] = deque(maxlen=0 if settings.may_repeat else KNOWN)  # checksums
+        self._kept: deque[NDArray[np.uint8]] = deque(maxlen=KEPT if shows_parts and not settings.may_repeat else 0)
         self._faults: Counter[str] = Counter()
         self._good_since = COMPLAIN_PARTS
         self._reason = ""
@@ -96,6 +106,10 @@ class CheckedSource:
         self._known.append(checksum)
         if is_repeated:
             return "repeated", "repeated frame: in every row looked at it is one of those before, bit for bit"
+        has_frozen = any(has_same_half(image, before) for before in self._kept)
+        self._kept.append(image)
+        if has_frozen:
+            return "repeated", "repeated frame: half of the picture is bit for bit that of one before"
         low, high = self._mean_range or widen(MEANS, self._usual())
         if mean < low:
             return "dark", f"dark frame: mean {mean:.1f}, at least {low:g} is expected"
@@ -118,3 +132,38 @@ def widen(means: tuple[float, float], usual: Distribution | None) -> tuple[float
         return means
     darkest, _, lightest = usual.quantiles
     return min(means[0], darkest / 2), max(means[1], (255 + lightest) / 2)
+
+
+def has_same_half(image: NDArray[np.uint8], before: NDArray[np.uint8]) -> bool:
+    """Whether a camera froze in the upper, lower, left or right half, as far as noise would have changed that."""
+    if image.shape != before.shape or not _has_same_edge(image, before):
+        return False
+    down, across = (max(1, side // SAMPLED) for side in image.shape[:2])
+    is_same = (image[::down, ::across] == before[::down, ::across]).all(axis=2)
+    return any(
+        _is_frozen(lines, half, half_before)
+        for lines, half, half_before in (
+            (is_same.all(axis=1), image[::down], before[::down]),
+            (is_same.all(axis=0), image[:, ::across].swapaxes(0, 1), before[:, ::across].swapaxes(0, 1)),
+        )
+    )
+
+
+def _has_same_edge(image: NDArray[np.uint8], before: NDArray[np.uint8]) -> bool:
+    """Quickly, for nearly all pictures have none."""
+    edges = (np.s_[0], np.s_[-1], np.s_[:, 0], np.s_[:, -1])
+    return any(np.array_equal(image[edge], before[edge]) for edge in edges)
+
+
+def _is_frozen(is_same: NDArray[np.bool_], lines: NDArray[np.uint8], lines_before: NDArray[np.uint8]) -> bool:
+    """`lines`: along the first axis those of which samples are compared in `is_same`."""
+    count = math.ceil(HALF * len(is_same))
+    return any(
+        is_same[half].all() and _has_texture(lines[half]) and np.array_equal(lines[half], lines_before[half])
+        for half in (np.s_[:count], np.s_[-count:])
+    )
+
+
+def _has_texture(lines: NDArray[np.uint8]) -> bool:
+    changing = lines[(lines >= CLIPPED[0]) & (lines <= CLIPPED[1])]
+    return 2 * changing.size >= lines.size and int(changing.max()) - int(changing.min()) >= TEXTURE

@@ -35,8 +35,10 @@ class Pictures:
     def close(self) -> None: ...
 
 
-def check(*images: NDArray[np.uint8] | str, settings: FrameSettings | None = None) -> tuple[CheckedSource, list[Frame]]:
-    source = CheckedSource(Pictures(*images), settings or FrameSettings())
+def check(
+    *images: NDArray[np.uint8] | str, settings: FrameSettings | None = None, shows_parts: bool = True
+) -> tuple[CheckedSource, list[Frame]]:
+    source = CheckedSource(Pictures(*images), settings or FrameSettings(), shows_parts=shows_parts)
     return source, [frame for _ in images if (frame := source.read(0)) is not None]
 
 
@@ -57,6 +59,30 @@ def test_a_driver_that_hands_its_buffers_out_again_is_seen(buffers: int) -> None
     ring = [noisy() for _ in range(buffers)]
     _, frames = check(*ring, *ring, *ring)
     assert [frame.image is None for frame in frames] == [False] * buffers + [True] * 2 * buffers
+
+
+def textured() -> NDArray[np.uint8]:
+    picture = noisy()
+    picture[10:30, 15:40] += 60
+    return picture
+
+
+@pytest.mark.parametrize("shows_parts", [True, False], ids=["parts", "views"])
+@pytest.mark.parametrize(
+    "frozen",
+    [np.s_[:20], np.s_[20:], np.s_[:, :26], np.s_[:, 26:], np.s_[:37], np.s_[:, 10:]],
+    ids=["top", "bottom", "left", "right", "all but the bottom", "all but the left"],
+)
+def test_a_camera_that_froze_in_one_half_is_seen(frozen: tuple[slice, ...], shows_parts: bool) -> None:
+    first = textured()
+    pictures = [first, *(textured() for _ in range(5))]
+    for picture in pictures:
+        picture[frozen] = first[frozen]
+    source, frames = check(*pictures, shows_parts=shows_parts)
+    assert [frame.image is None for frame in frames] == [False] + [shows_parts] * 5
+    if shows_parts:
+        assert frames[1].fault == "repeated frame: half of the picture is bit for bit that of one before"
+        assert source.complaint() is not None
 
 
 def test_what_compression_leaves_alike_may_stay() -> None:
