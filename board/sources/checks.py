@@ -8,6 +8,7 @@ import zlib
 from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from operator import eq
 from typing import Protocol, runtime_checkable
 
 import cv2
@@ -24,6 +25,7 @@ from protocol.units import NS_PER_MS
 KNOWN = 32  # pictures that none may be like: as many buffers as a driver may hand out again and again (VIDEO_MAX_FRAME)
 SAMPLED = 32  # rows of a picture that are looked at
 KEPT = 4  # pictures whose halves are compared
+EDGES = (np.s_[0], np.s_[-1], np.s_[:, 0], np.s_[:, -1])
 HALF = 0.45  # of the rows or columns, from an edge: what does not move in a picture seldom reaches the part's middle
 TEXTURE = 32  # levels from dark to light, in a half that noise must change
 CLIPPED = (2, 253)  # beyond these levels noise changes nothing
@@ -68,7 +70,8 @@ class CheckedSource:
         self._source, self._usual = source, usual
         self._mean_range = settings.mean_range
         self._known: deque[int] = deque(maxlen=0 if settings.may_repeat else KNOWN)  # checksums
-        self._kept: deque[NDArray[np.uint8]] = deque(maxlen=KEPT if shows_parts and not settings.may_repeat else 0)
+        kept = KEPT if shows_parts and not settings.may_repeat else 0
+        self._kept: deque[tuple[NDArray[np.uint8], tuple[bytes, ...]]] = deque(maxlen=kept)  # with their edges
         self._faults: Counter[str] = Counter()
         self._good_since = COMPLAIN_PARTS
         self._reason = ""
@@ -106,9 +109,7 @@ class CheckedSource:
         self._known.append(checksum)
         if is_repeated:
             return "repeated", "repeated frame: in every row looked at it is one of those before, bit for bit"
-        has_frozen = any(has_same_half(image, before) for before in self._kept)
-        self._kept.append(image)
-        if has_frozen:
+        if self._kept.maxlen and self._has_frozen(image):
             return "repeated", "repeated frame: half of the picture is bit for bit that of one before"
         low, high = self._mean_range or widen(MEANS, self._usual())
         if mean < low:
@@ -116,6 +117,13 @@ class CheckedSource:
         if mean > high:
             return "white", f"white frame: mean {mean:.1f}, at most {high:g} is expected"
         return "", ""
+
+    def _has_frozen(self, image: NDArray[np.uint8]) -> bool:
+        """subtle: nearly all pictures differ at every edge, which costs little to see."""
+        edges = tuple(image[edge].tobytes() for edge in EDGES)
+        alike = [before for before, others in self._kept if any(map(eq, edges, others))]
+        self._kept.append((image, edges))
+        return any(has_same_half(image, before) for before in alike)
 
     def _note(self, kind: str) -> None:
         if kind:
@@ -136,7 +144,7 @@ def widen(means: tuple[float, float], usual: Distribution | None) -> tuple[float
 
 def has_same_half(image: NDArray[np.uint8], before: NDArray[np.uint8]) -> bool:
     """Whether a camera froze in the upper, lower, left or right half, as far as noise would have changed that."""
-    if image.shape != before.shape or not _has_same_edge(image, before):
+    if image.shape != before.shape:
         return False
     down, across = (max(1, side // SAMPLED) for side in image.shape[:2])
     is_same = (image[::down, ::across] == before[::down, ::across]).all(axis=2)
@@ -147,12 +155,6 @@ def has_same_half(image: NDArray[np.uint8], before: NDArray[np.uint8]) -> bool:
             (is_same.all(axis=0), image[:, ::across].swapaxes(0, 1), before[:, ::across].swapaxes(0, 1)),
         )
     )
-
-
-def _has_same_edge(image: NDArray[np.uint8], before: NDArray[np.uint8]) -> bool:
-    """Quickly, for nearly all pictures have none."""
-    edges = (np.s_[0], np.s_[-1], np.s_[:, 0], np.s_[:, -1])
-    return any(np.array_equal(image[edge], before[edge]) for edge in edges)
 
 
 def _is_frozen(is_same: NDArray[np.bool_], lines: NDArray[np.uint8], lines_before: NDArray[np.uint8]) -> bool:
