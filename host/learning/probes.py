@@ -1,4 +1,4 @@
-"""Small, faint, colourless defects that no training sees, painted on held-out good pictures: what fitness is judged by.
+"""Small, faint, colourless defects, not drawn as in training, on held-out good pictures: fitness is judged by them.
 
 Large and coloured defects are easy, and every network trained on synthetic ones finds most of those. Real ones are
 often a few cells of the map wide and of the product's own colour. A probe covers 2 to 8 cells, and differs from what
