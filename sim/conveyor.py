@@ -267,7 +267,9 @@ def wait_for_page(station: Station, check: Callable[[], None]) -> None:
 def watch(
     traffic: Traffic, feed: Feed, verdicts: Verdicts, view: View, check: Callable[[], None], *, quiet_s: float
 ) -> None:
-    """Draw until every part has its verdict, or nothing has come for `quiet_s` since the belt has stopped."""
+    """Draw until every part has its verdict, or nothing has come for `quiet_s` since the belt has stopped, or has been
+    held back by a board that stands still.
+    """
     quiet_since_s = time.monotonic()
     seen = 0
 
@@ -281,7 +283,8 @@ def watch(
         check()
         verdicts.wait(is_over, REFRESH_S)
         view.show(verdicts.items, known(), verdicts.condition)
-        if len(verdicts.items) != seen or not feed.finished.is_set():
+        stands = feed.finished.is_set() or (feed.is_held_back and verdicts.state == "stopped")
+        if len(verdicts.items) != seen or not stands:
             seen, quiet_since_s = len(verdicts.items), time.monotonic()
         if time.monotonic() - quiet_since_s > quiet_s:
             break

@@ -51,6 +51,7 @@ class Feed:
         self.started_ns = 0
         self.finished = threading.Event()
         self.error: BeltsightError | None = None  # why it finished early
+        self.is_held_back = False  # the board does not take what it has to be told
         self.triggered = triggered
         self._faults = faults or CameraFaults()
         self._frozen = Frozen(self._faults)
@@ -186,7 +187,9 @@ class Feed:
         while not self._stopping.is_set():
             try:
                 self._socket.send_multipart(parts, 0 if patient else zmq.NOBLOCK, copy=True)
+                self.is_held_back = False
                 return
             except zmq.Again:
                 if not patient:
                     return
+                self.is_held_back = True

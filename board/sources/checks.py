@@ -72,6 +72,7 @@ class CheckedSource:
         self._known: deque[int] = deque(maxlen=0 if settings.may_repeat else KNOWN)  # checksums
         kept = KEPT if shows_parts and not settings.may_repeat else 0
         self._kept: deque[tuple[NDArray[np.uint8], tuple[bytes, ...]]] = deque(maxlen=kept)  # with their edges
+        self._run = ""
         self._faults: Counter[str] = Counter()
         self._good_since = COMPLAIN_PARTS
         self._reason = ""
@@ -84,7 +85,7 @@ class CheckedSource:
             self._note("corrupt" if frame.fault.startswith("corrupt") else "")
             return frame
         started_ns = time.monotonic_ns()
-        kind, fault = self._examine(frame.image)
+        kind, fault = self._examine_in(frame.trigger.run, frame.image)
         self._note(kind)
         decode_ms = frame.decode_ms + (time.monotonic_ns() - started_ns) / NS_PER_MS
         return replace(frame, image=None if fault else frame.image, fault=fault, decode_ms=decode_ms)
@@ -100,6 +101,22 @@ class CheckedSource:
         if self._good_since >= COMPLAIN_PARTS:
             return self._source.complaint() if isinstance(self._source, Telling) else None
         return Complaint("degraded", self._reason)
+
+    def _examine_in(self, run: str, image: NDArray[np.uint8]) -> tuple[str, str]:
+        """A belt that starts again may bring the same pictures, as a recording does, but not the last one at once."""
+        begins, self._run = run != self._run, run
+        if begins:
+            self._forget()
+        kind, fault = self._examine(image)
+        if begins and not fault:
+            self._forget()
+        return kind, fault
+
+    def _forget(self) -> None:
+        """All but the last picture."""
+        for pictures in (self._known, self._kept):
+            while len(pictures) > 1:
+                pictures.popleft()
 
     def _examine(self, image: NDArray[np.uint8]) -> tuple[str, str]:
         """The kind of fault and what is wrong, or nothing twice."""

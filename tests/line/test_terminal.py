@@ -71,7 +71,8 @@ def test_a_reader_that_leaves_ends_the_line(command: list[str], tmp_path: Path) 
 
 
 def test_a_full_disk_is_said_where_the_parts_are_counted(command: list[str], tmp_path: Path) -> None:
-    run = [*command, str(tmp_path / "run"), "--parts", "40", "--rate", "20", "--distinct", "8"]
+    """So many parts that the sockets' buffers cannot take what the board, which stands still, does not take."""
+    run = [*command, str(tmp_path / "run"), "--parts", "1000", "--rate", "100", "--speed", "3000", "--distinct", "8"]
     done = subprocess.run(
         run,
         capture_output=True,
@@ -80,8 +81,8 @@ def test_a_full_disk_is_said_where_the_parts_are_counted(command: list[str], tmp
         check=False,
         preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (DISK_BYTES, DISK_BYTES)),
     )
-    assert "/40 parts" in done.stdout, done.stderr
-    counted = [line for line in done.stdout.splitlines() if "/40 parts" in line]
+    assert "/1000 parts" in done.stdout, done.stderr
+    counted = [line for line in done.stdout.splitlines() if "/1000 parts" in line]
     assert "stopped: outbox: " in counted[-1]
     assert "free some disk space" in counted[-1]
     assert "the line at the end" in done.stdout

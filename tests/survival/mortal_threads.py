@@ -11,6 +11,7 @@ import json
 import threading
 import time
 from pathlib import Path
+from typing import ClassVar
 
 from protocol.supervision import SUPERVISOR, Supervised
 
@@ -20,10 +21,11 @@ HANG_S = 60.0  # longer than anybody waits for it to come back
 
 
 class Hanging:
-    """Who hangs at its next beat."""
+    """Who hangs at its next beat, unless that begins a call that may take longer."""
 
     name = ""
     since_ns = 0
+    limits_s: ClassVar[dict[str, float]] = {}  # the shortest silence that each was seen to be allowed
 
 
 def await_orders(orders: Path) -> None:
@@ -32,7 +34,9 @@ def await_orders(orders: Path) -> None:
 
     def beat(supervised: Supervised) -> None:
         before(supervised)
-        if supervised.name == Hanging.name:
+        limit_s = vars(supervised)["_limit_s"]
+        shortest_s = Hanging.limits_s[supervised.name] = min(limit_s, Hanging.limits_s.get(supervised.name, limit_s))
+        if supervised.name == Hanging.name and limit_s == shortest_s:
             Hanging.since_ns = Hanging.since_ns or time.monotonic_ns()
             time.sleep(HANG_S)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pytest
@@ -23,12 +23,14 @@ def noisy(level: int = 90) -> NDArray[np.uint8]:
 class Pictures:
     """A source of these, one a part."""
 
-    def __init__(self, *images: NDArray[np.uint8] | str) -> None:
+    def __init__(self, *images: NDArray[np.uint8] | str, runs: Sequence[int] = ()) -> None:
+        """`runs`: the parts with which another one begins."""
         self._images: Iterator[tuple[int, NDArray[np.uint8] | str]] = iter(enumerate(images))
+        self._runs = runs
 
     def read(self, timeout_s: float) -> Frame | None:  # noqa: ARG002
         for number, image in self._images:
-            trigger = Trigger("run", number, number, "clock")
+            trigger = Trigger(f"run{sum(number >= run for run in self._runs)}", number, number, "clock")
             return Frame(trigger, None, image) if isinstance(image, str) else Frame(trigger, image)
         return None
 
@@ -52,6 +54,13 @@ def test_a_frozen_camera_is_seen_at_once() -> None:
     assert complaint is not None
     assert complaint.state == "degraded"
     assert complaint.reason == "the camera's frames are repeated: check camera, lens, light and cable"
+
+
+def test_a_belt_that_starts_again_may_bring_its_pictures_again_but_a_frozen_camera_is_seen() -> None:
+    pictures = [noisy() for _ in range(5)]
+    source = CheckedSource(Pictures(*pictures, *pictures, *[pictures[-1]] * 3, runs=[5, 10, 11]), FrameSettings())
+    frames = [frame for _ in range(13) if (frame := source.read(0))]
+    assert [bool(frame.fault) for frame in frames] == [False] * 10 + [True] * 3
 
 
 @pytest.mark.parametrize("buffers", [2, 3, 4, 5, 6, 32])
