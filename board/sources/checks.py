@@ -126,7 +126,7 @@ class CheckedSource:
         self._known.append(checksum)
         if is_repeated:
             return "repeated", "repeated frame: in every row looked at it is one of those before, bit for bit"
-        if self._kept.maxlen and self._has_frozen(image):
+        if self._kept.maxlen and self._has_frozen(image, rows):
             return "repeated", "repeated frame: half of the picture is bit for bit that of one before"
         low, high = self._mean_range or widen(MEANS, self._usual())
         if mean < low:
@@ -135,9 +135,9 @@ class CheckedSource:
             return "white", f"white frame: mean {mean:.1f}, at most {high:g} is expected"
         return "", ""
 
-    def _has_frozen(self, image: NDArray[np.uint8]) -> bool:
+    def _has_frozen(self, image: NDArray[np.uint8], rows: NDArray[np.uint8]) -> bool:
         """subtle: nearly all pictures differ at every edge, which costs little to see."""
-        edges = tuple(image[edge].tobytes() for edge in EDGES)
+        edges = tuple(rows[edge].tobytes() for edge in EDGES)
         alike = [before for before, others in self._kept if any(map(eq, edges, others))]
         self._kept.append((image, edges))
         return any(has_same_half(image, before) for before in alike)
