@@ -126,6 +126,8 @@ def repeat(draw: Callable[[int], Exposure], distinct: int | None) -> Callable[[i
 
 def mark(exposure: Exposure, distinct: int) -> Exposure:
     """A picture that comes again differs in some bits of its corner: noise makes no two of a camera alike."""
+    if exposure.number < distinct:
+        return exposure
     image = exposure.image.copy()
     corner = image[0, :MARKED_PX, 0]
     corner ^= ((exposure.number // distinct) >> np.arange(corner.size) & 1).astype(np.uint8)

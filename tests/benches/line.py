@@ -58,9 +58,9 @@ def main() -> int:
 def run_line(folder: Path, *options: str) -> dict[str, Any]:
     """Report of one run of the fake line, recorder and tap on."""
     command = [sys.executable, str(ROOT / "sim" / "conveyor.py"), "--models", str(folder / "models")]
+    # as many frames as the bare loop has: what is drawn is not the line's cost
     command += ["--model", "trivial", "--distinct", str(DISTINCT), "--seed", str(SEED), "--record"]
     command += ["--run-folder", str(folder / "run"), "--report", str(folder / "report.json"), *options]
-    command += ["--distinct", str(DISTINCT)]  # as the bare loop: what is drawn is not the line's cost
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
     report: dict[str, Any] = json.loads((folder / "report.json").read_text())
     return report
