@@ -6,7 +6,6 @@ The rules "max", "quantile", "k-sigma" and "max-area" are those of Bergmann et a
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -17,13 +16,15 @@ from scipy.stats import beta
 
 from board.score import score_map
 from host.judging.evaluation import best_f1
+from host.judging.fitness import Share
 from protocol.errors import InputError
 from protocol.manifest import AnomalyMap, Threshold
 from protocol.strict import require
 
 TAIL_SHARE = 0.2  # of the pictures: the upper tail that "false-rejects" continues
 FEWEST_IN_TAIL = 3
-PRICE = 0.05  # recall of synthetic defects that may be paid for fewer false rejects than the pictures can show
+PRICE = 0.05  # of the synthetic defects are worth as much as all the good parts that may be rejected
+MOST_WISHES = 2.5  # so many times the wished share of good parts may be rejected, if that finds defects enough
 
 IntegerMaps = NDArray[np.int8]
 Scores = NDArray[np.float64]
@@ -33,7 +34,7 @@ Scores = NDArray[np.float64]
 class ThresholdRule:
     """How the threshold is set.
 
-    false-rejects  `value` is the share of good parts that may be rejected, if that does not lose too many defects
+    false-rejects  `value` is the share of good parts that may be rejected; more, where that finds many more defects
     max            above the highest; `value` is not used
     quantile       `value` is the quantile
     k-sigma        `value` is the number of standard deviations above the mean
@@ -126,25 +127,41 @@ def _set(evidence: Evidence, rule: ThresholdRule, meaning: AnomalyMap) -> Thresh
 
 
 def _limit_false_rejects(scores: Scores, synthetic: Scores, rate: float, step: float) -> Threshold:
-    value = _tail_quantile(scores, rate) + step
-    affordable = _affordable(float(scores.max()) + step, synthetic)
+    tail = Tail.of(scores)
+    wished = tail.find_level(rate) + step
+    value = _weigh(tail, wished, synthetic, rate, step)
     target = f"target false-reject rate {rate:g}"
-    if value > affordable:
-        value, target = affordable, f"{target}, stopped where it would cost more than {PRICE:.0%} of synthetic defects"
+    if value < wished:
+        expected = float(tail.rate_above(np.array([value]))[0])
+        more = float((synthetic >= value).mean() - (synthetic >= wished).mean())
+        target += f", lowered to where {expected:.1%} are expected, which finds {more:.1%} more of synthetic defects"
     above = int((scores >= value).sum())
     bound = f"with 95 % confidence at most {_highest_rate(above, len(scores)):.1%} of good parts are rejected"
-    return Threshold(value, f"{target}, on {len(scores)} held-out good pictures, {above} of them above it: {bound}")
+    told = f"{target}, on {len(scores)} held-out good pictures, {above} of them above it: {bound}"
+    return Threshold(value, told + _tell_found(synthetic, value))
 
 
-def _affordable(highest_good: float, synthetic: Scores) -> float:
-    """How far above all seen good scores a threshold may go.
+def _weigh(tail: Tail, wished: float, synthetic: Scores, rate: float, step: float) -> float:
+    """The `wished` threshold, or a lower one where every lost share of good parts buys its price in synthetic defects.
 
-    The tail of few and scattered scores can reach beyond what any defect scores, for a rate that so few cannot show.
+    With few or scattered pictures the wish can lie beyond what any defect scores; with a model that tells good and bad
+    apart only just, a little above the wish a defect more is found for each good part. Never so low that both more
+    than `MOST_WISHES` are expected to be rejected and a good picture is.
     """
     if not len(synthetic):
-        return math.inf
-    missed = float((synthetic < highest_good).mean())
-    return max(highest_good, float(np.quantile(synthetic, min(1.0, missed + PRICE))))
+        return wished
+    lowest = min(wished, min(tail.find_level(min(1.0, MOST_WISHES * rate)), float(tail.ordered[-1])) + step)
+    levels = np.sort(np.clip(np.append(synthetic, wished), lowest, wished))[::-1]
+    found = (synthetic >= levels[:, np.newaxis]).mean(axis=1)
+    worth = found - PRICE * tail.rate_above(levels) / rate
+    return float(levels[worth.argmax()])  # of equal ones the highest
+
+
+def _tell_found(synthetic: Scores, value: float) -> str:
+    if not len(synthetic):
+        return ""
+    found = Share(int((synthetic >= value).sum()), len(synthetic))
+    return f"; {found} synthetic defects are found ({found.lower:.0%} to {found.upper:.0%})"
 
 
 def _highest_rate(above: int, count: int) -> float:
@@ -152,21 +169,40 @@ def _highest_rate(above: int, count: int) -> float:
     return float(beta.ppf(0.95, above + 1, count - above)) if above < count else 1.0
 
 
-def _tail_quantile(scores: Scores, rate: float) -> float:
-    """The score that the next good picture exceeds with probability `rate`, also where fewer than 1 / rate were seen.
+@dataclass(frozen=True)
+class Tail:
+    """How often the next good picture exceeds a score, also where fewer were seen than could show it.
 
     The upper tail is continued as an exponential (peaks over threshold, Pickands 1975, with shape 0). Its mean excess
     is known from few pictures only; averaged over what they leave open (its posterior under the scale prior) the tail
     falls as (1 + x / sum of the excesses)^-count, which raises the threshold the more the fewer pictures there are.
     """
-    in_tail = min(max(FEWEST_IN_TAIL, int(len(scores) * TAIL_SHARE)), len(scores) - 1)
-    share = in_tail / len(scores)
-    if rate >= share:
-        return float(np.quantile(scores, 1 - rate))
-    ordered = np.sort(scores)
-    start = float(ordered[-in_tail - 1])
-    total_excess = float((ordered[-in_tail:] - start).sum())
-    return start + total_excess * float((share / rate) ** (1 / in_tail) - 1)
+
+    ordered: Scores
+    count: int  # of pictures in the tail
+    start: float
+    total_excess: float
+
+    @classmethod
+    def of(cls, scores: Scores) -> Tail:
+        ordered = np.sort(scores)
+        count = min(max(FEWEST_IN_TAIL, int(len(scores) * TAIL_SHARE)), len(scores) - 1)
+        start = float(ordered[-count - 1])
+        return cls(ordered, count, start, float((ordered[-count:] - start).sum()))
+
+    def find_level(self, rate: float) -> float:
+        """The score that the next good picture exceeds with probability `rate`."""
+        share = self.count / len(self.ordered)
+        if rate >= share:
+            return float(np.quantile(self.ordered, 1 - rate))
+        return self.start + self.total_excess * float((share / rate) ** (1 / self.count) - 1)
+
+    def rate_above(self, levels: Scores) -> Scores:
+        """The probability (n,) that the next good picture exceeds each of the levels (n,)."""
+        excess = np.maximum(levels - self.start, 0) / max(self.total_excess, 1e-12)
+        in_tail = self.count / len(self.ordered) * (1 + excess) ** -float(self.count)
+        seen = 1 - np.searchsorted(self.ordered, levels) / len(self.ordered)
+        return np.where(levels > self.start, in_tail, seen)
 
 
 def _smallest_level(maps: IntegerMaps, area: float) -> int:
