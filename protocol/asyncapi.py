@@ -54,6 +54,8 @@ _COUNTERS = (
     "gate_faults",
     "unacknowledged",
     "dropped_verdicts",
+    "set_aside",
+    "taken_over",
 )
 _KNOWN_BAD = ("known_bad_parts", "known_bad_found")
 BOUNDS: dict[str, dict[str, Schema]] = {

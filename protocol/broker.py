@@ -18,10 +18,13 @@ from paho.mqtt.reasoncodes import ReasonCode
 from protocol.credentials import Credentials
 from protocol.errors import InputError
 from protocol.keys import is_loopback
+from protocol.limits import Limits, read_limits
 from protocol.strict import require
 from protocol.supervision import SUPERVISOR, Supervised, Supervisor
 
 UNSUPPORTED_PROTOCOL_VERSION = 132  # MQTT 5.0, 3.2.2.2; paho maps 3.1.1's return code 1 to it
+SESSION_TAKEN_OVER = 0x8E  # of a DISCONNECT (MQTT 5.0, 3.14.2.1)
+TAKEN_OVER_SHOWN_S = 60.0  # longer than two clients of one id take to meet again
 ANSWER_WITHIN_S = 5.0
 SUBSCRIBE_QOS = 1
 CONNECT_WITHIN_S = 30.0  # a name is looked up, then its addresses are tried one after the other
@@ -71,16 +74,27 @@ class Connected:
         self.event = threading.Event()
         self.answered = threading.Event()
         self.refusal: ReasonCode | None = None
+        self.limits = Limits()
+        self.parting = ""  # why the broker ended the last connection, where it said so
+        self.taken_over = 0  # times that another client came under our id
 
-    def on_connect(self, client: mqtt.Client, _data: object, _flags: object, code: ReasonCode, _props: object) -> None:
+    def on_connect(
+        self, client: mqtt.Client, _data: object, _flags: object, code: ReasonCode, properties: Properties | None
+    ) -> None:
         self.refusal = code if code.is_failure else None
         if not code.is_failure:
+            self.limits = read_limits(properties, is_v5=client.protocol == MQTTProtocolVersion.MQTTv5)
             self.event.set()
             if self._topics:
-                client.subscribe([(topic, SUBSCRIBE_QOS) for topic in self._topics])
+                client.subscribe([(topic, min(SUBSCRIBE_QOS, self.limits.qos)) for topic in self._topics])
         self.answered.set()
 
-    def on_disconnect(self, *_: object) -> None:
+    def on_disconnect(
+        self, _client: mqtt.Client, _data: object, flags: mqtt.DisconnectFlags, code: ReasonCode, _props: object
+    ) -> None:
+        self.parting = str(code) if flags.is_disconnect_packet_from_server else ""
+        if flags.is_disconnect_packet_from_server and code.value == SESSION_TAKEN_OVER:
+            self.taken_over += 1
         self.event.clear()
         self.answered.set()  # who hangs up without a word is no broker: nothing to wait for
 
@@ -149,24 +163,35 @@ def connect_broker(
     will: Will | None = None,
     topics: Sequence[str] = (),
     session_s: int = 0,
+    reconnects: bool = True,
     prepare: Callable[[mqtt.Client], None],
     supervisor: Supervisor = SUPERVISOR,
 ) -> tuple[BrokerClient, Connected]:
-    """A connected client whose network thread runs and reconnects by itself until `close_broker`.
+    """A connected client whose network thread runs and, where it `reconnects`, does so by itself until `close_broker`.
 
-    It subscribes to `topics` at QoS 1. `prepare` sets callbacks before the first packet. The broker keeps what it owes
-    this `client_id` for `session_s` after it has gone (with MQTT 3.1.1 as long as it likes, unless 0).
+    What the broker does not take of a last will (MQTT 5.0, 3.2.2.3) is left out of it. It subscribes to `topics` at
+    QoS 1. `prepare` sets callbacks before the first packet. The broker keeps what it owes this `client_id` for
+    `session_s` after it has gone (with MQTT 3.1.1 as long as it likes, unless 0).
     Raises: InputError if no broker answers or it refuses us.
     """
 
+    limits = _ask_limits(settings, client_id, supervisor)
+
     def prepare_with_will(client: mqtt.Client) -> None:
-        if will:
-            client.will_set(will.topic, will.payload, qos=1, retain=True)
+        if will and limits.takes(will.topic, will.payload):
+            client.will_set(will.topic, will.payload, qos=min(1, limits.qos), retain=limits.retains)
         prepare(client)
 
-    version = _find_version(settings, client_id, supervisor)
+    version = MQTTProtocolVersion.MQTTv5 if limits.is_v5 else MQTTProtocolVersion.MQTTv311
     client, connected = _connect_with(
-        version, settings, client_id, topics, prepare_with_will, supervisor=supervisor, session_s=session_s
+        version,
+        settings,
+        client_id,
+        topics,
+        prepare_with_will,
+        supervisor=supervisor,
+        session_s=session_s,
+        reconnects=reconnects,
     )
     if not connected.event.is_set():
         close_broker(client)
@@ -174,16 +199,18 @@ def connect_broker(
     return client, connected
 
 
-def _find_version(settings: BrokerSettings, client_id: str, supervisor: Supervisor) -> MQTTProtocolVersion:
-    """Ask with a plain CONNECT: some 3.1.1 brokers understand the refusal of MQTT 5, but not its last will."""
+def _ask_limits(settings: BrokerSettings, client_id: str, supervisor: Supervisor) -> Limits:
+    """Ask with a plain CONNECT: some 3.1.1 brokers understand the refusal of MQTT 5, but not its last will. And what a
+    last will may be stands in the answer alone.
+    """
     version = MQTTProtocolVersion.MQTTv5
     probe, answer = _connect_with(version, settings, f"{client_id}-probe", (), lambda _: None, supervisor=supervisor)
     accepted = answer.event.is_set()
     close_broker(probe)
     if accepted:
-        return MQTTProtocolVersion.MQTTv5
+        return answer.limits
     if answer.refusal is not None and answer.refusal.value == UNSUPPORTED_PROTOCOL_VERSION:
-        return MQTTProtocolVersion.MQTTv311
+        return Limits(is_v5=False)
     raise _refused(settings, answer)
 
 
@@ -201,10 +228,12 @@ def _connect_with(
     *,
     supervisor: Supervisor,
     session_s: int = 0,
+    reconnects: bool = True,
 ) -> tuple[BrokerClient, Connected]:
     is_v5 = version == MQTTProtocolVersion.MQTTv5
     is_clean = None if is_v5 else not session_s  # of a session of 3.1.1; MQTT 5 says it when connecting
     client = BrokerClient(CallbackAPIVersion.VERSION2, client_id=client_id, protocol=version, clean_session=is_clean)
+    client.reconnects = reconnects
     connected = Connected(topics)
     client.on_connect = connected.on_connect
     client.on_disconnect = connected.on_disconnect
@@ -227,7 +256,7 @@ def _connect_with(
 
 
 def _bounds(session_s: int) -> Properties:
-    """Of what the broker may send us. subtle: a plain CONNECT has none, see `_find_version`."""
+    """Of what the broker may send us. subtle: a plain CONNECT has none, see `_ask_limits`."""
     properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
     properties.MaximumPacketSize = MAX_RECEIVED_BYTES
     if session_s:

@@ -94,3 +94,6 @@ class HealthReport:
     dropped_commands: int = 0
     log_lost: int = 0  # lines of the log that could not be written
     damaged_outbox: str = ""  # a damaged file that was replaced
+    set_aside: int = 0  # verdicts that the broker cannot be sent, in `set_aside_file`
+    set_aside_file: str = ""
+    taken_over: int = 0  # times that another client came under the station's client id

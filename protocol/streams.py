@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from typing import Literal
 
@@ -37,6 +38,17 @@ def topic(stream: Stream, site: str, line: str) -> str:
 def command_topic(site: str, line: str, name: str) -> str:
     """Of one of the commands, see protocol/commands.py."""
     return f"{topic(COMMAND, site, line)}/{name}"
+
+
+def client_id(role: str, *names: str) -> str:
+    """For the broker, which knows sessions by it and ends one connection when another comes under the same id: who
+    differs in role or in a name differs here, wherever the names have their hyphens.
+
+    >>> client_id("station", "works", "north-1") == client_id("station", "works-north", "1")
+    False
+    """
+    distinct = hashlib.sha256("/".join((role, *names)).encode()).hexdigest()[:8]
+    return "-".join(("beltsight", role, *names, distinct))
 
 
 def is_topic_level(name: str) -> bool:

@@ -6,7 +6,6 @@ Nothing is published: whoever listens must not take a check for a verdict.
 from __future__ import annotations
 
 import json
-import os
 import threading
 from typing import Any
 
@@ -18,9 +17,12 @@ from board.config import LineConfig
 from protocol.broker import close_broker, connect_broker
 from protocol.commands import ORDERS
 from protocol.errors import InputError
-from protocol.streams import HEALTH, STATE, command_topic, topic
+from protocol.limits import Limits
+from protocol.messages import new_run
+from protocol.streams import HEALTH, STATE, client_id, command_topic, topic
 
 GRANTED_WITHIN_S = 5.0
+VERDICT_BYTES = 4096  # a long one, with many readings
 HEARD_WITHIN_S = 2.5  # a station reports its health every second
 
 
@@ -71,9 +73,9 @@ def check_broker(config: LineConfig) -> list[Finding]:
     commands = [command_topic(config.site, config.line, name) for name in ORDERS] if config.mqtt.commands else []
     said = [topic(stream, config.site, config.line) for stream in (STATE, HEALTH)]
     listener = Listener([*commands, *said])
-    client_id = f"beltsight-doctor-{config.line}-{os.getpid()}"
+    ours = client_id("doctor", config.site, config.line, new_run())
     try:
-        client, _ = connect_broker(config.broker, client_id, prepare=listener.prepare)
+        client, connected = connect_broker(config.broker, ours, prepare=listener.prepare)
     except InputError as error:
         return [refused("broker", error)]
     try:
@@ -83,7 +85,8 @@ def check_broker(config: LineConfig) -> list[Finding]:
             listener.news.wait_for(lambda: len(listener.heard) == 2, HEARD_WITHIN_S)
     finally:
         close_broker(client)
-    return [_describe_link(config, where), *_judge_access(commands, listener), *_judge_station(listener)]
+    link = [_describe_link(config, where), *_judge_limits(connected.limits)]
+    return [*link, *_judge_access(commands, listener), *_judge_station(listener)]
 
 
 def _describe_link(config: LineConfig, where: str) -> Finding:
@@ -91,6 +94,21 @@ def _describe_link(config: LineConfig, where: str) -> Finding:
     tls = "with TLS" if credentials.ca_file else "without TLS"
     user = f", as {credentials.user}" if credentials.user else ", without a user"
     return ok("broker", f"connected to {where} {tls}{user}")
+
+
+def _judge_limits(limits: Limits) -> list[Finding]:
+    """What the broker said when it accepted us (MQTT 5.0, 3.2.2.3)."""
+    findings = []
+    if limits.qos == 0:
+        advice = "let it take QoS 1 (mosquitto: max_qos)"
+        findings.append(warn("broker", "it acknowledges nothing, and may lose verdicts", advice))
+    if limits.packet_bytes < VERDICT_BYTES:
+        shown = f"it takes packets of at most {limits.packet_bytes} bytes"
+        findings.append(warn("broker", shown, f"let it take {VERDICT_BYTES} (mosquitto: max_packet_size)"))
+    if not limits.retains:
+        shown = "it keeps no state for those who come later"
+        findings.append(warn("broker", shown, "let it retain messages (mosquitto: retain_available)"))
+    return findings
 
 
 def _judge_access(commands: list[str], listener: Listener) -> list[Finding]:
@@ -117,4 +135,7 @@ def _judge_station(listener: Listener) -> list[Finding]:
     if refusals:
         advice = "allow the station's user to publish, as in board/mosquitto/acl"
         findings.append(fail("access", f"the broker refused {refusals} of its verdicts", advice))
+    if health and health.get("taken_over"):
+        shown = f"another client came {health['taken_over']} times as the station"
+        findings.append(fail("client id", shown, "stop the second station of this site and line"))
     return findings

@@ -20,6 +20,7 @@ from board.checkup.station import (
     check_model,
     check_outbox,
     check_secrets,
+    check_set_aside,
     find_stations,
 )
 from board.config import LineConfig, load_config
@@ -40,6 +41,7 @@ def examine_station(path: Path) -> Iterator[Finding]:
         yield machine.check_cma(machine.read_meminfo())
     yield from check_disks(config)
     yield check_outbox(config)
+    yield from check_set_aside(config)
     yield from check_secrets(config)
     if config.source == "camera":
         yield check_camera(config.camera)

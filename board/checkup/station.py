@@ -16,6 +16,7 @@ from board.engines.chain import EngineChain, connect_remote, open_engine
 from board.engines.settings import EngineName, EngineSettings
 from board.models.change import require_taken
 from board.preprocess import preprocess
+from board.records.set_aside import count_lines, set_aside_path
 from board.seams import Engine
 from protocol.errors import BeltsightError, InputError, ManifestError
 from protocol.keys import require_private
@@ -121,6 +122,16 @@ def check_outbox(config: LineConfig) -> Finding:
     if count > FULL_SHARE * most:
         return warn("outbox", f"{shown}, {most} are kept", "bring the broker back before it is full")
     return ok("outbox", shown)
+
+
+def check_set_aside(config: LineConfig) -> list[Finding]:
+    """Verdicts that a broker could not be sent."""
+    path = set_aside_path(config.mqtt.outbox)
+    count = count_lines(path)
+    if not count:
+        return []
+    advice = f"raise the limit that its lines name, send them by hand, and move {path} away"
+    return [warn("set aside", f"{count} verdicts that the broker cannot be sent are in {path}", advice)]
 
 
 def check_secrets(config: LineConfig) -> list[Finding]:

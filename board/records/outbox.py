@@ -4,6 +4,8 @@ Write-ahead log, one commit for all that is stored and removed together. A kille
 committed. A power cut may lose the commits since the last synced one (`store(..., sync=True)`), never the file. A file
 that is damaged all the same is kept beside the new one, into which goes whatever can still be read of it.
 
+One station owns the file (board/records/owner.py). What other programs do to it all the same is no damage.
+
 The newest part ever stored is remembered in the same commit: after a crash the station knows which part came last.
 """
 
@@ -17,6 +19,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from board.records.owner import Owner
 from board.seams import LastPart
 from protocol.errors import InputError, SinkError
 
@@ -49,7 +52,8 @@ class Outbox:
     """Not for two threads at once. `count` entries are stored; `set_aside` names a damaged file that was replaced."""
 
     def __init__(self, path: Path) -> None:
-        """Raises: InputError if the file cannot be opened or made."""
+        """Raises: InputError if the file cannot be opened or made, or belongs to another program."""
+        path = path.resolve()  # one file has one lock, whatever its names
         self._path = path
         self._next_seq = 1
         self.count = 0
@@ -57,7 +61,8 @@ class Outbox:
         self.set_aside: Path | None = None
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            self._open_or_renew()
+            self._owner = Owner(path)
+            self._open_owned()
         except (*DATABASE_TROUBLE, OSError) as error:
             raise InputError(f"outbox {path}: {error}: make its folder writable, or move the file away") from None
 
@@ -107,6 +112,14 @@ class Outbox:
 
     def close(self) -> None:
         self._db.close()
+        self._owner.release()
+
+    def _open_owned(self) -> None:
+        try:
+            self._open_or_renew()
+        except (*DATABASE_TROUBLE, OSError):
+            self._owner.release()
+            raise
 
     def _open_or_renew(self) -> None:
         try:
@@ -134,6 +147,11 @@ class Outbox:
         seq, run, part_id = self._db.execute("SELECT seq, run, part_id FROM newest").fetchone() or (0, None, 0)
         self._next_seq = max(newest, seq) + 1
         self.last_part = None if run is None else LastPart(run, part_id)
+
+    def _count_again(self) -> None:
+        """What another program stored has taken the next number."""
+        with contextlib.suppress(*DATABASE_TROUBLE):
+            self._take_stock()
 
     def _renew(self) -> None:
         """Keep the damaged file under another name; begin a new one with what can still be read.
@@ -173,6 +191,9 @@ class Outbox:
 
     def _trouble(self, error: sqlite3.Error | UnicodeDecodeError) -> SinkError:
         """The error to raise; a damaged file is replaced first."""
+        if isinstance(error, sqlite3.IntegrityError):
+            self._count_again()
+            return SinkError(f"outbox: another program writes to it ({error}): stop it, or give it a file of its own")
         if not is_damage(error, self._path):
             advice = "make it and its folder writable" if READ_ONLY in str(error) else "free some disk space"
             return SinkError(f"outbox: {error}: {advice}")
@@ -192,6 +213,8 @@ def is_damage(error: sqlite3.Error | UnicodeDecodeError, path: Path) -> bool:
     """Whether it speaks of the file's bytes. Of a file that we may write, SQLite says that it is read-only when its
     header names a newer format (SQLite file format, 1.3.3).
     """
+    if isinstance(error, sqlite3.IntegrityError):
+        return False  # of a number that is there already
     if READ_ONLY in str(error):
         return is_writable(path)
     return not any(obstacle in str(error) for obstacle in OBSTACLES)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import math
 import queue
 import threading
 import time
 from collections.abc import Callable
 
 from board.records.outbox import Item, Outbox
+from board.sinks.connection import drain
 from board.sinks.delivery import Delivery
-from board.sinks.link import drain
 from protocol.errors import SinkError
 
 REMOVE_WITHIN_S = 1.0  # acknowledged verdicts leave with the next commit, or after this one of their own
@@ -19,9 +20,12 @@ MAX_UNREMOVED = 256
 class Commits:
     """The line's thread hands verdicts over; all the rest is the outbox's thread's."""
 
-    def __init__(self, outbox: Outbox, delivery: Delivery, *, each_is_synced: bool, sync_every_s: float) -> None:
+    def __init__(self, outbox: Outbox, delivery: Delivery, *, commit_every_s: float, sync_every_s: float) -> None:
+        """`commit_every_s` 0: each verdict at once, and synced."""
         self._outbox, self._delivery = outbox, delivery
-        self._each_is_synced, self._sync_every_s = each_is_synced, sync_every_s
+        self._each_is_synced = commit_every_s == 0
+        self._commit_every_s, self._sync_every_s = commit_every_s, sync_every_s
+        self._commit_due_s = math.inf
         self._incoming: queue.SimpleQueue[Item] = queue.SimpleQueue()
         self._uncommitted: list[Item] = []
         self._unsynced_since_s: float | None = None
@@ -48,6 +52,8 @@ class Commits:
     def store(self, *, is_last: bool) -> None:
         """Commit what came and what can go, when there is reason to. Raises: SinkError."""
         self._uncommitted += drain(self._incoming)
+        if self._uncommitted and self._is_too_early() and not is_last:
+            return
         if not self._delivery.acknowledged:
             self._unremoved_since_s = time.monotonic()
         if not self._uncommitted and not self._must_remove(len(self._delivery.acknowledged), is_last):
@@ -62,6 +68,15 @@ class Commits:
             self._stored += len(self._uncommitted)
             self._uncommitted = []
             self._committed.notify_all()
+
+    def _is_too_early(self) -> bool:
+        """Others that come before it is time go into the same commit."""
+        now_s = time.monotonic()
+        self._commit_due_s = min(self._commit_due_s, now_s + self._commit_every_s)
+        if now_s < self._commit_due_s:
+            return True
+        self._commit_due_s = math.inf
+        return False
 
     def _must_remove(self, count: int, is_last: bool) -> bool:
         overdue = time.monotonic() - self._unremoved_since_s > REMOVE_WITHIN_S

@@ -1,35 +1,38 @@
-"""The station's connection to its broker: what is sent over it, what comes back, what is told again when it returns."""
+"""The station's link to its broker: what is sent over it, what comes back, what is told again when it returns."""
 
 from __future__ import annotations
 
-import contextlib
+import math
 import queue
-import socket
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
-from typing import TypeVar
 
 import paho.mqtt.client as mqtt
 from paho.mqtt.enums import CallbackAPIVersion
-from paho.mqtt.reasoncodes import ReasonCode
 
 from board.commands import Received
+from board.sinks.connection import Answer, Connection, drain
 from board.sinks.delivery import MAX_IN_FLIGHT
-from protocol.broker import BrokerClient, BrokerSettings, Connected, Will, close_broker, connect_broker
+from protocol.broker import TAKEN_OVER_SHOWN_S, BrokerSettings, Will, connect_broker
 from protocol.commands import ORDERS
 from protocol.errors import InputError
-from protocol.streams import STATE, Stream, command_topic, topic
+from protocol.limits import Limits
+from protocol.streams import STATE, Stream, client_id, command_topic, topic
 from protocol.supervision import SUPERVISOR, Supervised, Supervisor
 
 RECONNECT_EVERY_S = 2.0
 CONNECT_WITHIN_S = 60.0  # far more than an attempt takes, which has its own deadlines
+SAID_WITHIN_S = 0.7  # that the broker is not there; the line asks every 0.2 s
+TELL_WITHIN_S = 2.0  # the last state, at the end
+FLAPS, FLAPPING_WITHIN_S = 3, 30.0  # so many breaks in such a time are no accident
 MAX_COMMANDS = 16  # received and not yet taken
-_T = TypeVar("_T")
+MAX_UNSENT = 16  # answers to commands
 
 
 class BrokerLink:
-    """Until it stands for the first time it is tried again and again; from then on the client keeps it."""
+    """It is tried again and again, each time with a connection of its own, from a thread of its own."""
 
     def __init__(
         self,
@@ -39,35 +42,74 @@ class BrokerLink:
         *,
         obeys: bool,
         last_state: Callable[[], bytes],
+        on_answer: Callable[[], None] = lambda: None,
         supervisor: Supervisor = SUPERVISOR,
     ) -> None:
-        """`obeys`: whether commands are heard. `last_state`: what the broker says for us when we vanish.
+        """`obeys`: whether commands are heard. `last_state`: what the broker says for us when we vanish. `on_answer`
+        hears, in another thread, that there is something for `take_answers`.
 
         Raises: InputError if the credentials are not in order.
         """
         broker.credentials.apply(mqtt.Client(CallbackAPIVersion.VERSION2))  # now: later it would pass for an outage
         self.broker = broker
+        self.client_id = client_id("station", site, line)
         self._site, self._line, self._obeys = site, line, obeys
-        self._last_state, self._supervisor = last_state, supervisor
-        self._client: BrokerClient | None = None
-        self._connected = Connected(())
+        self._last_state, self._on_answer, self._supervisor = last_state, on_answer, supervisor
+        self._connection = Connection(MAX_IN_FLIGHT, on_answer)
+        self._telling = threading.Lock()
         self._latest: dict[Stream, bytes] = {}
-        self._answers: queue.SimpleQueue[tuple[int, str]] = queue.SimpleQueue()  # message id, why the broker refused it
+        self._untold: dict[Stream, None] = {}  # of these streams the latest has not gone
+        self._unsent: deque[tuple[Stream, bytes]] = deque(maxlen=MAX_UNSENT)
         self._commands: queue.Queue[Received] = queue.Queue(MAX_COMMANDS)
         self.dropped_commands = 0
+        self.connections = 0  # that stood, with the present one
+        self._taken_over, self._taken_over_s = 0, -math.inf
+        self._ended_s: deque[float] = deque(maxlen=FLAPS)  # of the connections before
         self._retry_at_s = 0.0
+        self._down_since_s = time.monotonic()
         self._attempt: Supervised | None = None
         self._attempted = threading.Event()
         self._refused_at_start: InputError | None = None
 
     @property
     def is_up(self) -> bool:
-        return self._client is not None and self._connected.event.is_set()
+        return self._connection.is_up
 
     @property
     def is_down(self) -> bool:
-        """It was tried, and does not stand."""
-        return self._attempted.is_set() and not self.is_up
+        """It was tried, or should stand by now, and does not."""
+        if self.is_up:
+            self._down_since_s = time.monotonic()
+            return False
+        return self._attempted.is_set() or time.monotonic() - self._down_since_s > SAID_WITHIN_S
+
+    @property
+    def limits(self) -> Limits:
+        """Of the broker, at the latest connection."""
+        return self._connection.limits
+
+    @property
+    def room(self) -> int:
+        """How many messages at QoS 1 the broker takes now."""
+        return self._connection.room
+
+    @property
+    def taken_over(self) -> int:
+        """How often another client came under our id."""
+        return self._taken_over + self._connection.connected.taken_over
+
+    @property
+    def is_flapping(self) -> bool:
+        """Lately the connection broke several times, and each time the broker took the next one."""
+        now_s = time.monotonic()
+        return sum(now_s - ended_s < FLAPPING_WITHIN_S for ended_s in self._ended_s) >= FLAPS
+
+    @property
+    def is_taken_over(self) -> bool:
+        """Another one did lately."""
+        if self._connection.connected.taken_over:
+            self._taken_over_s = time.monotonic()
+        return time.monotonic() - self._taken_over_s < TAKEN_OVER_SHOWN_S
 
     def require(self) -> None:
         """Wait for the first attempt. Raises: InputError if it failed."""
@@ -75,50 +117,51 @@ class BrokerLink:
         if self._refused_at_start:
             raise self._refused_at_start
 
-    def send(self, stream: Stream, payload: bytes) -> None:
-        """Lost while there is no broker."""
-        if self.is_up:
-            self.post(stream, payload)
-
     def post(self, stream: Stream, payload: bytes) -> int | None:
-        """The message id, which is not one that waits for its acknowledgement; None before the first connection, and
-        where paho could not wake its own thread: whoever needs it sends it again.
-
-        The client keeps the message for a broker that has just gone.
-
-        subtle: paho counts its ids round through 65535 and does not take a message whose id is still in use, which
-        the result alone tells. Each call draws the next id, and fewer than `2 * MAX_IN_FLIGHT` are in use.
-        """
-        if self._client is None:
-            return None
-        try:
-            return self._publish(self._client, stream, payload)
-        except OSError:
-            return None
-
-    def _publish(self, client: mqtt.Client, stream: Stream, payload: bytes) -> int:
-        """Raises: OSError."""
+        """The message id; None where it could not go."""
         where = topic(stream, self._site, self._line)
-        info = client.publish(where, payload, qos=stream.qos, retain=stream.retain)
-        for _ in range(2 * MAX_IN_FLIGHT):
-            if info.rc != mqtt.MQTT_ERR_QUEUE_SIZE:
-                break
-            info = client.publish(where, payload, qos=stream.qos, retain=stream.retain)
-        return info.mid
+        return self._connection.publish(where, payload, stream.qos, retain=stream.retain)
+
+    def send(self, stream: Stream, payload: bytes) -> None:
+        """At QoS 0 lost while there is no broker; at QoS 1 the latest few wait until one takes them."""
+        if stream.qos == 0:
+            if self.is_up:
+                self.post(stream, payload)
+            return
+        with self._telling:
+            self._unsent.append((stream, payload))
+        self.flush()
 
     def tell(self, stream: Stream, payload: bytes) -> None:
         """Of this stream only the latest counts: it is kept for `tell_again`."""
-        self._latest[stream] = payload
-        self.send(stream, payload)
+        with self._telling:
+            self._latest[stream] = payload
+            self._untold[stream] = None
+        self.flush()
 
     def tell_again(self) -> None:
         """The broker is back, and may have forgotten what it retained."""
-        for stream, payload in list(self._latest.items()):
-            self.send(stream, payload)
+        with self._telling:
+            self._untold = dict.fromkeys(self._latest)
+        self.flush()
 
-    def take_answers(self) -> list[tuple[int, str]]:
-        """Ids of the messages that the broker answered, each with its reason for a refusal, else with nothing."""
-        return drain(self._answers)
+    def flush(self) -> bool:
+        """Send what waits, as far as the broker takes it: whether nothing waits any more."""
+        with self._telling:
+            while self.is_up and self._untold:
+                stream = next(iter(self._untold))
+                if self.post(stream, self._latest[stream]) is None:
+                    return False
+                del self._untold[stream]
+            while self.is_up and self._unsent:
+                if self.post(*self._unsent[0]) is None:
+                    return False
+                self._unsent.popleft()
+            return not (self._untold or self._unsent)
+
+    def take_answers(self) -> list[Answer]:
+        """To what was posted over the present connection."""
+        return self._connection.take_answers()
 
     def take_commands(self) -> list[Received]:
         """What came since the last call, at most `MAX_COMMANDS`."""
@@ -127,7 +170,7 @@ class BrokerLink:
     def connect_when_due(self) -> None:
         """In a thread of its own: an address that never answers must not hold up the outbox."""
         is_busy = self._attempt is not None and self._attempt.is_alive
-        if self._client is not None or is_busy or time.monotonic() < self._retry_at_s:
+        if self.is_up or is_busy or time.monotonic() < self._retry_at_s:
             return
         self._retry_at_s = time.monotonic() + RECONNECT_EVERY_S
         self._attempt = self._supervisor.start(
@@ -135,11 +178,8 @@ class BrokerLink:
         )
 
     def renew(self) -> None:
-        """Give the connection up: the client makes another one, and sends on it what was not acknowledged."""
-        ours = self._client.socket() if self._client else None
-        if isinstance(ours, socket.socket):
-            with contextlib.suppress(OSError):  # it is gone already
-                ours.shutdown(socket.SHUT_RDWR)
+        """Give the connection up: another one is made."""
+        self._connection.hang_up()
 
     def end_attempt(self, within_s: float) -> None:
         """Nobody asks for another."""
@@ -147,8 +187,10 @@ class BrokerLink:
             self._attempt.wait(within_s)
 
     def close(self) -> None:
-        if self._client:
-            close_broker(self._client)
+        deadline_s = time.monotonic() + TELL_WITHIN_S
+        while not self.flush() and self.is_up and time.monotonic() < deadline_s:
+            time.sleep(0.01)
+        self._connection.close()
 
     def _try_to_connect(self, _: Supervised) -> None:
         try:
@@ -159,21 +201,32 @@ class BrokerLink:
             self._attempted.set()
 
     def _connect(self) -> None:
+        """Raises: InputError."""
+        self._connection.close()
         will = Will(topic(STATE, self._site, self._line), self._last_state())
-        client_id = f"beltsight-{self._site}-{self._line}"
         topics = [command_topic(self._site, self._line, name) for name in ORDERS] if self._obeys else []
-        self._client, self._connected = connect_broker(
-            self.broker, client_id, will=will, topics=topics, prepare=self._prepare, supervisor=self._supervisor
+        connection = Connection(MAX_IN_FLIGHT, self._on_answer)
+
+        def prepare(client: mqtt.Client) -> None:
+            connection.prepare(client)
+            client.on_message = self._on_message
+
+        connection.begin(
+            *connect_broker(
+                self.broker,
+                self.client_id,
+                will=will,
+                topics=topics,
+                reconnects=False,
+                prepare=prepare,
+                supervisor=self._supervisor,
+            )
         )
-
-    def _prepare(self, client: mqtt.Client) -> None:
-        client.max_inflight_messages_set(MAX_IN_FLIGHT)
-        client.on_publish = self._on_publish
-        client.on_message = self._on_message
-
-    def _on_publish(self, _client: mqtt.Client, _data: object, mid: int, code: ReasonCode, *_: object) -> None:
-        # subtle: in MQTT 5 a broker also acknowledges what it refuses, with a code of 0x80 or above
-        self._answers.put((mid, str(code) if code.is_failure else ""))
+        self._taken_over += self._connection.connected.taken_over
+        if self.connections:
+            self._ended_s.append(time.monotonic())
+        self._connection = connection
+        self.connections += 1
 
     def _on_message(self, _client: mqtt.Client, _data: object, message: mqtt.MQTTMessage) -> None:
         name = message.topic.rpartition("/")[2]
@@ -181,11 +234,3 @@ class BrokerLink:
             self._commands.put_nowait(Received(name, bytes(message.payload), message.retain))
         except queue.Full:
             self.dropped_commands += 1
-
-
-def drain(items: queue.SimpleQueue[_T] | queue.Queue[_T]) -> list[_T]:
-    drained = []
-    with contextlib.suppress(queue.Empty):
-        while True:
-            drained.append(items.get_nowait())
-    return drained

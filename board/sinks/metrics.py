@@ -37,6 +37,12 @@ COUNTED: dict[str, tuple[str, Literal["counter", "gauge"], str]] = {
     "unacknowledged": ("outbox_waiting", "gauge", "Verdicts that the broker has not acknowledged"),
     "dropped_verdicts": ("verdicts_dropped_total", "counter", "Verdicts out of a full outbox"),
     "refused_by_broker": ("verdicts_refused_total", "counter", "Verdicts that the broker refused; they are sent again"),
+    "set_aside": (
+        "verdicts_set_aside",
+        "gauge",
+        "Verdicts that the broker cannot be sent, in a file beside the outbox",
+    ),
+    "taken_over": ("connection_taken_over_total", "counter", "Times that another client came under our client id"),
     "dropped_commands": ("commands_dropped_total", "counter", "Commands that came too many at once"),
     "capture_parts_left": ("capture_parts_left", "gauge", "Parts that a commanded capture still takes"),
     "log_lost": ("log_lines_lost_total", "counter", "Lines of the log that could not be written"),

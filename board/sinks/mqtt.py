@@ -19,10 +19,12 @@ from numpy.typing import NDArray
 
 from board.commands import Received
 from board.records.outbox import Item, Outbox
+from board.records.set_aside import SetAside
 from board.seams import LastPart
 from board.sinks.commits import Commits
 from board.sinks.delivery import Delivery
 from board.sinks.link import BrokerLink
+from board.sinks.posting import Posting
 from protocol.broker import BrokerSettings
 from protocol.commands import Answer
 from protocol.drift import DriftReport, encode_drift
@@ -30,16 +32,14 @@ from protocol.errors import SinkError
 from protocol.manifest import Package
 from protocol.messages import Frame, Opinion, Verdict, encode_json, encode_opinion, encode_verdict, rfc3339_now
 from protocol.reports import SWITCHED_OFF, ChallengeReport, LineCondition, LineState
-from protocol.streams import CHALLENGE, DRIFT, HEALTH, RESULT, SECOND_OPINION, STATE, VERDICT
+from protocol.streams import CHALLENGE, DRIFT, HEALTH, RESULT, SECOND_OPINION, STATE, VERDICT, topic
 from protocol.strict import require
 from protocol.supervision import SUPERVISOR, Supervised, Supervisor
 
-IDLE_TURN_S = 0.02
+TURN_S = 0.02
 FLUSH_WITHIN_S = 5.0
 SILENT_S = 0.5
 STORE_WITHIN_S = 5.0  # a card that cleans up keeps a commit waiting for a second
-RENEW_EVERY_S = 10.0  # a connection on which nothing is acknowledged
-REFUSAL_SHOWN_S = 10.0  # how long a refusal of the broker makes the state degraded
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class MqttSettings:
     when_full: Literal["stop", "drop-oldest"] = "stop"  # stop: reject every part until there is room
     commit_every_ms: float = 20.0  # verdicts of this time share one commit; 0: one each, synced before the part is done
     sync_every_ms: float = 1000.0  # commits of this time share one sync to the disk
-    replay_per_s: float = 200.0  # pace of the verdicts that waited for the broker, beside the fresh ones
+    replay_per_s: float = 1500.0  # pace of the verdicts that waited for the broker, beside the fresh ones
     broker_at_start: Literal["required", "optional"] = "required"
     commands: bool = False  # obey cmd/…: only where the broker's access rules say who may send which
 
@@ -77,8 +77,15 @@ class MqttSink:
         the broker's credentials are not in order.
         """
         self._settings = settings
+        self._wake = threading.Event()
         self._link = BrokerLink(
-            broker, site, line, obeys=settings.commands, last_state=self._lost_state, supervisor=supervisor
+            broker,
+            site,
+            line,
+            obeys=settings.commands,
+            last_state=self._lost_state,
+            on_answer=self._wake_for_more,
+            supervisor=supervisor,
         )
         self._outbox = Outbox(settings.outbox)
         self.last_part = self._outbox.last_part  # of the run of this program before this one
@@ -86,22 +93,18 @@ class MqttSink:
         self._commits = Commits(
             self._outbox,
             self._delivery,
-            each_is_synced=settings.commit_every_ms == 0,
+            commit_every_s=settings.commit_every_ms / 1e3,
             sync_every_s=settings.sync_every_ms / 1e3,
         )
-        self._offline = True
+        self._posting = Posting(self._link, self._delivery, SetAside(settings.outbox), topic(VERDICT, site, line))
         self._newest_event = ""
-        self._refusal, self._refusal_until_s = "", 0.0
-        self._is_overdue, self._renew_at_s = False, 0.0
-        self._wake = threading.Event()
         self._trouble = ""
         self._closing = False
         self.dropped = 0  # verdicts that a full outbox lost, where that is wanted
         self.farewell = SWITCHED_OFF  # reason of the last state
-        self.refused = 0  # answers of the broker that it will not have a verdict; it is sent again
         self._state = LineState("stopped", "starting", model_id, rfc3339_now())
         self._tell_state()
-        self._thread = supervisor.start("outbox", self._run, silent_s=SILENT_S + settings.commit_every_ms / 1e3)
+        self._thread = supervisor.start("outbox", self._run, silent_s=SILENT_S)
 
     def require_broker(self) -> None:
         """Wait for the first attempt to connect, where the settings want that. Raises: InputError if it failed."""
@@ -172,14 +175,7 @@ class MqttSink:
             return self._trouble
         if self.dropped and self.waiting >= self._settings.max_stored:
             return "outbox is full, verdicts are dropped: bring the broker back"
-        if self._link.is_down:
-            broker = self._link.broker
-            return f"no broker at {broker.host}:{broker.port}: bring it back; verdicts wait in the outbox"
-        if self._is_overdue:
-            return "the broker acknowledges no verdict: see to it and to the network; verdicts wait in the outbox"
-        if time.monotonic() < self._refusal_until_s:
-            return f"the broker refuses verdicts ({self._refusal}): correct its access rules"
-        return ""
+        return self._posting.complaint
 
     def counters(self) -> dict[str, object]:
         """For the health report."""
@@ -187,15 +183,15 @@ class MqttSink:
         return {
             "unacknowledged": self.waiting,
             "dropped_verdicts": self.dropped,
-            "refused_by_broker": self.refused,
             "dropped_commands": self._link.dropped_commands,
             "damaged_outbox": str(aside) if aside else "",
+            **self._posting.counters(),
         }
 
     def close(self) -> None:
         """Flush what the broker takes within a few seconds; the rest stays in the outbox."""
         deadline_s = time.monotonic() + FLUSH_WITHIN_S
-        while self.waiting and self._link.is_up and time.monotonic() < deadline_s:
+        while self.waiting > self._posting.kept and self._link.is_up and time.monotonic() < deadline_s:
             time.sleep(0.01)
         self._thread.stop(self._tell_to_end, FLUSH_WITHIN_S)
         self._link.end_attempt(FLUSH_WITHIN_S)
@@ -226,9 +222,14 @@ class MqttSink:
         self._closing = True
         self._wake.set()
 
+    def _wake_for_more(self) -> None:
+        """From the network's thread: the broker has room again."""
+        if self._delivery.has_more:
+            self._wake.set()
+
     def _run(self, supervised: Supervised) -> None:
         while not self._closing:
-            self._wake.wait(self._settings.commit_every_ms / 1e3 or IDLE_TURN_S)
+            self._wake.wait(TURN_S)
             self._wake.clear()
             with supervised.busy(STORE_WITHIN_S):
                 self._turn()
@@ -236,44 +237,18 @@ class MqttSink:
 
     def _turn(self) -> None:
         try:
-            self._watch_link()
-            self._take_answers()
+            if not self._closing:
+                self._link.connect_when_due()
+            self._posting.watch_link()
+            self._posting.take_answers()
             self._commits.store(is_last=self._closing)
             self._drop_surplus()
-            if not self._offline:
-                self._publish_waiting()
+            self._posting.publish_waiting()
             self._trouble = ""
         except SinkError as error:
             self._trouble = str(error)
-
-    def _watch_link(self) -> None:
-        if not self._closing:
-            self._link.connect_when_due()
-        was_offline, self._offline = self._offline, not self._link.is_up
-        if was_offline and not self._offline:
-            self._delivery.begin_replay()
-            self._link.tell_again()
-        self._is_overdue = self._delivery.is_overdue
-        if self._is_overdue and not self._offline and time.monotonic() >= self._renew_at_s:
-            self._renew_at_s = time.monotonic() + RENEW_EVERY_S
-            self._link.renew()
-
-    def _take_answers(self) -> None:
-        for message_id, refusal in self._link.take_answers():
-            if refusal:
-                self.refused += 1
-                self._refusal, self._refusal_until_s = refusal, time.monotonic() + REFUSAL_SHOWN_S
-                self._delivery.note_refused(message_id)
-            else:
-                self._delivery.note_acknowledged(message_id)
 
     def _drop_surplus(self) -> None:
         surplus = self._outbox.count - self._settings.max_stored
         if surplus > 0 and self._settings.when_full == "drop-oldest":
             self.dropped += self._outbox.drop_oldest(surplus)
-
-    def _publish_waiting(self) -> None:
-        for entry in self._delivery.next():
-            message_id = self._link.post(VERDICT, entry.payload)
-            if message_id is not None:
-                self._delivery.note_published(message_id, entry)

@@ -90,14 +90,17 @@ class MortalBroker:
     """Mosquitto that can be killed. The subscription is in its file before the test starts it, so that the test's
     subscriber misses nothing, whoever connects first."""
 
-    def __init__(self, folder: Path, topic: str) -> None:
+    def __init__(self, folder: Path, topic: str, limits: str = "max_inflight_messages 0") -> None:
+        """`limits`: lines of its configuration. As they stand it passes on what it acknowledges, and takes nothing with
+        it into death.
+        """
         self.settings = BrokerSettings(LOOPBACK, free_port())
         self._folder, self._topic = folder, topic
         (folder / "mosquitto.conf").write_text(
             f"listener {self.settings.port} {LOOPBACK}\nallow_anonymous true\n"
             f"persistence true\npersistence_location {folder}/\nuser root\n"
             f"acl_file {folder}/acl\n"
-            "max_inflight_messages 0\n"  # it passes on what it acknowledges, and takes nothing with it into death
+            f"{limits}\n"
         )
         self._process: subprocess.Popen[bytes] | None = None
         self.allow(ANYTHING)

@@ -31,6 +31,7 @@ from board.checkup.gate import check_gate
 from board.config import decode_config
 from board.records.audit import AuditLog
 from board.records.outbox import Item, Outbox
+from board.records.set_aside import SetAside
 from board.seams import LastPart
 from board.sources.camera import CameraSettings
 from host.export.trivial import write_trivial_package
@@ -280,6 +281,14 @@ def test_what_waits_in_the_outbox(config: Path, stored: int, level: str) -> None
     assert report["outbox"]["level"] == level
     assert report["disk for the outbox"]["level"] == "OK"
     assert report["outbox"]["found"].startswith(f"{stored} verdicts wait")
+
+
+def test_what_was_set_aside_is_named(config: Path) -> None:
+    aside = SetAside(config.parent / "outbox.sqlite")
+    aside.add(b"{}", "too long")
+    _, report = ask(config)
+    assert report["set aside"]["level"] == "WARN"
+    assert report["set aside"]["found"].startswith("1 verdicts that the broker cannot be sent are in ")
 
 
 def test_a_station_that_runs_is_left_alone(folder: Path, broker: BrokerSettings) -> None:

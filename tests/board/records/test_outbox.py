@@ -295,7 +295,7 @@ def test_an_outbox_that_may_not_be_written_is_left_where_it_is() -> None:
         refused = subprocess.run(command, check=False, timeout=60, env=environment, capture_output=True, text=True)
         path.parent.chmod(0o755)
         assert "make its folder writable" in refused.stderr
-        assert [file.name for file in path.parent.iterdir()] == ["outbox.sqlite"]
+        assert {file.name for file in path.parent.iterdir()} == {"outbox.sqlite", "outbox.sqlite.lock"}
 
 
 def spoil_header(path: Path) -> None:
@@ -321,4 +321,38 @@ def test_an_outbox_that_another_program_holds_is_not_replaced(tmp_path: Path) ->
     other.close()
     outbox = Outbox(path)
     assert (outbox.count, outbox.set_aside) == (3, None)
+    outbox.close()
+
+
+def test_a_second_station_is_refused_and_harms_nothing(tmp_path: Path) -> None:
+    outbox = Outbox(tmp_path / "outbox.sqlite")
+    outbox.store(items([0, 1]))
+    (tmp_path / "other-name").symlink_to(tmp_path / "outbox.sqlite")
+    for name in ("outbox.sqlite", "other-name"):
+        with pytest.raises(InputError, match=f"process {os.getpid()} has it: give each station its own"):
+            Outbox(tmp_path / name)
+    outbox.store([item(2)])
+    assert (part_ids(outbox), outbox.set_aside) == ([0, 1, 2], None)
+    outbox.close()
+    again = Outbox(tmp_path / "other-name")
+    assert part_ids(again) == [0, 1, 2]
+    again.close()
+
+
+def test_an_owner_that_was_killed_owns_nothing(tmp_path: Path) -> None:
+    run_crashing(tmp_path / "outbox.sqlite", "unsynced")
+    assert (tmp_path / "outbox.sqlite.lock").exists()
+    Outbox(tmp_path / "outbox.sqlite").close()
+
+
+def test_a_number_that_another_program_took_is_no_damage(tmp_path: Path) -> None:
+    outbox = Outbox(tmp_path / "outbox.sqlite")
+    outbox.store([item(0)])
+    with sqlite3.connect(tmp_path / "outbox.sqlite") as other:
+        other.execute("INSERT INTO verdict VALUES (2, ?)", (payload(7),))
+    other.close()
+    with pytest.raises(SinkError, match="another program writes to it"):
+        outbox.store([item(1)])
+    outbox.store([item(1)])
+    assert (part_ids(outbox), outbox.count, outbox.set_aside) == ([0, 7, 1], 3, None)
     outbox.close()
