@@ -135,6 +135,7 @@ COMMANDS = (
     ),
     Command("compile", "compile a model for the overlay, and show its program", "host.compiler", ("host",)),
     Command("known-bad", "give an older package known-bad parts", "host.export.challenge", ("sim", "host")),
+    Command("verdict", "judge an older package: does it see the defects?", "host.export.verdict", ("sim", "host")),
     Command("finn", "what FINN+ estimates for a model on this FPGA", "host.compiler.finn_estimate", ("host",)),
     Command("mutate", "put faults into the overlay: do the tests see them?", "tests.board.overlay.mutate", SURVIVAL),
     Command(

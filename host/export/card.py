@@ -98,6 +98,12 @@ def write_verdict(fitness: Fitness | None) -> str:
     return "\n".join([f"**Verdict: {fitness.grade}.**{warning}\n", *lines, f"\nWhat to do: {fitness.advise()}."])
 
 
+def insert_verdict(card: str, fitness: Fitness, before: Fitness | None) -> str:
+    """Into a card that was written without one, or in place of the one `before`."""
+    title, rest = card.split("\n\n", maxsplit=1)
+    return f"{title}\n\n{write_verdict(fitness)}\n\n{rest.removeprefix(write_verdict(before)).lstrip()}"
+
+
 def write_provenance(manifest: Manifest) -> str:
     return "## Provenance\n\n" + "\n".join(f"- {key}: `{value}`" for key, value in manifest.provenance.items())
 

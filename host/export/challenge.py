@@ -10,9 +10,7 @@ sees. Real ones come from the folder `validation/<kind>` of the pictures. Test p
 from __future__ import annotations
 
 import argparse
-import json
 import shlex
-import shutil
 import sys
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -27,7 +25,7 @@ from numpy.typing import NDArray
 from board.preprocess import preprocess
 from host.export.card import CARD_MD, insert_challenge
 from host.export.order import RECIPE_TOML, RENDERED, source_commit
-from host.export.package import publish, write_files
+from host.export.renewal import name_data, open_unfinished, rewrite
 from host.integers.parity import run_onnxruntime
 from host.judging.thresholds import score_maps
 from host.learning.heldout import DEFECTS, FEWEST_VISIBLE_PX, MOST_TRIES, draw_defect
@@ -39,7 +37,7 @@ from host.pictures.objectmask import find_object
 from host.pictures.reading import Images, Pictures, digest, list_pictures, load_frame, load_images
 from protocol.errors import InputError, run_main
 from protocol.known_bad import CHALLENGE_BIN, encode_known_bad
-from protocol.manifest import MANIFEST, MODEL_ONNX, AnomalyMap, Challenge, Manifest, Package, Preprocess, load_package
+from protocol.manifest import MODEL_ONNX, AnomalyMap, Challenge, Manifest, Package, Preprocess, load_package
 from protocol.pictures.layout import Picture
 
 GENERATOR = "generator"  # the kind of defects that training has seen
@@ -148,29 +146,14 @@ def main() -> int:
 
 def renew(package: Package, data: str, seed: int) -> Challenge:
     """Give the package its frames; those that it had are replaced. Raises: InputError for other pictures."""
-    unfinished = package.folder.with_name(f".{package.folder.name}.unfinished")
-    shutil.rmtree(unfinished, ignore_errors=True)
-    unfinished.mkdir()
-    try:
+    with open_unfinished(package) as unfinished:
         pictures = _find_pictures(package, data, unfinished)
         challenge, packed = _draw_challenge(package, pictures, seed)
         manifest = _describe(package.manifest, challenge, data, seed)
-        files = {name: package.path(name).read_bytes() for name in package.manifest.files}
-        card = insert_challenge(files[CARD_MD].decode(), manifest)
-        write_files(unfinished / "package", manifest, files | {CHALLENGE_BIN: packed, CARD_MD: card.encode()})
-        keep_the_rest(package.path(MANIFEST), unfinished / "package" / MANIFEST)
-        publish(unfinished / "package", package.folder)
-    finally:
-        shutil.rmtree(unfinished)
+        card = insert_challenge(package.path(CARD_MD).read_text(), manifest)
+        changed = {CHALLENGE_BIN: packed, CARD_MD: card.encode()}
+        rewrite(package, unfinished, manifest, changed, ("challenge", "provenance", "files"))
     return challenge
-
-
-def keep_the_rest(before: Path, written: Path) -> None:
-    """What is not about the known-bad parts stays in the manifest as it stood there: to a reader 1 and 1.0 differ."""
-    content = json.loads(before.read_bytes())
-    fresh = json.loads(written.read_bytes())
-    content |= {key: fresh[key] for key in ("challenge", "provenance", "files")}
-    written.write_text(json.dumps(content, indent=2) + "\n")
 
 
 def _find_pictures(package: Package, data: str, unfinished: Path) -> Pictures:
@@ -193,14 +176,9 @@ def _draw_challenge(package: Package, pictures: Pictures, seed: int) -> tuple[Ch
 
 
 def _describe(manifest: Manifest, challenge: Challenge, data: str, seed: int) -> Manifest:
-    words = ["scripts/beltsight", "known-bad", manifest.id, "--data", _name(data), "--seed", str(seed)]
+    words = ["scripts/beltsight", "known-bad", manifest.id, "--data", name_data(data), "--seed", str(seed)]
     source = {"challenge": shlex.join(words), "challenge_commit": source_commit()}
     return replace(manifest, challenge=challenge, provenance=manifest.provenance | source)
-
-
-def _name(data: str) -> str:
-    """Folders by their names, since they lie elsewhere on other machines."""
-    return data if data == RENDERED else Path(data).resolve().name
 
 
 if __name__ == "__main__":

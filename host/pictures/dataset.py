@@ -88,7 +88,11 @@ def load_dataset(folder: Path, held_out_share: float, input_px: int, *, is_squar
     """
     pictures = list_pictures(folder, held_out_share)
     chosen = choose_inspected(pictures.good, pictures.labelled, input_px, pictures.ignore, is_square=is_square)
-    how = chosen.how
+    return fill_dataset(pictures, chosen.how, (*pictures.report, *chosen.lines))
+
+
+def fill_dataset(pictures: Pictures, how: Preprocess, report: tuple[str, ...] = ()) -> Dataset:
+    """As `how` says. Raises: InputError that names pictures that cannot be used."""
     return Dataset(
         pictures=pictures,
         how=how,
@@ -97,5 +101,5 @@ def load_dataset(folder: Path, held_out_share: float, input_px: int, *, is_squar
         validation=load_images([picture.path for picture in pictures.validation], how),
         test=load_images([picture.path for picture in pictures.test], how),
         masks=load_masks(pictures.test, how),
-        report=(*pictures.report, *chosen.lines),
+        report=report,
     )

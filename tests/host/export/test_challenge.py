@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from host.export.challenge import GENERATOR, MOST_REAL, draw_known_bad, keep_the_rest, make_challenge
+from host.export.challenge import GENERATOR, MOST_REAL, draw_known_bad, make_challenge
+from host.export.renewal import keep_the_rest
 from host.learning.heldout import DEFECTS
 from host.learning.synthetic import Sources
 from host.learning.textures import make_bank
@@ -73,7 +74,7 @@ def test_the_rest_of_a_manifest_stays_byte_for_byte(tmp_path: Path) -> None:
     before.write_text(text)
     fresh = {"format": 1, "threshold": {"value": 1.0, "new": 0.0}, "challenge": None, "files": {}, "provenance": {}}
     written.write_text(json.dumps(fresh))
-    keep_the_rest(before, written)
+    keep_the_rest(before, written, ("challenge", "provenance", "files"))
     assert written.read_text() == text.replace('"provenance": {}', '"provenance": {},\n  "challenge": null')
 
 

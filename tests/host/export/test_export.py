@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,13 +13,20 @@ import numpy as np
 import onnx
 import pytest
 from numpy.typing import NDArray
+from rich.progress import Progress
 
 from board.overlay.golden import run_program
 from board.overlay.program import PROGRAM_BIN, decode_file
 from board.preprocess import preprocess
+from host.export.card import CARD_MD, insert_verdict, write_challenge, write_verdict
+from host.export.challenge import renew
+from host.export.verdict import judge_again
 from host.integers.parity import run_onnxruntime, run_opencv
 from host.learning.recipe import load_recipe
-from protocol.manifest import CALIBRATION_JPG, CARRIED_ONNX, MODEL_ONNX, load_package
+from protocol.errors import InputError
+from protocol.fitness import Fitness
+from protocol.known_bad import CHALLENGE_BIN
+from protocol.manifest import CALIBRATION_JPG, CARRIED_ONNX, MANIFEST, MODEL_ONNX, file_sha256, load_package
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 TINY = """
@@ -103,6 +112,13 @@ def test_card_says_what_was_measured_and_how_to_make_it_again(models: Path) -> N
     assert load_recipe(package.path("recipe.toml")) == load_recipe(models / "tiny.toml")
 
 
+def test_a_later_verdict_replaces_the_one_before() -> None:
+    first, second = Fitness("fit", (), {"held_out_rejected": 0.0}), Fitness("fit")
+    card = insert_verdict("# one\n\nwhat it is\n", first, None)
+    assert card == f"# one\n\n{write_verdict(first)}\n\nwhat it is\n"
+    assert insert_verdict(card, second, first) == card
+
+
 def test_golden_vectors_are_what_the_graphs_answer(models: Path) -> None:
     package = load_package(models / "bottle-128")
     golden = package.load_golden()
@@ -127,20 +143,68 @@ def test_graphs_are_readable_by_older_runtimes(models: Path) -> None:
         assert model.opset_import[0].version <= 21
 
 
-def test_folder_without_labels(models: Path, rendered: NDArray[np.uint8]) -> None:
-    """A capture of good parts from the line: a package, but no claim about defects."""
+@pytest.fixture(scope="module")
+def unlabelled(models: Path, rendered: NDArray[np.uint8]) -> Path:
+    """A package made of a capture of good parts from the line."""
+    (models / "flat").mkdir()
     for number, image in enumerate(rendered[:20]):
-        (models / "flat").mkdir(exist_ok=True)
         cv2.imwrite(str(models / "flat" / f"{number}.png"), image)
     recipe, data = str(models / "tiny.toml"), str(models / "flat")
     done = run_export("--product", "mix", "--data", data, "--recipe", recipe, "--out", str(models / "other"))
     assert done.returncode == 3, done.stderr
     assert "has not been measured" in done.stdout
-    manifest = load_package(models / "other" / "mix-128").manifest
+    assert "warning:" not in done.stderr
+    return models / "other" / "mix-128"
+
+
+def test_folder_without_labels(unlabelled: Path) -> None:
+    """A package, but no claim about defects."""
+    manifest = load_package(unlabelled).manifest
     assert set(manifest.figures) == {"train_pictures", "held_out_pictures", "test_good", "test_defective"}
     command = "scripts/export.sh --product mix --data flat --recipe recipe.toml --id mix-128 --seed 0"
     assert manifest.provenance["command"] == command
-    assert "warning:" not in done.stderr
+
+
+def test_older_package_gets_what_its_export_would_have_given(models: Path, unlabelled: Path, tmp_path: Path) -> None:
+    """Known-bad parts, then the verdict; what else it says stays."""
+    made, older = load_package(unlabelled), make_older(unlabelled, tmp_path / "mix-128")
+    data = str(models / "flat")
+    with pytest.raises(InputError, match="has no known-bad parts: give it some with `beltsight known-bad`"):
+        judge_again(load_package(older), data, Progress())
+    assert renew(load_package(older), data, seed=0) == made.manifest.challenge
+    assert judge_again(load_package(older), data, Progress()) == made.manifest.fitness
+    judged = load_package(older)
+    assert (judged.manifest.challenge, judged.manifest.fitness) == (made.manifest.challenge, made.manifest.fitness)
+    assert judged.manifest.provenance["verdict"] == "scripts/beltsight verdict mix-128 --data flat"
+    body = made.path(CARD_MD).read_text().rstrip()
+    assert judged.path(CARD_MD).read_text().startswith(f"{body}\n- challenge: `scripts/beltsight known-bad mix-128 ")
+    assert sorted(path.name for path in older.iterdir()) == sorted(path.name for path in made.folder.iterdir())
+
+
+def make_older(package: Path, folder: Path) -> Path:
+    """A copy without verdict and known-bad parts."""
+    shutil.copytree(package, folder)
+    made = load_package(package).manifest
+    card = (folder / CARD_MD).read_text().replace(write_verdict(made.fitness) + "\n\n", "")
+    if made.challenge is not None:
+        card = card.replace(write_challenge(made.challenge) + "\n\n", "")
+    (folder / CARD_MD).write_text(card)
+    (folder / CHALLENGE_BIN).unlink()
+    manifest = json.loads((folder / MANIFEST).read_bytes())
+    del manifest["fitness"], manifest["challenge"], manifest["files"][CHALLENGE_BIN]
+    manifest["files"][CARD_MD] = file_sha256(folder / CARD_MD)
+    (folder / MANIFEST).write_text(json.dumps(manifest))
+    return folder
+
+
+def test_known_bad_parts_and_verdict_are_of_the_pictures_that_made_the_package(models: Path, unlabelled: Path) -> None:
+    fewer = models / "fewer"
+    shutil.copytree(models / "flat", fewer, ignore=shutil.ignore_patterns("7.png"))
+    package, problem = load_package(unlabelled), "holds other pictures than mix-128 was made from: give --data those"
+    with pytest.raises(InputError, match=problem):
+        renew(package, str(fewer), seed=0)
+    with pytest.raises(InputError, match=problem):
+        judge_again(package, str(fewer), Progress())
 
 
 def test_bad_input_is_one_line(tmp_path: Path) -> None:
