@@ -37,6 +37,7 @@ else:
     import tomli as tomllib
 
 MAX_CONFIG_BYTES = 1 << 20
+SPEED_MM_S = (0.1, 100_000.0)  # a part's way to the gate takes seconds, not years
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,8 @@ class LineConfig:
         require(is_topic_level(self.site), "site", "must be a name without spaces, '/', '+', '#' or '$'")
         require(is_topic_level(self.line), "line", "must be a name without spaces, '/', '+', '#' or '$'")
         require(bool(re.fullmatch(r"[\w][\w.-]*", self.model)), "model", "must be the name of a folder in models_dir")
-        require(self.belt_speed_mm_s > 0, "belt_speed_mm_s", "must be above 0")
+        low, high = SPEED_MM_S
+        require(low <= self.belt_speed_mm_s <= high, "belt_speed_mm_s", f"must be {low:g}..{high:g}")
         triggered_camera = self.source == "camera" and self.mode == "triggered"
         has_barrier = self.camera.barrier == "timer" or self.camera.barrier_pin is not None
         require(has_barrier or not triggered_camera, "camera.barrier_pin", 'is needed for mode "triggered"')

@@ -23,6 +23,8 @@ def main() -> int:
     options = _parse()
     if options.parts < 1:
         raise InputError(f"{options.parts} parts are none: give at least 1")
+    if options.seed < 0:
+        raise InputError(f"--seed is {options.seed}: give 0 or more")
     parts = open_parts(options.product, "rendered", options.seed, options.defect_share)
     camera = Camera(CameraSettings(), options.seed)
     for number in range(options.parts):

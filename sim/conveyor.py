@@ -38,7 +38,7 @@ from sim.faults import CameraFaults
 from sim.feed import Feed
 from sim.gallery import Gallery
 from sim.options import parse_options
-from sim.passing import Passing, find_crossings, judge_passing, read_gate_log
+from sim.passing import Passing, decide_parts, find_crossings, judge_passing, read_gate_log
 from sim.scene import CARD_MM
 from sim.score import Summary, summarize
 from sim.station import (
@@ -180,8 +180,7 @@ def find_passing(station: Station, traffic: Traffic, feed: Feed, verdicts: list[
     if sensors is None or station.gate_log is None:
         return None
     crossings = find_crossings(sensors.motion, sensors.centres_mm, sensors.gate_mm, feed.started_ns)
-    decisions = {verdict.part_id: verdict.decision for verdict in verdicts}
-    return judge_passing(read_gate_log(station.gate_log), crossings, decisions)
+    return judge_passing(read_gate_log(station.gate_log), crossings, decide_parts(verdicts))
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,8 @@ from sim.camera import CameraSettings
 from sim.station import LOOPBACK, ROOT
 
 DEFAULT_RATE_HZ = 5.0
-MAX_PITCH_MM = 100_000.0
+PITCH_MM = (1.0, 100_000.0)  # the least and the greatest
+SPEED_MM_S = (1.0, 100_000.0)
 MAX_PORT = 65535
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg")
 
@@ -127,9 +128,12 @@ def check_options(options: argparse.Namespace) -> None:
     """Raises: InputError for values that make no run."""
     check_motion(options)
     check_faults(options)
-    for name, value in {"--parts": options.parts, "--rate": options.rate, "--speed": options.speed}.items():
+    for name, value in {"--parts": options.parts, "--rate": options.rate}.items():
         if not 0 < value < float("inf"):
             raise InputError(f"{name} is {value}: give a number above 0")
+    if options.seed < 0:
+        raise InputError(f"--seed is {options.seed}: give 0 or more")
+    check_speed(options)
     if options.distinct is not None and options.distinct < FEWEST_DISTINCT:
         raise InputError(
             f"--distinct is {options.distinct}: give {FEWEST_DISTINCT} or more, for a board takes fewer "
@@ -180,8 +184,9 @@ def parse_pitch(text: str) -> tuple[float, float]:
         pitch_mm = (float(low), float(high or low))
     except ValueError:
         pitch_mm = (0.0, 0.0)
-    if not 1 <= pitch_mm[0] <= pitch_mm[1] <= MAX_PITCH_MM:
-        raise InputError(f"--pitch-mm {text!r:.80}: give LOW:HIGH in mm, such as 20:150, from 1 to {MAX_PITCH_MM:g}")
+    if not PITCH_MM[0] <= pitch_mm[0] <= pitch_mm[1] <= PITCH_MM[1]:
+        bounds = f"from {PITCH_MM[0]:g} to {PITCH_MM[1]:g}"
+        raise InputError(f"--pitch-mm {text!r:.80}: give LOW:HIGH in mm, such as 20:150, {bounds}")
     return pitch_mm
 
 
@@ -200,6 +205,17 @@ def find_model(models: Path, product: str) -> str:
     """The first package whose name begins with the product's."""
     named = sorted(path.parent.name for path in models.glob(f"{product}-*/manifest.json"))
     return named[0] if named else f"{product}-128"
+
+
+def check_speed(options: argparse.Namespace) -> None:
+    """Raises: InputError."""
+    if not SPEED_MM_S[0] <= options.speed <= SPEED_MM_S[1]:
+        raise InputError(f"--speed is {options.speed:g}: give {SPEED_MM_S[0]:g} to {SPEED_MM_S[1]:g} mm/s")
+    apart_mm = options.speed / options.rate
+    if options.pitch_mm is None and not PITCH_MM[0] <= apart_mm <= PITCH_MM[1]:
+        way = f"a part every {apart_mm:g} mm of belt at {options.speed:g} mm/s"
+        better = "lower" if apart_mm < PITCH_MM[0] else "higher"
+        raise InputError(f"--rate is {options.rate:g}, {way}: give a {better} one")
 
 
 def check_ageing(options: argparse.Namespace) -> None:

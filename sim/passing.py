@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from protocol.errors import InputError
-from protocol.messages import Decision
+from protocol.messages import Decision, Verdict
 from sim.motion import BeltMotion
 
 LINE_MM = 2.0
@@ -38,6 +38,15 @@ class Passing:
     @property
     def is_safe(self) -> bool:
         return not self.wrongly
+
+
+def decide_parts(verdicts: Sequence[Verdict]) -> dict[int, Decision]:
+    """Of a part that has several verdicts, one that is not OK counts."""
+    decisions: dict[int, Decision] = {}
+    for verdict in verdicts:
+        if decisions.get(verdict.part_id, "OK") == "OK":
+            decisions[verdict.part_id] = verdict.decision
+    return decisions
 
 
 def judge_passing(

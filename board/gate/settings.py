@@ -9,6 +9,8 @@ from typing import Literal
 from protocol.strict import require
 from protocol.units import NS_PER_S
 
+MOST_MM = 1e8  # of belt: one that is simulated waits minutes for a slow engine
+
 
 @dataclass(frozen=True)
 class GateSettings:
@@ -28,9 +30,10 @@ class GateSettings:
         return int(self.window_mm / belt_speed_mm_s * NS_PER_S)
 
     def __post_init__(self) -> None:
-        require(self.window_mm > 0, "window_mm", "must be above 0")
-        require(self.distance_mm > self.window_mm / 2, "distance_mm", "must be more than half of window_mm")
-        require(self.lead_ms >= 0, "lead_ms", "must be 0 or more")
+        require(1 <= self.window_mm <= MOST_MM, "window_mm", f"must be 1..{MOST_MM:g}")
+        farthest = f"must be more than half of window_mm, and at most {MOST_MM:g}"
+        require(self.window_mm / 2 < self.distance_mm <= MOST_MM, "distance_mm", farthest)
+        require(0 <= self.lead_ms <= 1000, "lead_ms", "must be 0..1000")
         require(self.gpio_pin >= 0, "gpio_pin", "must be 0 or more")
 
 

@@ -9,7 +9,7 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from protocol.messages import Decision, Location, Verdict
-from sim.passing import Passing
+from sim.passing import Passing, decide_parts
 from sim.score import auroc, find_parts, percentiles, summarize
 
 
@@ -33,6 +33,14 @@ def verdict(part_id: int, decision: Decision, score: float | None = 0.0, **chang
         stages_ms={"infer": 2.0 * part_id},
     )
     return replace(plain, **changes)  # type: ignore[arg-type]
+
+
+def test_of_several_verdicts_on_a_part_one_that_is_not_ok_counts() -> None:
+    first, second = (
+        [verdict(0, "OK"), verdict(1, "REJECT"), verdict(2, "OK")],
+        [verdict(0, "UNKNOWN"), verdict(1, "OK")],
+    )
+    assert decide_parts([*first, *second]) == {0: "UNKNOWN", 1: "REJECT", 2: "OK"}
 
 
 def test_a_run_is_counted() -> None:

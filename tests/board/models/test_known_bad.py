@@ -20,8 +20,8 @@ from board.seams import Engine
 from host.export.trivial import KNOWN_BAD, write_trivial_package
 from protocol.commands import SwitchModel
 from protocol.errors import EngineError, MessageError
-from protocol.known_bad import CHALLENGE_BIN
-from protocol.manifest import MANIFEST, Golden, Package, load_package
+from protocol.known_bad import CHALLENGE_BIN, encode_known_bad
+from protocol.manifest import MANIFEST, Calibration, Challenge, Distribution, Golden, Package, load_package
 from tests.board.models.test_models import settle
 
 LOW = -128
@@ -155,6 +155,54 @@ def test_a_model_that_need_not_find_half_of_them_is_remarked_upon(trivial_packag
     weak = KnownBad(with_kinds(trivial_package, 0, 0.0))
     weak.fewest = 0
     assert "need find only 0 of its 2" in weak.remark()
+
+
+def with_frames(package: Package, levels: list[int]) -> Package:
+    """Its known-bad parts have a bright corner of so many levels; 0: they are blank."""
+    height, width = package.manifest.preprocess.frame_px
+    dark = np.zeros((height, width, 3), np.uint8)
+    bad = []
+    for level in levels:
+        bad.append(dark.copy())
+        bad[-1][: height // 2, : width // 2] = level
+    package.path(CHALLENGE_BIN).write_bytes(encode_known_bad([dark], bad))
+    challenge = Challenge(len(bad), 1, {"corner": len(bad)}, len(bad), 1.0)
+    return replace(package, manifest=replace(package.manifest, challenge=challenge))
+
+
+@pytest.mark.parametrize(
+    ("levels", "counts", "remark"),
+    [
+        ([250, 240, 230, 220], (4, 4), ""),
+        ([250, 240, 230, 230], (3, 3), ""),
+        ([250, 240, 230, 0], (3, 3), ""),
+        ([250, 250, 250, 250], (1, 1), "3 of the 4 known-bad parts of mixed are blank or copies"),
+        ([250, 0, 0, 0], (1, 1), "3 of the 4 known-bad parts of mixed are blank or copies"),
+    ],
+)
+def test_what_is_blank_or_a_copy_proves_nothing(
+    engine: Fading, tmp_path: Path, levels: list[int], counts: tuple[int, int], remark: str
+) -> None:
+    package = with_frames(load_package(write_trivial_package(tmp_path / "mixed")), levels)
+    known_bad = Inspector(package, chain(engine, package)).known_bad
+    assert (known_bad.frames, known_bad.fewest, known_bad.fault(0.25)) == (*counts, "")
+    assert known_bad.remark().startswith(remark)
+    assert bool(known_bad.remark()) is bool(remark)
+
+
+def test_a_package_whose_known_bad_parts_prove_nothing_passes_nothing(engine: Fading, tmp_path: Path) -> None:
+    package = with_frames(load_package(write_trivial_package(tmp_path / "blank")), [0, 0])
+    known_bad = Inspector(package, chain(engine, package)).known_bad
+    assert not known_bad.show_next(chain(engine, package))
+    assert "2 of the 2 known-bad parts of blank are blank or copies" in known_bad.fault(0.25)
+    assert known_bad.found(0.25) == 0
+
+
+def test_a_picture_in_no_light_of_the_product_proves_nothing(tmp_path: Path) -> None:
+    package = with_frames(load_package(write_trivial_package(tmp_path / "lit")), [250, 40])
+    usual = Distribution(60.0, 1.0, (58.0, 60.0, 62.0))  # the second one's mean is 10
+    lit = replace(package.manifest, calibration=Calibration(9, {"brightness": usual}))
+    assert KnownBad(replace(package, manifest=lit)).frames == 1
 
 
 OpenModels = Callable[[float | None], Models]
