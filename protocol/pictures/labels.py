@@ -4,7 +4,7 @@ _annotations.coco.json                      COCO: Roboflow's, Label Studio's, CV
 images/*.jpg  labels/*.txt  data.yaml       YOLO: Roboflow's, Label Studio's, Ultralytics' (boxes, polygons)
 project-1-at-….json                         Label Studio's JSON, long and short (boxes, polygons, brush, choices)
 *.jpg  *_mask.png  _classes.csv             Roboflow's semantic masks; or its table of classes
-../split_csv/1cls.csv                       VisA's table
+../split_csv/1cls.csv  image_anno.csv       VisA's tables: the split, and kinds of defects
 A picture that a tool has seen and marked nothing on is good. Labels of other kinds are refused: pictures of defects
 would be taken for good ones.
 """
@@ -27,12 +27,13 @@ from protocol.errors import InputError
 from protocol.pictures.files import read_file, shown
 from protocol.pictures.reader import read_stored
 from protocol.pictures.roles import Use, find_role, is_good
+from protocol.pictures.runs import Runs, read_runs
 from protocol.pictures.truth import NOWHERE, Outline, Strokes, Truth
 from protocol.pictures.walk import Found
 
 MOST_LABEL_BYTES = 256 << 20
 UNNAMED = "defect"
-VISA_TABLE = Path("split_csv") / "1cls.csv"
+VISA_TABLE, VISA_KINDS = Path("split_csv") / "1cls.csv", "image_anno.csv"
 _UPLOADED = re.compile(r"^[0-9a-f]{8}-(?=.)")  # what Label Studio puts before the name of a file that it is given
 
 
@@ -49,7 +50,7 @@ class Mark:
 
     kind: str
     outlines: tuple[Outline, ...] = ()
-    strokes: tuple[Strokes, ...] = ()
+    strokes: tuple[Strokes | Runs, ...] = ()
     is_box: bool = False
     area: float = 1.0  # in any unit: the largest kind names the picture
 
@@ -125,9 +126,12 @@ def _read_coco(content: dict[str, Any], base: Path, names: _Names) -> dict[Path,
         kind, pieces, box = kinds.get(one.get("category_id"), UNNAMED), one.get("segmentation"), one.get("bbox")
         polygons = [piece for piece in pieces if len(piece) >= 6] if isinstance(pieces, list) else []
         outlines = [tuple((x / width, y / height) for x, y in _pairs(piece)) for piece in polygons]
-        if not outlines and box:
+        runs = (read_runs(pieces),) if isinstance(pieces, dict) else ()
+        if not outlines and not runs and box:
             outlines = [_box(box[0] / width, box[1] / height, box[2] / width, box[3] / height)]
-        marks[one["image_id"]].append(Mark(kind, tuple(outlines), (), not polygons, float(one.get("area") or 1)))
+        marks[one["image_id"]].append(
+            Mark(kind, tuple(outlines), runs, not (polygons or runs), float(one.get("area") or 1))
+        )
     placed = ((names.find(base, str(one["file_name"])), join(marks[one["id"]])) for one in content["images"])
     return {path: label for path, label in placed if path is not None}
 
@@ -290,15 +294,23 @@ def _read_visa(root: Path, names: _Names) -> dict[Path, Label]:
     table = root.parent / VISA_TABLE
     if not table.is_file() or not (root / "Data" / "Images").is_dir():
         return {}
+    kinds = _read_visa_kinds(root / VISA_KINDS)
     labels = {}
     for row in _rows(table)[1:]:
         if len(row) >= 5 and row[0] == root.name:
             picture, mask = root.parent / row[3], root.parent / row[4] if row[4] else None
             use = find_role((row[1],)).use
-            kind = "" if is_good(row[2]) else shown(row[2])
+            kind = "" if is_good(row[2]) else kinds.get(row[3], shown(row[2]))
             if picture in names.paths:
                 labels[picture] = Label(kind, Truth(files=(mask,)) if mask and kind else NOWHERE, use)
     return labels
+
+
+def _read_visa_kinds(table: Path) -> dict[str, str]:
+    """By picture; the table has several of one picture after commas, of which the first names it."""
+    rows = _rows(table)[1:] if table.is_file() else []
+    named = {row[0]: row[1].split(",")[0].strip() for row in rows if len(row) >= 2}
+    return {picture: shown(kind) for picture, kind in named.items() if kind and not is_good(kind)}
 
 
 def _rows(path: Path) -> list[list[str]]:

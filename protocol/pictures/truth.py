@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from protocol.errors import InputError
 from protocol.pictures.files import shown
 from protocol.pictures.reader import Stored, read_stored
+from protocol.pictures.runs import Runs, decode_runs
 
 FEW_VALUES = 32  # a mask with more of them has soft edges, or went through JPEG
 HALF = 128  # of such a mask: the value from which a pixel is defective
@@ -35,7 +36,7 @@ class Truth:
 
     files: tuple[Path, ...] = ()
     outlines: tuple[Outline, ...] = ()
-    strokes: tuple[Strokes, ...] = ()
+    strokes: tuple[Strokes | Runs, ...] = ()
     is_rough: bool = False  # boxes: they hold more than the defect
 
     def __bool__(self) -> bool:
@@ -53,7 +54,9 @@ def draw_truth(truth: Truth, size_px: tuple[int, int]) -> Mask:
     for outline in truth.outlines:
         mask |= _fill(outline, size_px)
     for strokes in truth.strokes:
-        mask |= _resize(decode_strokes(strokes), size_px)
+        mask |= (
+            decode_runs(strokes, size_px) if isinstance(strokes, Runs) else _resize(decode_strokes(strokes), size_px)
+        )
     return mask
 
 

@@ -14,6 +14,7 @@ import pytest
 
 from protocol.errors import InputError
 from protocol.pictures.layout import Picture, PictureSet, list_set
+from protocol.pictures.runs import decode_runs, read_runs
 from protocol.pictures.truth import Strokes, Truth, decode_strokes, draw_truth
 
 SIZE = (8, 12)
@@ -139,6 +140,21 @@ def test_visa_as_published(has_table: bool, tmp_path: Path) -> None:
     assert is_left_half(truth_of(found, "Anomaly/000.png"))
 
 
+def test_visas_kinds_of_defects(tmp_path: Path) -> None:
+    """Of several on one picture the first names it; one that is left out stays an anomaly."""
+    pcb = tmp_path / "pcb1"
+    fill(pcb, Data__Images__Normal=2, Data__Images__Anomaly=3)
+    rows = [f"pcb1,train,normal,pcb1/Data/Images/Normal/00{number}.png," for number in range(2)]
+    rows += [f"pcb1,test,anomaly,pcb1/Data/Images/Anomaly/00{number}.png," for number in range(3)]
+    (tmp_path / "split_csv").mkdir()
+    (tmp_path / "split_csv" / "1cls.csv").write_text("\n".join(["object,split,label,image,mask", *rows]))
+    kinds = ["pcb1/Data/Images/Normal/000.png,normal,", "pcb1/Data/Images/Anomaly/000.png,bent,"]
+    kinds += ['pcb1/Data/Images/Anomaly/001.png,"scratch, melt",']
+    (pcb / "image_anno.csv").write_text("\n".join(["image,label,mask", *kinds]))
+    named = [picture.kind for picture in list_set(pcb).pictures if picture.use == "test"]
+    assert sorted(named) == ["anomaly", "bent", "scratch"]
+
+
 @pytest.mark.parametrize("inner", ["train/good", "Data/Images/Normal", "train/ok"])
 def test_a_folder_of_several_products(inner: str, tmp_path: Path) -> None:
     for product in ("bottle", "cable"):
@@ -179,6 +195,56 @@ def test_coco(tmp_path: Path) -> None:
     assert is_left_half(truth_of(found, "test/000.png"))
     assert is_left_half(truth_of(found, "test/001.png"))
     assert found.report()[1] == "2 of 2 defective pictures have masks, 1 of them boxes, which hold more than the defect"
+
+
+def pack_runs(counts: list[int]) -> str:
+    """As COCO's maskApi.c does (rleToString)."""
+    text = ""
+    for number, count in enumerate(counts):
+        rest = count - (counts[number - 2] if number > 2 else 0)
+        while True:
+            bits, rest = rest & 31, rest >> 5
+            more = rest != (-1 if bits & 16 else 0)
+            text += chr(48 + bits + 32 * more)
+            if not more:
+                break
+    return text
+
+
+HALF_RUNS = [0, 6 * 8, 6 * 8]  # down the columns: the left half
+
+
+@pytest.mark.parametrize("counts", [HALF_RUNS, pack_runs(HALF_RUNS)])
+def test_coco_run_lengths(counts: object, tmp_path: Path) -> None:
+    fill(tmp_path, train=3, test=2)
+    coco(tmp_path / "train", [])
+    runs = {"size": [8, 12], "counts": counts}
+    coco(tmp_path / "test", [{"image_id": 0, "category_id": 1, "segmentation": runs, "bbox": [0, 0, 12, 8]}])
+    found = list_set(tmp_path)
+    assert is_left_half(truth_of(found, "test/000.png"))
+    assert found.report()[1] == "1 of 1 defective pictures have masks"
+
+
+def test_packed_run_lengths_of_any_mask() -> None:
+    for seed in range(20):
+        mask = np.random.default_rng(seed).random((9, 40)) < 0.05 * seed
+        flat = np.concatenate([[False], mask.T.reshape(-1)])
+        counts = np.diff(np.concatenate([[0], np.flatnonzero(flat[1:] != flat[:-1]), [mask.size]])).tolist()
+        runs = read_runs({"size": [9, 40], "counts": pack_runs(counts)})
+        assert np.array_equal(decode_runs(runs, (9, 40)), mask)
+
+
+@pytest.mark.parametrize("counts", [[0, 48, 47], [0, 100, -4], "0@", "", [10**30]])
+def test_run_lengths_that_do_not_fit(counts: object, tmp_path: Path) -> None:
+    fill(tmp_path, test=1)
+    coco(tmp_path / "test", [{"image_id": 0, "category_id": 1, "segmentation": {"size": [8, 12], "counts": counts}}])
+    with pytest.raises(InputError, match=r"_annotations\.coco\.json has labels that do not fit .*do not add up"):
+        list_set(tmp_path)
+
+
+def test_run_lengths_of_another_picture() -> None:
+    with pytest.raises(InputError, match="of a picture of 120x80 pixels, theirs has 12x8"):
+        decode_runs(read_runs({"size": [80, 120], "counts": [0, 4800, 4800]}), (8, 12))
 
 
 @pytest.mark.parametrize(
