@@ -99,6 +99,7 @@ COMMANDS = (
         "host.teaching.make_backbone",
         (*LEARNING, "teach"),
     ),
+    Command("teach", "a model package from ten good parts, in a minute", "host.teaching.teach", LEARNING),
     Command("compare", "two models on what a line has recorded", "host.judging.compare", ("sim",)),
     Command("search", "search a recipe for a product", "host.tuning.search", LEARNING),
     Command("ablation", "what each augmentation of the recipe is worth", "host.tuning.ablation", LEARNING),
