@@ -38,7 +38,8 @@ from host.integers.parity import (
 )
 from host.integers.qdq import write_qdq
 from host.judging.thresholds import Evidence, ThresholdRule, score_maps, set_threshold
-from host.pictures.reading import Images, choose_preprocess, digest, load_frame, load_images
+from host.pictures.inspected import choose_inspected
+from host.pictures.reading import Images, digest, load_frame, load_images
 from host.teaching.backbone import FEATURE_EXPONENT
 from host.teaching.detector import MAP_EXPONENT, make_detector, teach
 from host.teaching.inspection import check_pictures, check_products, list_good
@@ -90,7 +91,11 @@ def make_package(lesson: Lesson) -> Path:
     cv2.setNumThreads(1)
     backbone = load_backbone(lesson.backbone)
     paths = list_good(lesson.pictures)
-    how = choose_preprocess(paths[0], backbone.manifest.input_px)
+    how = choose_inspected(paths, (), backbone.manifest.input_px, is_square=True).how
+    if how.fit != "exact":
+        raise InputError(
+            f"the pictures of {lesson.pictures} are of several sizes: take all with one camera, at one size"
+        )
     images = load_images(paths, how)
     check_pictures(paths, images)
     features = features_onnxruntime(write_qdq(backbone.net), images)

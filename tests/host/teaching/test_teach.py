@@ -74,7 +74,7 @@ def bad_sets() -> dict[str, tuple[list[Images], str]]:
         "two pictures": (goods[:2], "has 2 pictures of good parts: take 5 or more"),
         "all alike": ([goods[0]] * 6, "all 6 pictures are alike: take each of another part"),
         "over-exposed": ([*goods, np.full_like(goods[0], 255)], "08.png is over-exposed: shorten the exposure"),
-        "another camera": ([*goods, other], "08.png is 56x48 pixels, others are 48x48: use one size"),
+        "another camera": ([*goods, other], "of several sizes: take all with one camera"),
         "two products": ([*goods, draw_proof(SIDE_PX)[2]], "two products: 08.png differ from the others"),
     }
 
