@@ -93,9 +93,7 @@ def make_package(lesson: Lesson) -> Path:
     paths = list_good(lesson.pictures)
     how = choose_inspected(paths, (), backbone.manifest.input_px, is_square=True).how
     if how.fit != "exact":
-        raise InputError(
-            f"the pictures of {lesson.pictures} are of several sizes: take all with one camera, at one size"
-        )
+        raise InputError(f"the pictures of {lesson.pictures} are of several sizes: take all with one camera")
     images = load_images(paths, how)
     check_pictures(paths, images)
     features = features_onnxruntime(write_qdq(backbone.net), images)
