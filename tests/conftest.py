@@ -30,6 +30,7 @@ LONG = (
     "board/overlay/test_mutations.py",
     "host/compiler/test_layers_in_hardware.py",
     "host/export",
+    "host/teaching",
     "host/tuning",
     "board/overlay/test_verilog.py",
     "host/learning",

@@ -55,7 +55,7 @@ FLOORS = {
     "board": (
         ("commands", "condition", "disk", "log", "overlay", "pictures", "preprocess", "score"),
         ("seams",),
-        ("drift", "engines", "records"),
+        ("drift", "engines", "records", "teaching"),
         ("alarms", "gate", "models", "sinks"),
         ("sources",),
         ("config",),

@@ -19,7 +19,6 @@ import cv2
 import numpy as np
 import onnx
 import torch
-from rich.console import Console
 from rich.progress import Progress
 
 from host.compiler.compilation import compile_net
@@ -42,6 +41,7 @@ from host.export.order import (
 )
 from host.export.package import Graphs, make_golden, publish, write_graphs, write_package
 from host.export.seeds import combine_figures
+from host.export.telling import say_verdict
 from host.export.untrained import make_untrained
 from host.integers.arithmetic import MAP, IntegerNet, costs
 from host.integers.parity import check_parity, run_numpy, run_onnxruntime, run_opencv, run_qonnx
@@ -63,8 +63,7 @@ from host.pictures.outliers import name_outliers
 from host.pictures.reading import Images, digest, load_frame
 from host.pictures.recorded import list_recordings, unpack_good
 from host.progress import open_progress
-from protocol.errors import EXIT_UNFIT, InputError, run_resumable
-from protocol.fitness import Fitness
+from protocol.errors import InputError, run_resumable
 from protocol.known_bad import CHALLENGE_BIN
 from protocol.manifest import CALIBRATION_JPG, FORMAT, AnomalyMap, Manifest, load_package
 
@@ -72,7 +71,6 @@ PARITY_PICTURES = 32
 GOLDEN_FRAMES = 3
 HEATMAPS = 8
 SHOWN_PX = 480  # longest side of the frame in the card
-STYLES = {"fit": "bold green", "weak": "bold yellow", "unfit": "bold red"}
 
 
 @dataclass(frozen=True)
@@ -97,17 +95,6 @@ def main() -> int:
     print((target / CARD_MD).read_text().split("\n![", maxsplit=1)[0])
     print(f"\nmodel package: {target}")
     return say_verdict(load_package(target).manifest.fitness)
-
-
-def say_verdict(fitness: Fitness | None) -> int:
-    """The last line, in colour on a terminal; the exit code."""
-    if fitness is None:
-        return 0
-    if fitness.concerns:
-        print(f"what to do: {fitness.advise()}")
-    line = f"verdict: {fitness.describe()}"
-    Console().print(line, style=STYLES[fitness.grade], markup=False, highlight=False, soft_wrap=True)
-    return EXIT_UNFIT if fitness.grade == "unfit" else 0
 
 
 def export(order: Order, progress: Progress) -> Path:

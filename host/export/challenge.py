@@ -65,7 +65,7 @@ def make_challenge(
 ) -> tuple[Challenge, bytes]:
     """What the manifest says of them, and the file. `threshold` is the package's own."""
     held_out = load_images(pictures.held_out, how)
-    chosen = _choose_goods(judge(held_out), how, threshold, seed)
+    chosen = choose_goods(judge(held_out), how, threshold, seed)
     goods = [load_frame(pictures.held_out[index], how) for index in chosen]
     known_bad = draw_known_bad(goods, Sources(make_bank(seed), held_out), how, seed)
     known_bad = add_real(known_bad, pictures.validation, how)
@@ -100,7 +100,7 @@ def add_real(known_bad: KnownBad, pictures: Sequence[Picture], how: Preprocess) 
     return KnownBad(known_bad.goods, known_bad.bad + frames, known_bad.kinds + kinds)
 
 
-def _choose_goods(scores: NDArray[np.float64], how: Preprocess, threshold: float, seed: int) -> list[int]:
+def choose_goods(scores: NDArray[np.float64], how: Preprocess, threshold: float, seed: int) -> list[int]:
     """Of the pictures that the model accepts: one that it rejects anyway would prove nothing."""
     accepted = np.flatnonzero(scores < threshold)
     if not accepted.size:

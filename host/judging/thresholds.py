@@ -15,14 +15,13 @@ from numpy.typing import NDArray
 from scipy.stats import beta
 
 from board.score import score_map
+from board.teaching.certainty import Tail
 from host.judging.evaluation import best_f1
 from host.judging.fitness import Share
 from protocol.errors import InputError
 from protocol.manifest import AnomalyMap, Threshold
 from protocol.strict import require
 
-TAIL_SHARE = 0.2  # of the pictures: the upper tail that "false-rejects" continues
-FEWEST_IN_TAIL = 3
 PRICE = 0.05  # of the synthetic defects are worth as much as all the good parts that may be rejected
 MOST_WISHES = 2.5  # so many times the wished share of good parts may be rejected, if that finds defects enough
 
@@ -167,42 +166,6 @@ def _tell_found(synthetic: Scores, value: float) -> str:
 def _highest_rate(above: int, count: int) -> float:
     """The upper bound of a rate with 95 % confidence (Clopper and Pearson 1934)."""
     return float(beta.ppf(0.95, above + 1, count - above)) if above < count else 1.0
-
-
-@dataclass(frozen=True)
-class Tail:
-    """How often the next good picture exceeds a score, also where fewer were seen than could show it.
-
-    The upper tail is continued as an exponential (peaks over threshold, Pickands 1975, with shape 0). Its mean excess
-    is known from few pictures only; averaged over what they leave open (its posterior under the scale prior) the tail
-    falls as (1 + x / sum of the excesses)^-count, which raises the threshold the more the fewer pictures there are.
-    """
-
-    ordered: Scores
-    count: int  # of pictures in the tail
-    start: float
-    total_excess: float
-
-    @classmethod
-    def of(cls, scores: Scores) -> Tail:
-        ordered = np.sort(scores)
-        count = min(max(FEWEST_IN_TAIL, int(len(scores) * TAIL_SHARE)), len(scores) - 1)
-        start = float(ordered[-count - 1])
-        return cls(ordered, count, start, float((ordered[-count:] - start).sum()))
-
-    def find_level(self, rate: float) -> float:
-        """The score that the next good picture exceeds with probability `rate`."""
-        share = self.count / len(self.ordered)
-        if rate >= share:
-            return float(np.quantile(self.ordered, 1 - rate))
-        return self.start + self.total_excess * float((share / rate) ** (1 / self.count) - 1)
-
-    def rate_above(self, levels: Scores) -> Scores:
-        """The probability (n,) that the next good picture exceeds each of the levels (n,)."""
-        excess = np.maximum(levels - self.start, 0) / max(self.total_excess, 1e-12)
-        in_tail = self.count / len(self.ordered) * (1 + excess) ** -float(self.count)
-        seen = 1 - np.searchsorted(self.ordered, levels) / len(self.ordered)
-        return np.where(levels > self.start, in_tail, seen)
 
 
 def _smallest_level(maps: IntegerMaps, area: float) -> int:

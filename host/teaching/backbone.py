@@ -10,20 +10,16 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
-from numpy.typing import NDArray
 
+from board.teaching.whitening import quantize
 from host.integers.arithmetic import (
-    EXACT_FLOAT32,
     IMAGE,
     IMAGE_EXPONENT,
     INT8_MAX,
     MAP,
-    MAX_SHIFT,
     Add,
     Conv,
     DepthwiseConv,
-    Int8,
-    Int32,
     IntegerNet,
     Layer,
     check_exact,
@@ -164,25 +160,3 @@ class _Maker:
     def _keep(self, layer: Layer, exponent: int) -> None:
         self.layers.append(layer)
         self.exponents[layer.name] = exponent
-
-
-def quantize(weights: Floats, bias: Floats, source_exponent: int, exponent: int) -> tuple[Int8, Int32, Int32]:
-    """(weights, their exponents, bias) as the integer layers have them.
-
-    The finest power of two for each output channel that its weights and its bias allow.
-    """
-    largest = np.abs(weights).reshape(len(weights), -1).max(axis=1)
-    scales = _ceil_log2(largest / INT8_MAX)
-    scales = np.maximum(scales, _ceil_log2(np.abs(bias) / (EXACT_FLOAT32 // 4)) - source_exponent)
-    coarsest = exponent - source_exponent  # a shift of 0
-    scales = np.clip(scales, coarsest - MAX_SHIFT, coarsest)
-    columns = np.exp2(scales.astype(np.float64))
-    integers = np.rint(weights / columns.reshape(-1, *[1] * (weights.ndim - 1))).clip(-INT8_MAX, INT8_MAX)
-    sums = np.rint(bias / (columns * 2.0**source_exponent))
-    return integers.astype(np.int8), scales.astype(np.int32), sums.astype(np.int32)
-
-
-def _ceil_log2(values: Floats) -> NDArray[np.int64]:
-    """Far below all others where a value is 0."""
-    exponents: NDArray[np.int64] = np.ceil(np.log2(np.maximum(values, 2.0**-60))).astype(np.int64)
-    return exponents

@@ -5,18 +5,23 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from host.integers.arithmetic import Int8
 from host.pictures.reading import Images
 from protocol.errors import InputError
+from protocol.manifest import Preprocess
 from protocol.pictures.layout import list_set
 
 FEWEST = 5
 WHITE = 250  # of 255, in all colours: a sensor at its end
 MOST_WHITE = 0.6  # of a picture: a light background is no fault
-ALIKE_LEVELS = 0.5  # mean difference of two pictures of one still scene: less than a sensor's noise
+COPY_PX = 24  # side of the small copies by which pictures are compared: noise and compression go out in the mean
+# Mean difference of two such copies, of 255: of one still scene up to 0.9 (noise, compression, a light that changes by
+# 3 %), of two bottles under one camera 1.1 and more.
+ALIKE_LEVELS = 1.0
 # Times farther apart than pictures of one product: oranges from anywhere reach 2.3, oranges and bottles 2.6 and more.
 APART = 2.4
 
@@ -33,14 +38,47 @@ def list_good(folder: Path) -> list[Path]:
     return found
 
 
-def check_pictures(paths: Sequence[Path], images: Images) -> None:
-    """Raises: InputError if one is over-exposed, or all show the same scene."""
+def check_size(folder: Path, how: Preprocess, camera_px: tuple[int, int] | None) -> None:
+    """`camera_px`: (height, width) of the line's frames, where they are known. Raises: InputError for another size."""
+    if how.fit != "exact":
+        raise InputError(f"the pictures of {folder} are of several sizes: take all with the line's camera")
+    if camera_px is not None and how.frame_px != camera_px:
+        sizes = [f"{width}x{height}" for height, width in (how.frame_px, camera_px)]
+        raise InputError(
+            f"the pictures of {folder} have {sizes[0]} pixels, the line's camera gives {sizes[1]}: take them with that "
+            "camera, or correct --camera"
+        )
+
+
+def check_exposure(paths: Sequence[Path], images: Images) -> None:
+    """Raises: InputError for an over-exposed picture."""
     for path, image in zip(paths, images, strict=True):
         if (image.min(axis=2) >= WHITE).mean() > MOST_WHITE:
             raise InputError(f"{path} is over-exposed: shorten the exposure or dim the light, and take all again")
-    first = images[0].astype(np.int16)
-    if max(float(np.abs(image - first).mean()) for image in images[1:]) < ALIKE_LEVELS:
-        raise InputError(f"all {len(images)} pictures are alike: take each of another part, as the belt brings them")
+
+
+def choose_different(folder: Path, images: Images) -> list[int]:
+    """Numbers of the pictures without those that show a scene again: a copy would vouch for its original.
+
+    Raises: InputError if too few are left.
+    """
+    copies = np.stack([_shrink(image) for image in images])
+    chosen: list[int] = []
+    for number, copy in enumerate(copies):
+        if not chosen or np.abs(copies[chosen] - copy).mean(axis=1).min() >= ALIKE_LEVELS:
+            chosen.append(number)
+    if len(chosen) < FEWEST:
+        raise InputError(
+            f"the {len(images)} pictures of {folder} are alike: they show {len(chosen)} different parts; take {FEWEST} "
+            "or more, each of another part, as the belt brings them"
+        )
+    return chosen
+
+
+def _shrink(image: Images) -> NDArray[np.float32]:
+    """float32 (n,): a small copy, without the picture's own brightness."""
+    small = cv2.resize(image, (COPY_PX, COPY_PX), interpolation=cv2.INTER_AREA).astype(np.float32)
+    return np.asarray(small - small.mean(axis=(0, 1)), np.float32).reshape(-1)
 
 
 def check_products(paths: Sequence[Path], features: Int8) -> None:

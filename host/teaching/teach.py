@@ -3,32 +3,37 @@
     beltsight teach --product bottle --pictures FOLDER
     beltsight teach --product screw --pictures FOLDER --backbone backbones/efficientnet-lite0-320
 
-Takes the backbone that `beltsight backbone` made. The threshold comes from the same pictures: each is judged by the
-others.
+Takes the backbone that `beltsight backbone` made. Threshold and verdict come from the same pictures: each is judged by
+a detector that the others alone have taught.
 """
 
 from __future__ import annotations
 
 import argparse
+import re
 import shlex
 import shutil
 import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import cv2
 import numpy as np
 
+from board.teaching.bank import MAP_EXPONENT
+from board.teaching.certainty import describe_certainty
+from board.teaching.lesson import learn
 from host.compiler.cost import summarise_cost
 from host.export.calibration import calibrate, draw_calibration
-from host.export.card import CARD_MD, write_provenance
+from host.export.card import CARD_MD, write_challenge, write_provenance, write_verdict
 from host.export.order import source_commit
 from host.export.package import Graphs, make_golden, publish, write_graphs, write_package
-from host.integers.arithmetic import MAP, IntegerNet
+from host.export.telling import say_verdict
+from host.integers.arithmetic import IntegerNet
 from host.integers.parity import (
-    IntegerMaps,
     check_parity,
     features_onnxruntime,
     run_numpy,
@@ -37,27 +42,31 @@ from host.integers.parity import (
     run_qonnx,
 )
 from host.integers.qdq import write_qdq
-from host.judging.thresholds import Evidence, ThresholdRule, score_maps, set_threshold
+from host.judging.fitness import judge_fitness
+from host.judging.thresholds import Evidence, ThresholdRule, set_threshold
 from host.pictures.inspected import choose_inspected
 from host.pictures.reading import Images, digest, load_frame, load_images
 from host.teaching.backbone import FEATURE_EXPONENT
-from host.teaching.detector import MAP_EXPONENT, make_detector, teach
-from host.teaching.inspection import check_pictures, check_products, list_good
+from host.teaching.detector import make_detector
+from host.teaching.examination import Pupil, choose_known_bad, draw_challenge, examine
+from host.teaching.inspection import check_exposure, check_products, check_size, choose_different, list_good
 from host.teaching.lite0 import NAME
 from host.teaching.make_backbone import BACKBONES, INPUT_PX
+from host.teaching.sharpness import choose_top_pixels, paint_defects
 from host.teaching.store import LICENCE_TXT, Backbone, load_backbone
 from protocol.errors import InputError, run_main
-from protocol.manifest import CALIBRATION_JPG, FORMAT, AnomalyMap, Manifest, Preprocess, Threshold
+from protocol.known_bad import CHALLENGE_BIN, encode_known_bad
+from protocol.manifest import CALIBRATION_JPG, FORMAT, AnomalyMap, Manifest, Preprocess, load_package
 
-TOP_SHARE = 0.07  # of the map's pixels, whose mean is the score
-RULE = ThresholdRule("k-sigma", 3.0)
-SEED = 0
+SEED, CHOICE_SEED = 0, 1_000_000  # subtle: a choice is not judged by the defects that made it
+RULE = ThresholdRule("false-rejects")
 GREY = 128
 PROOF_PICTURES = 2
+CAMERA_PX = re.compile(r"([1-9]\d{0,4})x([1-9]\d{0,4})")
 
 
 @dataclass(frozen=True)
-class Lesson:
+class Order:
     """What is asked for."""
 
     product: str
@@ -65,9 +74,19 @@ class Lesson:
     backbone: Path
     out: Path
     id: str
+    camera_px: tuple[int, int] | None = None  # (height, width) of the line's frames, where they are known
 
 
-def main() -> int:
+def main(words: list[str] | None = None) -> int:
+    order, started_s = parse_order(sys.argv[1:] if words is None else words), time.monotonic()
+    target = make_package(order)
+    print((target / CARD_MD).read_text())
+    print(f"model package: {target}, taught in {time.monotonic() - started_s:.1f} s")
+    return say_verdict(load_package(target).manifest.fitness)
+
+
+def parse_order(words: list[str]) -> Order:
+    """Raises: InputError for an option that cannot be used."""
     parser = argparse.ArgumentParser(prog="beltsight teach", description="A model package from a few good parts.")
     parser.add_argument("--product", required=True, help="name of the product, for example bottle")
     parser.add_argument("--pictures", type=Path, required=True, help="folder of pictures of good parts")
@@ -76,70 +95,84 @@ def main() -> int:
     )
     parser.add_argument("--out", type=Path, default=Path("models"), help="folder of the packages (default: models)")
     parser.add_argument("--id", help="name of the package (default: <product>-taught)")
-    options = parser.parse_args()
+    parser.add_argument("--camera", help="size of the line's frames, for example 640x480: others are refused")
+    options = parser.parse_args(words)
     identity = options.id or f"{options.product}-taught"
     if not identity.replace("-", "").replace("_", "").isalnum():
         raise InputError(f"id {identity!r} must be letters, digits, '-' and '_': correct --id or --product")
-    started_s = time.monotonic()
-    target = make_package(Lesson(options.product, options.pictures, options.backbone, options.out, identity))
-    print(f"model package: {target}, taught in {time.monotonic() - started_s:.1f} s")
-    return 0
+    camera_px = parse_camera(options.camera) if options.camera else None
+    return Order(options.product, options.pictures, options.backbone, options.out, identity, camera_px)
 
 
-def make_package(lesson: Lesson) -> Path:
+def parse_camera(words: str) -> tuple[int, int]:
+    """(height, width). Raises: InputError.
+
+    >>> parse_camera("640x480")
+    (480, 640)
+    """
+    sides = CAMERA_PX.fullmatch(words)
+    if not sides:
+        raise InputError(f"--camera {words!r} is no size: give width and height like 640x480")
+    return int(sides[2]), int(sides[1])
+
+
+def make_package(order: Order) -> Path:
     """The package's folder. Raises: InputError for pictures that cannot teach; NotExactError, UnsupportedError."""
     cv2.setNumThreads(1)
-    backbone = load_backbone(lesson.backbone)
-    paths = list_good(lesson.pictures)
+    backbone = load_backbone(order.backbone)
+    paths = list_good(order.pictures)
     how = choose_inspected(paths, (), backbone.manifest.input_px, is_square=True).how
-    if how.fit != "exact":
-        raise InputError(f"the pictures of {lesson.pictures} are of several sizes: take all with one camera")
+    check_size(order.pictures, how, order.camera_px)
     images = load_images(paths, how)
-    check_pictures(paths, images)
-    features = features_onnxruntime(write_qdq(backbone.net), images)
-    check_products(paths, features)
-    taught, maps = teach(features, FEATURE_EXPONENT, np.random.default_rng(SEED))
-    net = make_detector(backbone.net, taught)
+    check_exposure(paths, images)
+    chosen = choose_different(order.pictures, images)
+    paths, images = [paths[number] for number in chosen], images[chosen]
+    pupil = teach(backbone, paths, images, how)
+    net = make_detector(backbone.net, pupil.lesson.detector)
     graphs = write_graphs(net)
     prove(net, graphs, images[:PROOF_PICTURES])
-    threshold = judge_themselves(maps)
-    calibration = calibrate(images, score_maps(maps, find_meaning(maps.shape[1:])), threshold.value)
-    manifest = replace(describe(lesson, backbone, how, net, threshold), calibration=calibration)
-    manifest = replace(manifest, provenance=manifest.provenance | {"data_sha256": digest(paths)})
+    made_of = choose_known_bad(pupil, SEED)
+    known_bad, challenge = draw_challenge(pupil, [load_frame(paths[number], how) for number in made_of], SEED)
+    fitness = judge_fitness(examine(pupil, known_bad, made_of, SEED))
+    manifest = replace(describe(order, backbone, pupil, net, paths), challenge=challenge, fitness=fitness)
     extra = {
-        CARD_MD: write_card(manifest, len(paths)).encode(),
+        CARD_MD: write_card(manifest, pupil).encode(),
         CALIBRATION_JPG: draw_calibration(images),
+        CHALLENGE_BIN: encode_known_bad(known_bad.goods, known_bad.bad),
         LICENCE_TXT: backbone.licence.encode(),
     }
     golden = make_golden(draw_golden(paths[0], how), how, net)
-    return appear(lesson, lambda folder: write_package(folder, manifest, graphs, golden, extra))
+    return appear(order, lambda folder: write_package(folder, manifest, graphs, golden, extra))
 
 
-def appear(lesson: Lesson, write: Callable[[Path], None]) -> Path:
+def teach(backbone: Backbone, paths: list[Path], images: Images, how: Preprocess) -> Pupil:
+    """Raises: InputError for pictures of two products."""
+    describe_images = partial(features_onnxruntime, write_qdq(backbone.net))
+    features = describe_images(images)
+    check_products(paths, features)
+    lesson = learn(features, FEATURE_EXPONENT, np.random.default_rng(SEED))
+    scale = 2.0**MAP_EXPONENT
+    painted = paint_defects(lesson, images, describe_images, CHOICE_SEED)
+    top_pixels = choose_top_pixels(lesson, painted, scale)
+    meaning = AnomalyMap((lesson.maps.shape[1], lesson.maps.shape[2]), scale, top_pixels)
+    synthetic = np.concatenate([painted.small, painted.large])
+    threshold = set_threshold(Evidence(lesson.maps, synthetic, lesson.maps[:0]), RULE, meaning)
+    return Pupil(lesson, images, how, meaning, threshold, describe_images)
+
+
+def appear(order: Order, write: Callable[[Path], None]) -> Path:
     """The package's folder, which is there whole or not at all. Raises: InputError."""
-    target = lesson.out / lesson.id
-    partial = lesson.out / f".{lesson.id}.unfinished" / lesson.id
+    target = order.out / order.id
+    partial = order.out / f".{order.id}.unfinished" / order.id
     shutil.rmtree(partial.parent, ignore_errors=True)
     try:
         write(partial)
         publish(partial, target)
     except OSError as error:
-        where = error.filename or lesson.out
+        where = error.filename or order.out
         raise InputError(f"{where}: {error.strerror}: free some space, or choose another --out") from None
     shutil.rmtree(partial.parent, ignore_errors=True)
     return target
-
-
-def judge_themselves(maps: IntegerMaps) -> Threshold:
-    """From maps of good pictures, each judged by the others."""
-    threshold = set_threshold(Evidence(maps, maps[:0], maps[:0]), RULE, find_meaning(maps.shape[1:]))
-    how = f"mean plus {RULE.value:g} standard deviations of the scores of {len(maps)} good pictures"
-    return replace(threshold, method=f"{how}, each judged by the others")
-
-
-def find_meaning(shape: tuple[int, ...]) -> AnomalyMap:
-    height, width = shape
-    return AnomalyMap((height, width), 2.0**MAP_EXPONENT, max(1, round(TOP_SHARE * height * width)))
 
 
 def prove(net: IntegerNet, graphs: Graphs, images: Images) -> None:
@@ -152,32 +185,38 @@ def prove(net: IntegerNet, graphs: Graphs, images: Images) -> None:
     check_parity(run_numpy(net, images), answers)
 
 
-def describe(lesson: Lesson, backbone: Backbone, how: Preprocess, net: IntegerNet, threshold: Threshold) -> Manifest:
-    """The manifest, but for its files and its pictures."""
-    words = ["beltsight", "teach", "--product", lesson.product, "--pictures", lesson.pictures.resolve().name]
+def describe(order: Order, backbone: Backbone, pupil: Pupil, net: IntegerNet, paths: list[Path]) -> Manifest:
+    """The manifest, but for its files and what it is judged by."""
+    words = ["beltsight", "teach", "--product", order.product, "--pictures", order.pictures.resolve().name]
     return Manifest(
         format=FORMAT,
-        id=lesson.id,
-        product=lesson.product,
-        preprocess=how,
-        map=find_meaning(net.shapes()[MAP][1:]),
-        threshold=threshold,
+        id=order.id,
+        product=order.product,
+        preprocess=pupil.how,
+        map=pupil.meaning,
+        threshold=pupil.threshold,
         files={},
         cost=summarise_cost(net),
         provenance={
-            "command": shlex.join([*words, "--backbone", backbone.folder.name, "--id", lesson.id]),
+            "command": shlex.join([*words, "--backbone", backbone.folder.name, "--id", order.id]),
             "backbone": f"{backbone.manifest.name}, weights {backbone.manifest.weights_sha256}",
             "commit": source_commit(),
+            "data_sha256": digest(paths),
         },
+        calibration=calibrate(pupil.images, pupil.scores, pupil.threshold.value),
     )
 
 
-def write_card(manifest: Manifest, pictures: int) -> str:
+def write_card(manifest: Manifest, pupil: Pupil) -> str:
+    threshold, challenge, pictures = manifest.threshold, manifest.challenge, len(pupil.images)
+    certainty = describe_certainty(pupil.count_rejected(pupil.scores).part, pictures)
     sections = [
-        f"# {manifest.id}\n\nFinds what differs from {pictures} good parts of the product *{manifest.product}*; "
-        "nothing was trained. How many defects it finds has not been measured.",
-        f"## Threshold\n\nA part is rejected at a score of {manifest.threshold.value:g} or above: "
-        f"{manifest.threshold.method}.",
+        f"# {manifest.id}\n\n{write_verdict(manifest.fitness)}",
+        f"Finds what differs from {pictures} good parts of the product *{manifest.product}*; nothing was trained. The "
+        "verdict comes from defects that were painted on these pictures, each judged as if it had not taught.",
+        f"## Threshold\n\nA part is rejected at a score of {threshold.value:g} or above: {threshold.method}.\n\n"
+        f"In plain words: {certainty}.",
+        *([write_challenge(challenge)] if challenge else []),
         f"## Licence\n\nIts features are those of a network that others trained: see {LICENCE_TXT}.",
         write_provenance(manifest),
     ]
