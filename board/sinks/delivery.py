@@ -64,7 +64,7 @@ class Delivery:
         if fresh:
             self._fresh_until = fresh[-1].seq
         entries = fresh + self._next_late(room - len(fresh))
-        self.has_more = len(entries) >= room
+        self.has_more = len(fresh) >= room or self._replayed_until < self._late_until
         return entries
 
     @property
