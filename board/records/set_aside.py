@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import threading
 from pathlib import Path
 
 from protocol.errors import SinkError
@@ -19,27 +20,39 @@ COUNT_BYTES = 1 << 20
 class SetAside:
     """`count` of them are in the file."""
 
-    def __init__(self, outbox: Path, max_bytes: int = MAX_BYTES) -> None:
-        self.path, self._max_bytes = set_aside_path(outbox), max_bytes
+    def __init__(self, beside: Path, max_bytes: int = MAX_BYTES, *, keeps_newest: bool = False) -> None:
+        """`beside` the outbox, for example. `keeps_newest`: a full file is kept as `….1` until the next is."""
+        self.path, self._max_bytes, self._keeps_newest = set_aside_path(beside), max_bytes, keeps_newest
+        self._lock = threading.Lock()
         self.count = count_lines(self.path)
 
     def add(self, payload: bytes, reason: str) -> None:
         """It is on the disk. Raises: SinkError; then it is not there."""
         line = json.dumps({"time": rfc3339_now(), "reason": reason, "verdict": _readable(payload)}) + "\n"
         try:
-            with self.path.open("ab") as file:
-                if file.tell() + len(line) > self._max_bytes:
-                    raise SinkError(f"{self.path} is full: correct the broker, and move the file away")
-                file.write(line.encode())
-                file.flush()
-                os.fsync(file.fileno())
+            with self._lock:
+                self._append(line.encode())
+                self.count += 1
         except OSError as error:
             raise SinkError(f"{self.path}: {error.strerror}: free some disk space, or make it writable") from None
-        self.count += 1
+
+    def _append(self, line: bytes) -> None:
+        """Raises: OSError; SinkError."""
+        with self.path.open("ab") as file:
+            is_full = file.tell() + len(line) > self._max_bytes
+            if not is_full:
+                file.write(line)
+                file.flush()
+                os.fsync(file.fileno())
+                return
+        if not self._keeps_newest or len(line) > self._max_bytes:
+            raise SinkError(f"{self.path} is full: correct the broker, and move the file away")
+        self.path.replace(self.path.with_name(f"{self.path.name}.1"))
+        self._append(line)
 
 
-def set_aside_path(outbox: Path) -> Path:
-    return outbox.with_name(f"{outbox.name}.set-aside.jsonl")
+def set_aside_path(beside: Path) -> Path:
+    return beside.with_name(f"{beside.name}.set-aside.jsonl")
 
 
 def count_lines(path: Path) -> int:

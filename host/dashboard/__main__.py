@@ -22,15 +22,18 @@ from sqlalchemy import URL
 from board.config import LineConfig, load_config
 from board.sinks.capture import FOLDER as CAPTURES
 from host.dashboard.app import make_app
+from host.dashboard.aside import Aside
 from host.dashboard.audit import Audit
 from host.dashboard.desk import Desk, summarize
 from host.dashboard.figures import KEPT, Figures
 from host.dashboard.history import History
 from host.dashboard.hub import Hub
+from host.dashboard.identity import read_name
 from host.dashboard.link import Link
 from host.dashboard.looker import Looker
 from host.dashboard.passwords import require_passwords, set_password
 from host.dashboard.pictures import PictureStore
+from host.dashboard.retention import Retention
 from host.dashboard.reversals import Reversals
 from host.dashboard.sessions import Guesses, Sessions
 from host.dashboard.shifts import parse_shifts
@@ -81,6 +84,7 @@ def parse_options() -> argparse.Namespace:
     add("--set-password", metavar="NAME", help="add or change a user of that file, and end")
     add("--shifts", default="06:00,14:00,22:00", help="when shifts begin, local time (default: %(default)s)")
     add("--keep-days", type=float, default=365.0, help="of the history; totals stay (default: %(default)g)")
+    add("--history-mb", type=float, default=20_000.0, help="of the history, if days take more (default: %(default)g)")
     add("--rejected-mb", type=float, default=1000.0, help="for pictures of rejected parts (default: %(default)g)")
     add("--good-mb", type=float, default=100.0, help="for pictures of the last good parts (default: %(default)g)")
     options = parser.parse_args()
@@ -90,10 +94,10 @@ def parse_options() -> argparse.Namespace:
 
 def check_options(options: argparse.Namespace) -> None:
     """Raises: InputError."""
-    sizes = {"--keep-days": options.keep_days, "--rejected-mb": options.rejected_mb, "--good-mb": options.good_mb}
-    for name, value in sizes.items():
-        if not 0 < value <= 1e6:
-            raise InputError(f"{name} is {value:g}: give a number above 0, at most 1000000")
+    sizes = ("keep_days", "history_mb", "rejected_mb", "good_mb")
+    for size in sizes:
+        if not 0 < (value := getattr(options, size)) <= 1e7:
+            raise InputError(f"--{size.replace('_', '-')} is {value:g}: give a number above 0, at most 10000000")
     if (options.certificate is None) != (options.key is None):
         raise InputError("--certificate and --key belong together")
     host, _ = split_address(options.listen, EXAMPLE_PORT)
@@ -156,6 +160,7 @@ def end_server(server: uvicorn.Server) -> None:
 
 def open_desk(opened: contextlib.ExitStack, options: argparse.Namespace, config: LineConfig) -> Desk:
     """Raises: InputError."""
+    name = read_name(options.folder, config.site, config.line)
     pictures = PictureStore(options.folder / "pictures", int(options.rejected_mb * 1e6), int(options.good_mb * 1e6))
     engine = open_database(options.database or URL.create("sqlite", database=str(options.folder / "history.sqlite")))
     opened.callback(engine.dispose)
@@ -179,9 +184,12 @@ def open_desk(opened: contextlib.ExitStack, options: argparse.Namespace, config:
         figures.note(parts)
         hub.show(parts)
 
-    writer = Writer(history, options.keep_days, show)
+    aside = Aside(options.folder / "history")
+    keep_bytes = int(options.history_mb * 1e6)
+    retention = Retention(engine, speaker, keep_days=options.keep_days, keep_bytes=keep_bytes)
+    writer = Writer(history, retention, aside, show)
     opened.callback(writer.close)
-    link = Link(config.broker, config.site, config.line, station, writer, hear=reversals.hear)
+    link = Link(config.broker, speaker, station, writer, name=name, aside=aside, hear=reversals.hear)
     opened.callback(link.close)
     endpoint = local_endpoint(options.tap or config.tap.endpoint)
     looker = Looker(endpoint, config.site, config.line, pictures) if endpoint else None
@@ -202,6 +210,8 @@ def open_desk(opened: contextlib.ExitStack, options: argparse.Namespace, config:
         station=station,
         figures=figures,
         writer=writer,
+        aside=aside,
+        retention=retention,
         link=link,
         looker=looker,
         hub=hub,

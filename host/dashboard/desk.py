@@ -8,6 +8,7 @@ from typing import Any
 
 from sqlalchemy.exc import SQLAlchemyError
 
+from host.dashboard.aside import Aside
 from host.dashboard.audit import Audit
 from host.dashboard.figures import Figures
 from host.dashboard.history import History, Row
@@ -15,6 +16,7 @@ from host.dashboard.hub import Hub
 from host.dashboard.link import Link
 from host.dashboard.looker import Looker
 from host.dashboard.pictures import PictureStore
+from host.dashboard.retention import Retention
 from host.dashboard.reversals import Reversals
 from host.dashboard.sessions import Guesses, Sessions
 from host.dashboard.station import Station
@@ -38,6 +40,8 @@ class Desk:
     station: Station
     figures: Figures
     writer: Writer
+    aside: Aside
+    retention: Retention
     link: Link
     looker: Looker | None
     hub: Hub

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from board.drift.sheet import LATEST, draw_sheet
 from board.preprocess import preprocess
 from host.dashboard.desk import Desk
-from host.dashboard.history import Filter
+from host.dashboard.search import Filter
 from protocol.errors import InputError, ManifestError
 from protocol.manifest import Manifest, load_package
 from protocol.pictures.reader import read_picture

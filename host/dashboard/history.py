@@ -1,56 +1,61 @@
-"""Every part's verdict, once, and the shifts' totals. Bounded in days; totals stay."""
+"""Every part's verdict, once, and the shifts' totals."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
-from datetime import datetime, time, timedelta, timezone
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from datetime import datetime, time
 from typing import Any
 
-from sqlalchemy import Connection, Engine, and_, delete, select
+from sqlalchemy import Connection, Engine, and_, select
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.sql import ColumnElement
 
+from host.dashboard.blocks import BLOCK_PARTS, next_block
 from host.dashboard.identity import part_key
 from host.dashboard.incoming import parse_time, stored_time
+from host.dashboard.migration import migrate
+from host.dashboard.retention import arrival_hour, note_arrival, now_utc
+from host.dashboard.search import Filter, find_parts, of_line, read_rows
 from host.dashboard.shifts import shift_start
-from host.dashboard.tables import OPINIONS, PARTS, TOTALS
-from protocol.messages import Decision, Opinion, Verdict, rfc3339
+from host.dashboard.tables import BLOCKS, OPINIONS, PARTS, TOTALS
+from protocol.messages import Opinion, Verdict, rfc3339
 
-DELETED_AT_ONCE = 5000  # rows of one transaction, so that no other waits for long
 SHIFTS_SHOWN = 12
 _PAGE = 1000  # rows read at once for an export
 
 Row = dict[str, Any]  # a part as JSON
 
 
-@dataclass(frozen=True)
-class Filter:
-    decisions: tuple[Decision, ...] = ()  # empty: all
-    begin: str = ""  # times in the history's form, begin <= time < end
-    end: str = ""
-    lowest: float | None = None  # score
-    highest: float | None = None
-    model_id: str = ""
-
-
 class History:
-    def __init__(self, engine: Engine, site: str, line: str, shifts: Sequence[time]) -> None:
-        self._engine, self._site, self._line, self._shifts = engine, site, line, shifts
+    def __init__(
+        self, engine: Engine, site: str, line: str, shifts: Sequence[time], now: Callable[[], datetime] = now_utc
+    ) -> None:
+        self._engine, self._shifts, self._now = engine, shifts, now
+        self._line = (site, line)
         self._insert = postgresql.insert if engine.dialect.name == "postgresql" else sqlite.insert
+        self._hour: str | None = None  # in which the latest part came
+        self._unsummarized = BLOCK_PARTS  # parts that may be in no block: of those before the start nobody has counted
 
     def add(self, verdicts: Sequence[Verdict]) -> list[Row]:
         """Those that were not there yet, in one transaction. Raises: SQLAlchemyError."""
-        added = []
+        if not verdicts:
+            return []
+        rows: dict[str, Row] = {}
+        for row in map(self._as_row, verdicts):
+            rows.setdefault(row["key"], row)
         with self._engine.begin() as connection:
-            for verdict in verdicts:
-                row = self._as_row(verdict)
-                statement = self._insert(PARTS).values(row).on_conflict_do_nothing(index_elements=["key"])
-                if connection.execute(statement.returning(PARTS.c.seq)).first() is not None:
-                    self._count(connection, verdict)
-                    added.append(_as_json(row))
-        return added
+            statement = self._insert(PARTS).on_conflict_do_nothing(index_elements=["key"])
+            result = connection.execute(statement.returning(PARTS.c.key, PARTS.c.seq), list(rows.values()))
+            numbers = {row.key: row.seq for row in result}
+            added = [row for key, row in rows.items() if key in numbers]
+            if added:
+                self._count(connection, added)
+                hour = self._note_arrival(connection, min(numbers.values()))
+        if added:
+            self._hour = hour
+            self._unsummarized += len(added)
+        return [_as_json(row) for row in added]
 
     def add_opinion(self, opinion: Opinion) -> None:
         """Raises: SQLAlchemyError."""
@@ -65,18 +70,35 @@ class History:
         with self._engine.begin() as connection:
             connection.execute(self._insert(OPINIONS).values(row).on_conflict_do_nothing(index_elements=["key"]))
 
+    def summarize(self) -> bool:
+        """Make the next block of parts, where there are enough: whether it did. Raises: SQLAlchemyError."""
+        with self._engine.begin() as connection:
+            block = next_block(connection, self._line)
+            if block:
+                columns = ["site", "line", "first_seq"]
+                connection.execute(self._insert(BLOCKS).values(block).on_conflict_do_nothing(index_elements=columns))
+        self._unsummarized = BLOCK_PARTS if block else 0
+        return block is not None
+
+    @property
+    def is_block_due(self) -> bool:
+        """There may be parts for another one."""
+        return self._unsummarized >= BLOCK_PARTS
+
+    def migrate(self) -> bool:
+        """Bring an older version's tables up to this one: True when done. Raises: SQLAlchemyError."""
+        migrate(self._engine)
+        return True
+
     def latest(self, count: int, model_id: str = "") -> list[Row]:
         """The last parts, oldest first; of one model, where it is named. Raises: SQLAlchemyError."""
         return self.search(Filter(model_id=model_id), count)[::-1]
 
     def search(self, wanted: Filter, count: int, before: int | None = None) -> list[Row]:
         """The newest first; `before`: only those of a lower `seq`. Raises: SQLAlchemyError."""
-        conditions = self._conditions(wanted)
-        if before is not None:
-            conditions.append(PARTS.c.seq < before)
-        query = select(PARTS).where(and_(*conditions)).order_by(PARTS.c.seq.desc()).limit(count)
         with self._engine.connect() as connection:
-            return [_as_json(dict(row)) for row in connection.execute(query).mappings()]
+            seqs = find_parts(connection, self._line, wanted, count, before)
+            return [_as_json(row) for row in read_rows(connection, seqs)]
 
     def walk(self, wanted: Filter) -> Iterator[Row]:
         """All of them, the newest first, read in pages. Raises: SQLAlchemyError."""
@@ -88,13 +110,14 @@ class History:
     def part(self, key: str) -> Row | None:
         """With the server's opinion, where it gave one. Raises: SQLAlchemyError."""
         with self._engine.connect() as connection:
-            found = connection.execute(select(PARTS).where(self._own(), PARTS.c.key == key)).mappings().first()
+            query = select(PARTS).where(of_line(self._line), PARTS.c.key == key)
+            found = connection.execute(query).mappings().first()
             opinion = connection.execute(select(OPINIONS).where(OPINIONS.c.key == key)).mappings().first()
         return None if found is None else {**_as_json(dict(found)), "opinion": dict(opinion) if opinion else None}
 
     def shifts(self) -> list[Row]:
         """Totals of the last shifts, the present one first. Raises: SQLAlchemyError."""
-        own = and_(TOTALS.c.site == self._site, TOTALS.c.line == self._line)
+        own = and_(TOTALS.c.site == self._line[0], TOTALS.c.line == self._line[1])
         newest = select(TOTALS.c.shift).where(own).distinct().order_by(TOTALS.c.shift.desc()).limit(SHIFTS_SHOWN)
         query = select(TOTALS).where(own, TOTALS.c.shift.in_(newest)).order_by(TOTALS.c.shift.desc())
         totals: dict[str, Row] = {}
@@ -105,62 +128,43 @@ class History:
         return list(totals.values())
 
     def current_shift(self) -> str:
-        return rfc3339(shift_start(datetime.now(timezone.utc), self._shifts))
-
-    def delete_older(self, days: float) -> int:
-        """How many parts were deleted. Raises: SQLAlchemyError."""
-        limit = rfc3339(datetime.now(timezone.utc) - timedelta(days=days))
-        old = select(PARTS.c.seq).where(self._own(), PARTS.c.time < limit).limit(DELETED_AT_ONCE)
-        deleted = 0
-        while True:
-            with self._engine.begin() as connection:
-                count = connection.execute(delete(PARTS).where(PARTS.c.seq.in_(old))).rowcount
-            deleted += count
-            if count < DELETED_AT_ONCE:
-                break
-        with self._engine.begin() as connection:
-            connection.execute(delete(OPINIONS).where(OPINIONS.c.time < limit))
-        return deleted
-
-    def _own(self) -> ColumnElement[bool]:
-        return and_(PARTS.c.site == self._site, PARTS.c.line == self._line)
-
-    def _conditions(self, wanted: Filter) -> list[ColumnElement[bool]]:
-        conditions = [self._own()]
-        if wanted.decisions:
-            conditions.append(PARTS.c.decision.in_(wanted.decisions))
-        if wanted.begin:
-            conditions.append(PARTS.c.time >= wanted.begin)
-        if wanted.end:
-            conditions.append(PARTS.c.time < wanted.end)
-        if wanted.lowest is not None:
-            conditions.append(PARTS.c.score >= wanted.lowest)
-        if wanted.highest is not None:
-            conditions.append(PARTS.c.score <= wanted.highest)
-        if wanted.model_id:
-            conditions.append(PARTS.c.model_id == wanted.model_id)
-        return conditions
+        return rfc3339(shift_start(self._now(), self._shifts))
 
     def _as_row(self, verdict: Verdict) -> Row:
-        row = {name: value for name, value in asdict(verdict).items() if name in PARTS.c}
         more = {"stages_ms": verdict.stages_ms, "readings": verdict.readings}
         if verdict.location:
-            more["location"] = asdict(verdict.location)
+            more["location"] = vars(verdict.location)
+        row = {name: value for name, value in vars(verdict).items() if name in _PLAIN}
         key = part_key(verdict.event_id)
         return {**row, "key": key, "time": stored_time(verdict.time), "more": json.dumps(more)}
 
-    def _count(self, connection: Connection, verdict: Verdict) -> None:
-        shift = rfc3339(shift_start(parse_time(verdict.time), self._shifts))
-        row = {"site": self._site, "line": self._line, "shift": shift, "decision": verdict.decision, "parts": 1}
-        connection.execute(
-            self._insert(TOTALS)
-            .values(row)
-            .on_conflict_do_update(
-                index_elements=["site", "line", "shift", "decision"], set_={"parts": TOTALS.c.parts + 1}
+    def _count(self, connection: Connection, rows: Sequence[Row]) -> None:
+        """Of the shift in which a part was judged."""
+        counts = Counter((self._shift(row["time"]), row["decision"]) for row in rows)
+        for (shift, decision), parts in counts.items():
+            row = {"site": self._line[0], "line": self._line[1], "shift": shift, "decision": decision, "parts": parts}
+            connection.execute(
+                self._insert(TOTALS)
+                .values(row)
+                .on_conflict_do_update(
+                    index_elements=["site", "line", "shift", "decision"], set_={"parts": TOTALS.c.parts + parts}
+                )
             )
-        )
+
+    def _shift(self, moment: str) -> str:
+        return rfc3339(shift_start(parse_time(moment), self._shifts))
+
+    def _note_arrival(self, connection: Connection, seq: int) -> str:
+        hour = arrival_hour(self._now())
+        if hour != self._hour:
+            note_arrival(connection, self._line, seq, hour)
+        return hour
+
+
+_PLAIN = frozenset(Verdict.__dataclass_fields__) & frozenset(PARTS.c.keys())
 
 
 def _as_json(row: Row) -> Row:
+    row = dict(row)
     more = json.loads(row.pop("more"))
     return {**row, **more}

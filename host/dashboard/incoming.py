@@ -10,6 +10,7 @@ from protocol.errors import MessageError
 from protocol.messages import MAX_PART_ID, Opinion, Verdict, rfc3339
 
 MAX_TEXT = 500  # characters of any field
+FIRST_YEAR, LAST_YEAR = 1970, 9998  # a clock that was never set has the first; a day beyond either must exist, too
 MAX_NAMES = 64  # stages and readings of a part
 _RFC3339 = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,6})?Z", re.ASCII)
 
@@ -35,7 +36,10 @@ def parse_time(text: str) -> datetime:
     try:
         if not _RFC3339.fullmatch(text):
             raise ValueError
-        return datetime.fromisoformat(text[:-1]).replace(tzinfo=timezone.utc)
+        moment = datetime.fromisoformat(text[:-1]).replace(tzinfo=timezone.utc)
+        if not FIRST_YEAR <= moment.year <= LAST_YEAR:
+            raise ValueError
+        return moment
     except ValueError:
         raise MessageError(f"{text!r:.40} is no time: use the form 2026-01-01T08:00:30.000Z") from None
 

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import math
 import queue
 import threading
+import time
 from collections.abc import Callable
 
 import paho.mqtt.client as mqtt
 from paho.mqtt.enums import CallbackAPIVersion
 
+from host.dashboard.aside import Aside
 from host.dashboard.incoming import check_message
 from host.dashboard.station import Station
 from host.dashboard.writer import Item, Writer
-from protocol.broker import BrokerClient, BrokerSettings, Connected, close_broker, connect_broker
+from protocol.broker import TAKEN_OVER_SHOWN_S, BrokerClient, BrokerSettings, Connected, close_broker, connect_broker
 from protocol.commands import Answer, Order
 from protocol.errors import BeltsightError, InputError, MessageError
 from protocol.messages import decode_json, decode_opinion, decode_verdict, encode_json
@@ -37,6 +40,7 @@ MAX_WAITING = 8  # orders at a time
 RECONNECT_S = 2.0
 CONNECTED_WITHIN_S = 60.0  # far more than an attempt takes, which has its own deadlines
 SILENT_S = 1.0
+KEPT = (VERDICT.name, SECOND_OPINION.name)  # in the history
 
 
 class NoAnswer(BeltsightError):  # noqa: N818 - what the page then says
@@ -47,26 +51,29 @@ class Link:
     def __init__(
         self,
         broker: BrokerSettings,
-        site: str,
-        line: str,
+        site_and_line: tuple[str, str],
         station: Station,
         writer: Writer,
         *,
+        name: str,
+        aside: Aside,
         hear: Callable[[Answer], None],
         supervisor: Supervisor = SUPERVISOR,
     ) -> None:
-        """Connects, again and again, from a thread. `hear` is told every answer of the line, to whomever.
+        """Connects, again and again, from a thread, as `name`. `hear` is told every answer of the line, to whomever.
 
         Raises: InputError if the credentials are not in order.
         """
         self._hear = hear
         broker.credentials.apply(mqtt.Client(CallbackAPIVersion.VERSION2))
-        self._broker, self._site, self._line = broker, site, line
-        self._station, self._writer = station, writer
+        self._broker, self._name = broker, name
+        self._site, self._line = site_and_line
+        self._station, self._writer, self._aside = station, writer, aside
         self._waiting: dict[str, queue.Queue[Answer]] = {}
         self._client: BrokerClient | None = None
         self._connected: Connected | None = None
         self._stop = threading.Event()
+        self._taken_over, self._taken_over_s = 0, -math.inf  # times that another client came under our name
         self.refused = 0  # messages that were none, or not for the history
         station.broker_trouble = "connecting to the broker"
         self._supervisor = supervisor
@@ -102,8 +109,14 @@ class Link:
                 with supervised.busy(CONNECTED_WITHIN_S):
                     self._connect()
             elif self._connected:
-                is_up = self._connected.event.is_set()
-                self._station.broker_trouble = "" if is_up else "the broker is gone: nothing is known of the line"
+                self._station.broker_trouble = self._trouble(self._connected)
+
+    def _trouble(self, connected: Connected) -> str:
+        if connected.taken_over != self._taken_over:
+            self._taken_over, self._taken_over_s = connected.taken_over, time.monotonic()
+        if time.monotonic() - self._taken_over_s < TAKEN_OVER_SHOWN_S:
+            return f"another page has come as {self._name}, and takes verdicts of ours: give each its own --folder"
+        return "" if connected.event.is_set() else "the broker is gone: nothing is known of the line"
 
     def _connect(self) -> None:
         """subtle: the id is the same at each start, for the broker keeps the session by it."""
@@ -111,7 +124,7 @@ class Link:
         try:
             self._client, self._connected = connect_broker(
                 self._broker,
-                f"beltsight-dashboard-{self._site}-{self._line}",
+                self._name,
                 topics=[self._topic(stream.name) for stream in streams],
                 session_s=SESSION_S,
                 prepare=self._prepare,
@@ -130,11 +143,14 @@ class Link:
             client.ack(message.mid, message.qos)
 
         name = message.topic.removeprefix(self._topic(""))
+        payload = bytes(message.payload)
         try:
-            item = self._take(name, bytes(message.payload), stored)
-        except MessageError:
-            self.refused += 1  # it would never become one: the broker need not keep it
-            item = None
+            item = self._take(name, payload, stored)
+        except MessageError as error:
+            self.refused += 1  # it would never become one
+            if name not in KEPT or self._aside.take(payload, str(error)):
+                stored()
+            return
         if item:
             self._writer.put(item)
         else:
@@ -142,7 +158,7 @@ class Link:
 
     def _take(self, name: str, payload: bytes, stored: Callable[[], None]) -> Item | None:
         """What is to be stored. Raises: MessageError."""
-        if name in (VERDICT.name, SECOND_OPINION.name):
+        if name in KEPT:
             kept = decode_verdict(payload) if name == VERDICT.name else decode_opinion(payload)
             check_message(kept, self._site, self._line)
             return Item(kept, stored)

@@ -37,6 +37,9 @@ class Counts(Collector):
         desk = self._desk
         yield _counter("verdicts_stored", "Verdicts that are in the history since the start", desk.writer.stored)
         yield _counter("verdicts_duplicate", "Verdicts that came again", desk.writer.duplicates)
+        yield _counter("messages_set_aside", "Messages that cannot be in the history", desk.aside.count)
+        yield _gauge("history_bytes", "Of the whole database", desk.retention.used_bytes())
+        yield _gauge("history_is_short", "1 where parts go before their days are over", float(desk.retention.is_short))
         yield _counter("messages_refused", "Messages of the broker that are none", desk.link.refused)
         yield _counter("events_dropped", "Live events that slow pages did not get", desk.hub.dropped)
         if desk.looker:
@@ -48,7 +51,7 @@ class Counts(Collector):
             kept.add_metric([shelf], used)
         yield kept
         yield _gauge("open", "Pages that are open", desk.hub.pages)
-        yield _gauge("history_trouble", "1 while verdicts cannot be stored", float(bool(desk.writer.trouble)))
+        yield _gauge("history_trouble", "1 while verdicts cannot be stored", float(desk.writer.is_stopped))
         yield _gauge("broker_connected", "1 while the broker is heard", float(not desk.station.broker_trouble))
         trouble = GaugeMetricFamily(
             f"{PREFIX}thread_trouble", "1 for a thread that has ended or hangs", labels=["thread"]

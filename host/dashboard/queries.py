@@ -6,8 +6,8 @@ import math
 from collections.abc import Mapping
 from typing import get_args
 
-from host.dashboard.history import Filter
 from host.dashboard.incoming import MAX_TEXT, stored_time
+from host.dashboard.search import Filter
 from protocol.errors import InputError, MessageError
 from protocol.messages import Decision
 

@@ -51,7 +51,32 @@ PARTS = Table(
     Column("latency_ms", Double, nullable=False),
     Column("more", Text, nullable=False),  # JSON: stages_ms, readings, location
     Index("parts_by_line", "site", "line", "decision", "seq"),
-    Index("parts_by_time", "site", "line", "time"),
+    Index("parts_by_score", "site", "line", "score", "seq"),
+)
+# What a line's parts of a range of `seq` have: a question passes over ranges that cannot answer it (blocks.py). Each
+# begins where the one before ended; the newest parts are in none yet.
+BLOCKS = Table(
+    "blocks",
+    TABLES,
+    Column("site", Text, primary_key=True),
+    Column("line", Text, primary_key=True),
+    Column("first_seq", BigInteger, primary_key=True),
+    Column("last_seq", BigInteger, nullable=False),
+    Column("begin", String(24), nullable=False),  # the least time
+    Column("end", String(24), nullable=False),
+    Column("ok", BigInteger, nullable=False),  # bits, one for each range of scores that there are
+    Column("reject", BigInteger, nullable=False),
+    Column("unknown", BigInteger, nullable=False),
+    Column("models", Text, nullable=False),  # each between two line ends
+)
+# When parts came, by the clock of this machine: all from `seq` on came in this hour or later.
+ARRIVALS = Table(
+    "arrivals",
+    TABLES,
+    Column("site", Text, primary_key=True),
+    Column("line", Text, primary_key=True),
+    Column("hour", String(24), primary_key=True),  # as `time` above
+    Column("seq", BigInteger, nullable=False),
 )
 TOTALS = Table(
     "totals",

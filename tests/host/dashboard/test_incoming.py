@@ -11,8 +11,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import Engine
 
-from host.dashboard.history import Filter, History
+from host.dashboard.history import History
 from host.dashboard.incoming import check_message, stored_time
+from host.dashboard.search import Filter
 from host.dashboard.table_file import COLUMNS, as_csv
 from protocol.errors import MessageError
 from tests.examples import VERDICT
@@ -30,6 +31,8 @@ from tests.examples import VERDICT
         {"part_id": -1},
         {"time": "yesterday"},
         {"time": "2026-02-30T00:00:00.000Z"},
+        {"time": "0001-01-01T00:00:00.000Z"},
+        {"time": "9999-12-31T23:59:59.000Z"},
         {"time": "2026-01-01T00:00:00+01:00"},
         {"readings": {"\0": 1.0}},
         {"readings": {str(number): 1.0 for number in range(65)}},

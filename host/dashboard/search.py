@@ -1,0 +1,144 @@
+"""Parts by the page's questions, in milliseconds however many there are.
+
+Each decision has its own index in the order of arrival, read from the newest on, within the spans that blocks leave
+over (blocks.py). Scores that few parts have are found by the index of scores first.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, and_, func, select
+from sqlalchemy.sql import ColumnElement
+
+from host.dashboard.blocks import DECISIONS, Line, Span, holds_model, read_spans, score_bits
+from host.dashboard.tables import BLOCKS, PARTS
+from protocol.messages import Decision
+
+MAX_FEW = 20_000  # parts that are looked at one by one
+AT_ONCE = 500  # of them, and rows that are asked for by their numbers
+ENDLESS = 2**62
+
+
+@dataclass(frozen=True)
+class Filter:
+    decisions: tuple[Decision, ...] = ()  # empty: all
+    begin: str = ""  # times in the history's form, begin <= time < end
+    end: str = ""
+    lowest: float | None = None  # score
+    highest: float | None = None
+    model_id: str = ""
+
+    @property
+    def has_scores(self) -> bool:
+        return self.lowest is not None or self.highest is not None
+
+    @property
+    def is_by_decision(self) -> bool:
+        """The index alone answers it."""
+        return not (self.has_scores or self.begin or self.end or self.model_id)
+
+
+def find_parts(connection: Connection, line: Line, wanted: Filter, count: int, before: int | None) -> list[int]:
+    """Their `seq`, the newest first. Raises: SQLAlchemyError."""
+    search = Search(connection, line, wanted, ENDLESS if before is None else before)
+    few = search.find_few() if wanted.has_scores else None
+    if few is not None:
+        return search.take_few(few, count)
+    found = [search.find(decision, count) for decision in wanted.decisions or DECISIONS]
+    return heapq.nlargest(count, (seq for seqs in found for seq in seqs))
+
+
+def read_rows(connection: Connection, seqs: Sequence[int]) -> Iterator[dict[str, Any]]:
+    """In this order; those that have gone since are missing. Raises: SQLAlchemyError."""
+    for at in range(0, len(seqs), AT_ONCE):
+        some = seqs[at : at + AT_ONCE]
+        rows = connection.execute(select(PARTS).where(PARTS.c.seq.in_(some))).mappings()
+        by_seq = {row["seq"]: dict(row) for row in rows}
+        yield from (by_seq[seq] for seq in some if seq in by_seq)
+
+
+def of_line(line: Line) -> ColumnElement[bool]:
+    return and_(PARTS.c.site == line[0], PARTS.c.line == line[1])
+
+
+@dataclass(frozen=True)
+class Search:
+    """One question, about parts below a `seq`."""
+
+    connection: Connection
+    line: Line
+    wanted: Filter
+    below: int
+
+    def find(self, decision: Decision, count: int) -> list[int]:
+        """Of one decision, the newest first."""
+        found: list[int] = []
+        conditions = (of_line(self.line), PARTS.c.decision == decision, *_conditions(self.wanted))
+        for low, high in self._spans(decision):
+            query = select(PARTS.c.seq).where(*conditions, PARTS.c.seq > low, PARTS.c.seq < high)
+            found += self.connection.execute(query.order_by(PARTS.c.seq.desc()).limit(count - len(found))).scalars()
+            if len(found) >= count:
+                break
+        return found
+
+    def find_few(self) -> list[int] | None:
+        """All parts of these scores, the newest first; None where they are many."""
+        query = select(PARTS.c.seq).where(of_line(self.line), *_score_conditions(self.wanted)).limit(MAX_FEW + 1)
+        count = self.connection.execute(select(func.count()).select_from(query.subquery())).scalar()
+        if count is None or count > MAX_FEW:
+            return None
+        return sorted(self.connection.execute(query).scalars(), reverse=True)
+
+    def take_few(self, few: Sequence[int], count: int) -> list[int]:
+        """Those of them that are wanted."""
+        found: list[int] = []
+        few = [seq for seq in few if seq < self.below]
+        decisions = [PARTS.c.decision.in_(self.wanted.decisions)] if self.wanted.decisions else []
+        conditions = (of_line(self.line), *decisions, *_conditions(self.wanted))
+        for at in range(0, len(few), AT_ONCE):
+            query = select(PARTS.c.seq).where(PARTS.c.seq.in_(few[at : at + AT_ONCE]), *conditions)
+            found += sorted(self.connection.execute(query).scalars(), reverse=True)
+            if len(found) >= count:
+                break
+        return found[:count]
+
+    def _spans(self, decision: Decision) -> Iterator[Span]:
+        if self.wanted.is_by_decision:
+            return iter([(0, self.below)])
+        scores = BLOCKS.c[decision.lower()].bitwise_and(score_bits(self.wanted.lowest, self.wanted.highest)) != 0
+        return read_spans(self.connection, self.line, [scores, *_block_conditions(self.wanted)], self.below)
+
+
+def _block_conditions(wanted: Filter) -> list[ColumnElement[bool]]:
+    conditions = []
+    if wanted.begin:
+        conditions.append(BLOCKS.c.end >= wanted.begin)
+    if wanted.end:
+        conditions.append(BLOCKS.c.begin < wanted.end)
+    if wanted.model_id:
+        conditions.append(holds_model(wanted.model_id))
+    return conditions
+
+
+def _conditions(wanted: Filter) -> list[ColumnElement[bool]]:
+    conditions = _score_conditions(wanted)
+    if wanted.begin:
+        conditions.append(PARTS.c.time >= wanted.begin)
+    if wanted.end:
+        conditions.append(PARTS.c.time < wanted.end)
+    if wanted.model_id:
+        conditions.append(PARTS.c.model_id == wanted.model_id)
+    return conditions
+
+
+def _score_conditions(wanted: Filter) -> list[ColumnElement[bool]]:
+    conditions = []
+    if wanted.lowest is not None:
+        conditions.append(PARTS.c.score >= wanted.lowest)
+    if wanted.highest is not None:
+        conditions.append(PARTS.c.score <= wanted.highest)
+    return conditions
