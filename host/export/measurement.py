@@ -15,7 +15,7 @@ from host.judging.thresholds import Evidence, score_maps, set_threshold
 from host.learning.pairs import Pairs
 from host.learning.recipe import Recipe
 from host.pictures.dataset import Dataset
-from host.pictures.inspected import mask_ignored
+from host.pictures.inspected import mask_ignored, mask_inspected
 from protocol.manifest import AnomalyMap, Calibration, Threshold
 
 SYNTHETIC_BATCHES = 24
@@ -100,7 +100,8 @@ def _measure_pixels(maps: IntegerMaps, dataset: Dataset, threshold_steps: float)
 
 def _count_kind(maps: IntegerMaps, dataset: Dataset, kind: str) -> PixelCounts:
     chosen = np.flatnonzero((dataset.kinds == kind) & dataset.pixels_known)
-    return count_pixels(maps[chosen], [dataset.masks[index] for index in chosen], dataset.how.crop_px)
+    masks = [dataset.masks[index] for index in chosen]
+    return count_pixels(maps[chosen], masks, dataset.how.crop_px, mask_inspected(dataset.how))
 
 
 def _bad_kinds(dataset: Dataset) -> list[str]:

@@ -75,14 +75,22 @@ class PixelCounts:
         return PixelCounts(self.good + other.good, self.defective + other.defective, self.regions + other.regions)
 
 
-def count_pixels(maps: Maps, masks: Iterable[Labels], crop_px: tuple[int, int, int, int] | None = None) -> PixelCounts:
+def count_pixels(
+    maps: Maps,
+    masks: Iterable[Labels],
+    crop_px: tuple[int, int, int, int] | None = None,
+    inspected: Labels | None = None,
+) -> PixelCounts:
     """Maps (n, h', w'), each enlarged by bilinear interpolation to its mask's size (h, w), or to the crop of it.
 
-    What is defective outside of the crop is missed at every threshold; what is good there does not count.
+    What is defective outside of the crop, or where nobody looks (False in `inspected` (h, w)), is missed at every
+    threshold; what is good there does not count.
     """
     total = PixelCounts(np.zeros(LEVELS), np.zeros(LEVELS), np.zeros(LEVELS))
     for anomaly, mask in zip(maps, masks, strict=True):
         levels, seen = _place_levels(anomaly, mask.shape, crop_px)
+        if inspected is not None:
+            levels, seen = np.where(inspected, levels, 0), seen & inspected
         weights = _region_weights(mask)
         total = total + PixelCounts(
             np.bincount(levels[~mask & seen], minlength=LEVELS).astype(np.float64),

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from host.pictures.inspected import choose_inspected
+from host.pictures.inspected import choose_inspected, mask_inspected
 from host.pictures.reading import Images, Pictures, list_pictures, load_images, load_masks
 from protocol.manifest import Preprocess
 
@@ -70,8 +70,8 @@ class Dataset:
 
 def tell_missed(dataset: Dataset) -> list[str]:
     """Defects that lie outside of what is inspected."""
-    masked = [mask for mask in dataset.masks if mask.any()]
-    inside = [mask for mask in dataset.inspected_masks if mask.any()]
+    masked, inspected = [mask for mask in dataset.masks if mask.any()], mask_inspected(dataset.how)
+    inside = [part for part in (mask & inspected for mask in masked) if part.any()]
     whole, seen = sum(int(mask.sum()) for mask in masked), sum(int(mask.sum()) for mask in inside)
     if seen == whole:
         return []

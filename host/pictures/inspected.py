@@ -131,8 +131,8 @@ def mask_ignored(how: Preprocess) -> Mask | None:
     return mask.reshape(how.input_px)
 
 
-def draw_inspected(frame: NDArray[np.uint8], how: Preprocess) -> NDArray[np.uint8]:
-    """The frame uint8 (H, W, 3), pale where nothing is looked at."""
+def mask_inspected(how: Preprocess) -> Mask:
+    """(H, W) of the frame, True where it is looked at."""
     top, left, height, width = how.crop_px
     looked = np.zeros(how.frame_px, np.bool_)
     looked[top : top + height, left : left + width] = True
@@ -140,8 +140,13 @@ def draw_inspected(frame: NDArray[np.uint8], how: Preprocess) -> NDArray[np.uint
     if ignored is not None:
         enlarged = cv2.resize(ignored.astype(np.uint8), (width, height), interpolation=cv2.INTER_NEAREST)
         looked[top : top + height, left : left + width] &= enlarged == 0
+    return looked
+
+
+def draw_inspected(frame: NDArray[np.uint8], how: Preprocess) -> NDArray[np.uint8]:
+    """The frame uint8 (H, W, 3), pale where nothing is looked at."""
     pale = (frame // 4 + 3 * BLANK // 2).astype(np.uint8)
-    return np.where(looked[..., np.newaxis], frame, pale)
+    return np.where(mask_inspected(how)[..., np.newaxis], frame, pale)
 
 
 def _choose_frame(headers: Sequence[Header]) -> tuple[Preprocess, list[str]]:

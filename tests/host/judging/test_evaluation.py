@@ -114,3 +114,14 @@ def slow_aupro(maps: NDArray[np.float32], masks: Masks, limit: float) -> float:
     rates, overlap = np.array(points).T
     x = np.linspace(0, limit, 200_001)
     return float(np.interp(x, rates, overlap).mean())
+
+
+def test_what_nobody_looks_at_is_missed_if_defective_and_does_not_count_if_good() -> None:
+    maps, mask = np.full((1, 8, 8), 50, np.int8), np.zeros((8, 8), np.bool_)
+    mask[:, 2:6] = True
+    inspected = np.zeros((8, 8), np.bool_)
+    inspected[:, :4] = True
+    counts = count_pixels(maps, [mask], (0, 0, 8, 8), inspected)
+    assert counts.good.sum() == 16
+    assert (counts.defective[0], counts.defective.sum()) == (16, 32)
+    assert pixel_figures(counts, threshold_steps=20.0)["pixel_iou"] == pytest.approx(16 / 48)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from board.preprocess import BLANK, fit_frame, preprocess
 from host.pictures.alike import tell_alike
 from host.pictures.dataset import load_dataset, tell_missed
-from host.pictures.inspected import choose_inspected, draw_inspected, mask_ignored, shape_input
+from host.pictures.inspected import choose_inspected, draw_inspected, mask_ignored, mask_inspected, shape_input
 from host.pictures.reading import load_frame
 from protocol.errors import InputError
 from protocol.manifest import Preprocess
@@ -169,6 +169,22 @@ def test_defects_outside_of_what_is_inspected_are_counted(tmp_path: Path) -> Non
     assert tell_missed(dataset) == [
         "100.0% of the defective pixels lie outside of what is inspected, 1 of 1 masks wholly: they count as missed"
     ]
+
+
+def test_defects_under_the_ignore_mask_are_counted(tmp_path: Path) -> None:
+    """Half of the only defect lies where nobody is to look."""
+    for number in range(40):
+        write(tmp_path / "train" / "good" / f"{number}.png", noise(64, 64, 3))
+    write(tmp_path / "test" / "spill" / "0.png", noise(64, 64, 3))
+    mask, ignored = np.zeros((64, 64), np.uint8), np.zeros((64, 64), np.uint8)
+    mask[20:40, 20:44], ignored[:, 32:] = 1, 255
+    write(tmp_path / "ground_truth" / "spill" / "0.png", mask)
+    write(tmp_path / "ignore.png", ignored)
+    dataset = load_dataset(tmp_path, 0.25, 64)
+    assert tell_missed(dataset) == [
+        "50.0% of the defective pixels lie outside of what is inspected, 0 of 1 masks wholly: they count as missed"
+    ]
+    assert mask_inspected(dataset.how).mean() == 0.5
 
 
 def test_pictures_too_small_to_enlarge(tmp_path: Path) -> None:
