@@ -7,6 +7,7 @@ import contextlib
 import os
 import sys
 import threading
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -60,8 +61,8 @@ def main() -> int:
     start_log(config.log)
     SUPERVISOR.see_everything()
     try:
-        with stop_on_signals(stop):
-            run_station(config, stop)
+        with stop_on_signals(stop) as looks:
+            run_station(config, stop, looks.set)
     except BeltsightError as error:
         say(str(error), level="ERROR")
         return EXIT_BAD_INPUT
@@ -79,8 +80,11 @@ def parse_arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def run_station(config: LineConfig, stop: threading.Event) -> None:
-    """Open everything the configuration names, judge parts until `stop` or the source's end, close everything."""
+def run_station(config: LineConfig, stop: threading.Event, begin: Callable[[], None] = lambda: None) -> None:
+    """Open everything the configuration names, judge parts until `stop` or the source's end, close everything.
+
+    `begin` is called once all is open: from then on `stop` is looked at.
+    """
     cv2.setNumThreads(config.engines.threads)
     watchdog = Watchdog(os.environ)
     trusted = TrustedKeys(config.trusted_keys) if config.trusted_keys else None
@@ -136,6 +140,7 @@ def run_station(config: LineConfig, stop: threading.Event) -> None:
             watchdog=watchdog,
             panel=panel,
         )
+        begin()
         line.run(stop.is_set)
 
 

