@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -13,12 +14,13 @@ from board.teaching.lesson import Lesson
 from host.export.challenge import KnownBad, choose_goods, draw_known_bad
 from host.export.examination import measure_shrinking
 from host.integers.arithmetic import Int8
+from host.judging.evaluation import image_auroc
 from host.judging.fitness import Figures, Share
 from host.judging.thresholds import score_maps
 from host.learning.probes import draw_probes
 from host.learning.synthetic import Sources
 from host.learning.textures import make_bank
-from host.pictures.reading import Images
+from host.pictures.reading import Images, load_images
 from protocol.manifest import AnomalyMap, Challenge, Preprocess, Threshold
 
 PROBES_PER_KIND = 32  # a kind of which half is found is known within 17 %
@@ -56,9 +58,34 @@ class Pupil:
         return Share(int((scores >= self.threshold.value).sum()), len(scores))
 
 
-def examine(pupil: Pupil, known_bad: KnownBad, made_of: list[int], seed: int) -> Figures:
+@dataclass(frozen=True)
+class Labelled:
+    """Scores (n,) of pictures that somebody labelled: they are counted, and set nothing."""
+
+    good: Scores
+    defective: Scores
+
+    def measure(self) -> dict[str, float]:
+        """For the manifest; empty where one kind is missing."""
+        if not len(self.good) or not len(self.defective):
+            return {}
+        defective = np.repeat([False, True], [len(self.good), len(self.defective)])
+        return {"image_auroc": image_auroc(np.concatenate([self.good, self.defective]), defective)}
+
+
+def score_labelled(pupil: Pupil, good: Sequence[Path], defective: Sequence[Path]) -> Labelled:
+    """As the package scores them. Raises: InputError for pictures that cannot be read."""
+    scores = [
+        pupil.score(load_images(paths, pupil.how)) if paths else np.zeros(0, np.float64) for paths in (good, defective)
+    ]
+    return Labelled(*scores)
+
+
+def examine(pupil: Pupil, known_bad: KnownBad, made_of: list[int], labelled: Labelled, seed: int) -> Figures:
     """`known_bad.goods` are the frames of the pictures `made_of`."""
     return Figures(
+        defects=pupil.count_rejected(labelled.defective) if len(labelled.defective) else None,
+        goods=pupil.count_rejected(labelled.good) if len(labelled.good) else None,
         probes=_find_probes(pupil, seed),
         known_bad=_find_known_bad(pupil, known_bad, made_of),
         held_out=pupil.count_rejected(pupil.scores),

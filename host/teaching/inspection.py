@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
@@ -26,6 +27,32 @@ ALIKE_LEVELS = 1.0
 APART = 2.4
 
 Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """Of a folder in any layout: those that teach, and labelled ones, which are counted and set nothing."""
+
+    good: list[Path]
+    test_good: list[Path]
+    defective: list[Path]
+
+
+def list_pictures(folder: Path) -> Pictures:
+    """Raises: InputError for too few good ones that are not for testing."""
+    found, listed = list_good(folder), list_set(folder).pictures
+    test_good = [picture.path for picture in listed if not picture.kind and picture.use == "test"]
+    return Pictures(found, test_good, [picture.path for picture in listed if picture.kind])
+
+
+def draw_parts(paths: list[Path], parts: int | None, seed: int) -> list[Path]:
+    """So many of them by chance; all for None. Raises: InputError for more than there are, or too few."""
+    if parts is None:
+        return paths
+    if not FEWEST <= parts <= len(paths):
+        raise InputError(f"--parts {parts} of {len(paths)} pictures cannot be taken: give {FEWEST} to {len(paths)}")
+    chosen = np.random.default_rng(seed).choice(len(paths), parts, replace=False)
+    return [paths[number] for number in np.sort(chosen)]
 
 
 def list_good(folder: Path) -> list[Path]:

@@ -48,8 +48,15 @@ from host.pictures.inspected import choose_inspected
 from host.pictures.reading import Images, digest, load_frame, load_images
 from host.teaching.backbone import FEATURE_EXPONENT
 from host.teaching.detector import make_detector
-from host.teaching.examination import Pupil, choose_known_bad, draw_challenge, examine
-from host.teaching.inspection import check_exposure, check_products, check_size, choose_different, list_good
+from host.teaching.examination import Pupil, choose_known_bad, draw_challenge, examine, score_labelled
+from host.teaching.inspection import (
+    check_exposure,
+    check_products,
+    check_size,
+    choose_different,
+    draw_parts,
+    list_pictures,
+)
 from host.teaching.lite0 import NAME
 from host.teaching.make_backbone import BACKBONES, INPUT_PX
 from host.teaching.sharpness import choose_top_pixels, paint_defects
@@ -75,6 +82,8 @@ class Order:
     out: Path
     id: str
     camera_px: tuple[int, int] | None = None  # (height, width) of the line's frames, where they are known
+    parts: int | None = None  # so many of the good pictures teach, drawn by `seed`; None: all
+    seed: int = 0
 
 
 def main(words: list[str] | None = None) -> int:
@@ -96,12 +105,23 @@ def parse_order(words: list[str]) -> Order:
     parser.add_argument("--out", type=Path, default=Path("models"), help="folder of the packages (default: models)")
     parser.add_argument("--id", help="name of the package (default: <product>-taught)")
     parser.add_argument("--camera", help="size of the line's frames, for example 640x480: others are refused")
+    parser.add_argument("--parts", type=int, help="of the good pictures so many, drawn by chance (default: all)")
+    parser.add_argument("--seed", type=int, default=0, help="number that this choice starts from (default: 0)")
     options = parser.parse_args(words)
     identity = options.id or f"{options.product}-taught"
     if not identity.replace("-", "").replace("_", "").isalnum():
         raise InputError(f"id {identity!r} must be letters, digits, '-' and '_': correct --id or --product")
     camera_px = parse_camera(options.camera) if options.camera else None
-    return Order(options.product, options.pictures, options.backbone, options.out, identity, camera_px)
+    return Order(
+        product=options.product,
+        pictures=options.pictures,
+        backbone=options.backbone,
+        out=options.out,
+        id=identity,
+        camera_px=camera_px,
+        parts=options.parts,
+        seed=options.seed,
+    )
 
 
 def parse_camera(words: str) -> tuple[int, int]:
@@ -120,8 +140,10 @@ def make_package(order: Order) -> Path:
     """The package's folder. Raises: InputError for pictures that cannot teach; NotExactError, UnsupportedError."""
     cv2.setNumThreads(1)
     backbone = load_backbone(order.backbone)
-    paths = list_good(order.pictures)
-    how = choose_inspected(paths, (), backbone.manifest.input_px, is_square=True).how
+    pictures = list_pictures(order.pictures)
+    paths = draw_parts(pictures.good, order.parts, order.seed)
+    labelled_paths = (*pictures.test_good, *pictures.defective)
+    how = choose_inspected(paths, labelled_paths, backbone.manifest.input_px, is_square=True).how
     check_size(order.pictures, how, order.camera_px)
     images = load_images(paths, how)
     check_exposure(paths, images)
@@ -133,8 +155,10 @@ def make_package(order: Order) -> Path:
     prove(net, graphs, images[:PROOF_PICTURES])
     made_of = choose_known_bad(pupil, SEED)
     known_bad, challenge = draw_challenge(pupil, [load_frame(paths[number], how) for number in made_of], SEED)
-    fitness = judge_fitness(examine(pupil, known_bad, made_of, SEED))
-    manifest = replace(describe(order, backbone, pupil, net, paths), challenge=challenge, fitness=fitness)
+    labelled = score_labelled(pupil, pictures.test_good, pictures.defective)
+    fitness = judge_fitness(examine(pupil, known_bad, made_of, labelled, SEED))
+    manifest = describe(order, backbone, pupil, net, paths)
+    manifest = replace(manifest, challenge=challenge, fitness=fitness, figures=labelled.measure())
     extra = {
         CARD_MD: write_card(manifest, pupil).encode(),
         CALIBRATION_JPG: draw_calibration(images),
@@ -188,6 +212,7 @@ def prove(net: IntegerNet, graphs: Graphs, images: Images) -> None:
 def describe(order: Order, backbone: Backbone, pupil: Pupil, net: IntegerNet, paths: list[Path]) -> Manifest:
     """The manifest, but for its files and what it is judged by."""
     words = ["beltsight", "teach", "--product", order.product, "--pictures", order.pictures.resolve().name]
+    words += ["--parts", str(order.parts), "--seed", str(order.seed)] if order.parts else []
     return Manifest(
         format=FORMAT,
         id=order.id,
@@ -210,10 +235,12 @@ def describe(order: Order, backbone: Backbone, pupil: Pupil, net: IntegerNet, pa
 def write_card(manifest: Manifest, pupil: Pupil) -> str:
     threshold, challenge, pictures = manifest.threshold, manifest.challenge, len(pupil.images)
     certainty = describe_certainty(pupil.count_rejected(pupil.scores).part, pictures)
+    auroc = manifest.figures.get("image_auroc")
+    measured = "" if auroc is None else f"\n\nImage AUROC on the labelled pictures, which set nothing: {auroc:.4f}."
     sections = [
         f"# {manifest.id}\n\n{write_verdict(manifest.fitness)}",
         f"Finds what differs from {pictures} good parts of the product *{manifest.product}*; nothing was trained. The "
-        "verdict comes from defects that were painted on these pictures, each judged as if it had not taught.",
+        f"verdict comes from defects that were painted on these pictures, each as if it had not taught.{measured}",
         f"## Threshold\n\nA part is rejected at a score of {threshold.value:g} or above: {threshold.method}.\n\n"
         f"In plain words: {certainty}.",
         *([write_challenge(challenge)] if challenge else []),

@@ -15,7 +15,7 @@ from board.preprocess import preprocess
 from board.score import score_map
 from host.integers.parity import run_onnxruntime
 from host.pictures.reading import Images
-from host.teaching.inspection import check_products, list_good
+from host.teaching.inspection import check_products, draw_parts, list_good
 from host.teaching.make_backbone import make
 from host.teaching.store import LICENCE_TXT
 from host.teaching.teach import Order, main, make_package, parse_camera
@@ -42,15 +42,21 @@ def test_a_package_of_rendered_bottles(backbone: Path, tmp_path: Path) -> None:
     """Weights are random, so only what is no bottle at all is surely seen."""
     goods = photograph("bottle", PICTURES + 4, seed=3)
     twice = [*goods[:PICTURES], goods[0]]
-    folder = make_package(order(write_pictures(tmp_path / "good", twice), backbone))
+    strange = photograph("orange", 1, seed=3)[0]
+    write_pictures(tmp_path / "set" / "train" / "good", twice)
+    write_pictures(tmp_path / "set" / "test" / "good", goods[PICTURES:])
+    write_pictures(tmp_path / "set" / "test" / "orange", [strange])
+    folder = make_package(order(tmp_path / "set", backbone))
     package = load_package(folder)
     manifest, golden = package.manifest, package.load_golden()
-    strange = photograph("orange", 1, seed=3)[0]
     images = np.stack([preprocess(picture, manifest.preprocess) for picture in (*goods[PICTURES:], strange)])
     model = onnx.load(str(package.path(MODEL_ONNX)))
     *good, bad = (score_map(anomaly, manifest.map) for anomaly in run_onnxruntime(model, images))
     assert sorted(good)[1] < manifest.threshold.value <= bad
     assert np.array_equal(run_onnxruntime(model, golden.images), golden.maps)
+    assert manifest.figures == {"image_auroc": 1.0}
+    assert manifest.fitness
+    assert manifest.fitness.measured["defects_found"] == 1.0
     assert f"on {PICTURES} held-out good pictures" in manifest.threshold.method, "a copy does not count"
     check_proofs(folder)
 
@@ -126,6 +132,15 @@ def test_bad_input_is_one_line_and_exit_code_2(
     said = capfd.readouterr().err
     assert said.strip().endswith("better ten, of different parts")
     assert said.count("\n") == 1
+
+
+def test_some_of_the_pictures_are_drawn_by_chance() -> None:
+    paths = [Path(f"{number}.png") for number in range(20)]
+    assert draw_parts(paths, None, 0) == paths
+    assert draw_parts(paths, 8, 0) == draw_parts(paths, 8, 0) != draw_parts(paths, 8, 1)
+    assert len(set(draw_parts(paths, 8, 0))) == 8
+    with pytest.raises(InputError, match="--parts 21 of 20 pictures cannot be taken: give 5 to 20"):
+        draw_parts(paths, 21, 0)
 
 
 def test_test_pictures_and_defective_ones_do_not_teach(tmp_path: Path) -> None:
