@@ -21,6 +21,7 @@ from protocol.strict import require
 MOST_REJECTED_OF = 50  # parts
 CALM_PARTS = 100  # without an alarm's reason, until it ends
 SCORES = 50  # latest ones
+LATE_OF, MOST_LATE = 50, 9  # latest parts, and how many of them may come too late for the gate
 EQUAL_SCORES = 200  # in a row, where it is not known how much the scores of this model vary
 # The range of 50 normal scores is 4.5 deviations; below 0.2 of the calibration's they hardly depend on the part.
 LEAST_RANGE = 0.2
@@ -40,6 +41,12 @@ class AlarmSettings:
         require(0 <= self.idle_after_s <= 86_400, "idle_after_s", "must be 0..86400")
         require(0 < self.most_rejected <= 1, "most_rejected", "must be above 0 and at most 1")
         require(2 <= self.unknown_parts <= 10_000, "unknown_parts", "must be 2..10000")
+
+
+TOO_LATE = (
+    f"more than {MOST_LATE} of the last {LATE_OF} parts were judged too late for the gate: a faster engine, or a "
+)
+TOO_LATE += "slower belt"
 
 
 class Held:
@@ -72,6 +79,7 @@ class Alarms:
         self._scores: deque[float] = deque(maxlen=SCORES)
         self._equal_in_a_row = 0
         self._unknown_in_a_row = 0
+        self._late = deque[bool](maxlen=LATE_OF)
         self._held = {name: Held(calm) for name, calm in (("unknown", 1), ("rejects", CALM_PARTS), ("scores", SCORES))}
 
     def note_part(self) -> None:
@@ -83,15 +91,20 @@ class Alarms:
         if self._judged_by != (verdict.model_id, verdict.threshold):
             self._judged_by = (verdict.model_id, verdict.threshold)
             self.learn_anew()
+        self._late.append(verdict.missed_deadline)
         self._held["unknown"].note(self._judge_unknown(verdict))
         if verdict.decision != "UNKNOWN" and verdict.score is not None:
             self._held["rejects"].note(self._judge_rejects(verdict.decision == "REJECT"))
             self._held["scores"].note(self._judge_scores(verdict.score, calibrated))
 
     def complaint(self) -> Complaint | None:
-        """The alarms; else whether the line is idle, which needs no statistics and is always said."""
+        """The alarms; else whether the line is idle, which needs no statistics and is always said, or too slow."""
         reasons = [held.reason for held in self._held.values() if held.reason and self._settings.enabled]
-        return Complaint("alarm", "; ".join(reasons)) if reasons else self._idle.complaint()
+        return Complaint("alarm", "; ".join(reasons)) if reasons else self._idle.complaint() or self._slow()
+
+    def _slow(self) -> Complaint | None:
+        is_slow = self._settings.enabled and sum(self._late) > MOST_LATE
+        return Complaint("degraded", TOO_LATE) if is_slow else None
 
     def _judge_unknown(self, verdict: Verdict) -> str:
         self._unknown_in_a_row = self._unknown_in_a_row + 1 if verdict.decision == "UNKNOWN" else 0

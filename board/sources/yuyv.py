@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 BYTES = 2  # of a pixel
 DARKEST, LIGHTEST = 20, 231  # luma that noise changes; beyond it, pixels of two pictures are alike
+EMPTY_PX = 4  # at the end: zeros are no colour, black has its chroma at 128
 SENSITIVE_SHARE = 0.5  # of a row, for two of them never to be alike bit for bit
 
 
@@ -33,7 +34,7 @@ class YuyvReader:
         picture = np.ascontiguousarray(buffer).reshape(height, width, BYTES)
         row, before = picture[-1].copy(), self._last_row
         self._last_row = row
-        if not row.any() or (before is not None and _is_left_over(row, before)):
+        if not row[-EMPTY_PX:].any() or (before is not None and _is_left_over(row, before)):
             return None
         return np.asarray(cv2.cvtColor(picture, cv2.COLOR_YUV2RGB_YUY2), np.uint8)
 

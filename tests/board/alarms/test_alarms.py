@@ -77,6 +77,15 @@ def test_a_share_that_changes_is_an_alarm(before: float, after: float, within: i
     assert belt.say().endswith("; then resume")
 
 
+def test_a_line_that_judges_many_parts_too_late_is_degraded_until_it_keeps_up() -> None:
+    belt, late = Belt(), replace(VERDICT, decision="UNKNOWN", score=None, missed_deadline=True)
+    for _ in range(9):
+        assert belt.note(late) == belt.judge(0.0) == ""
+    assert belt.note(late).startswith("degraded: more than 9 of the last 50 parts were judged too late")
+    assert all(belt.judge(0.0) for _ in range(50 - 19))
+    assert belt.judge(0.0) == ""
+
+
 def test_few_rejects_that_stay_away_prove_nothing() -> None:
     belt = Belt()
     belt.run(1000, 0.005)

@@ -46,6 +46,9 @@ def test_an_empty_end_is_none_and_a_white_border_is_no_fault() -> None:
     reader, empty = YuyvReader(SIZE_PX), draw_buffer(1)
     empty[20:] = 0
     assert reader.read(empty) is None
+    empty = draw_buffer(9)
+    empty[-1, -5:] = 0  # ten bytes too short
+    assert reader.read(empty) is None
     for seed in range(2, 5):
         lit = draw_buffer(seed)
         lit[40:] = (235, 128)
