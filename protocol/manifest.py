@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from protocol.errors import ManifestError
 from protocol.fitness import Fitness
 from protocol.known_bad import CHALLENGE_BIN, MAX_CHALLENGE_FRAMES, decode_known_bad
+from protocol.onnx_weights import weights_fault
 from protocol.signing import TrustedKeys
 from protocol.strict import FieldError, build, require
 
@@ -300,9 +301,17 @@ def load_package(folder: Path, trusted: TrustedKeys | None = None) -> Package:
     for name, digest in manifest.files.items():
         if not (folder / name).is_file():
             raise ManifestError(f"{folder / name} is missing: copy the whole model folder again")
-        if file_sha256(folder / name) != digest:
-            raise ManifestError(f"{folder / name} is not the file that was exported: copy the model folder again")
+        require_as_exported(folder / name, (folder / name).read_bytes(), digest)
     return Package(folder, manifest, hashlib.sha256(data).hexdigest(), signed_by)
+
+
+def require_as_exported(path: Path, content: bytes, digest: str | None) -> None:
+    """Raises: ManifestError for other content than was exported, or a network that is not all in its file."""
+    if hashlib.sha256(content).hexdigest() != digest:
+        raise ManifestError(f"{path} is not the file that was exported: copy the model folder again")
+    fault = weights_fault(content) if path.suffix == ".onnx" else ""
+    if fault:
+        raise ManifestError(f"{path} {fault}")
 
 
 def file_sha256(path: Path) -> str:

@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from board.engines.weights import require_weights_inside
 from board.preprocess import as_input
 from protocol.errors import EngineError
 
@@ -75,6 +76,7 @@ class OnnxCEngine:
 
     def __init__(self, model: Path, threads: int, library: Path) -> None:
         """Raises: EngineError if the library or the model does not load."""
+        require_weights_inside(model)
         self._held: list[tuple[str, c_void_p]] = []
         self._api = _Api(library)
         try:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from board.engines.weights import require_weights_inside
 from board.preprocess import as_input
 from protocol.errors import EngineError
 
@@ -19,6 +20,7 @@ class OnnxRuntimeEngine:
         """Raises: EngineError if the model does not load; ImportError without ONNX Runtime."""
         import onnxruntime  # noqa: PLC0415 - the vendor package of this driver alone
 
+        require_weights_inside(model)
         options = session_options(threads)
         self._errors = error_types()
         try:

@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from board.engines.weights import require_weights_inside
 from board.preprocess import as_input
 from protocol.errors import EngineError
 
@@ -21,6 +22,7 @@ class OpenCvEngine:
 
     def __init__(self, model: Path, threads: int) -> None:
         """Raises: EngineError if the model does not load."""
+        require_weights_inside(model)
         cv2.setNumThreads(threads)
         try:
             self._net = cv2.dnn.readNetFromONNX(str(model))

@@ -228,8 +228,17 @@ INSTRUCTIONS: tuple[type[Instruction], ...] = (LoadTile, LoadImage, LoadWeights,
 OPCODE_BITS = 4
 
 
+_LAYOUTS: dict[type[Instruction], tuple[Place, ...]] = {}  # found once: programs have thousands of instructions
+
+
 def layout(kind: type[Instruction]) -> tuple[Place, ...]:
     """Places of an instruction's fields, without the opcode in bits 0..3."""
+    if kind not in _LAYOUTS:
+        _LAYOUTS[kind] = _find_places(kind)
+    return _LAYOUTS[kind]
+
+
+def _find_places(kind: type[Instruction]) -> tuple[Place, ...]:
     places, start = [], OPCODE_BITS
     for item in fields(kind):
         meta = item.metadata

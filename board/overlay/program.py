@@ -24,6 +24,7 @@ PROGRAM_BIN = "program.bin"  # its name in a model package
 MAGIC = b"BELTPROG"
 FORMAT = 1
 MAX_MODEL_BYTES = 64 << 20
+MAX_INSTRUCTIONS = 1 << 14  # a model of 1024 x 1024 has some 12,000; each takes the board's time to decode
 MAX_SCRATCH_BYTES = 256 << 20
 MAX_SIDE_PX = 1024  # what the fields of the instructions can say
 MAX_CHANNELS = 2032
@@ -114,7 +115,8 @@ def _check(program: Program) -> None:
         and len(program.model) <= MAX_MODEL_BYTES
         and 0 <= program.scratch_bytes <= MAX_SCRATCH_BYTES
         and len(program.model) % isa.BEAT_BYTES == program.scratch_bytes % isa.BEAT_BYTES == 0
-        and 0 < program.instruction_count * isa.INSTRUCTION_BYTES <= len(program.model)
+        and 0 < program.instruction_count <= MAX_INSTRUCTIONS
+        and program.instruction_count * isa.INSTRUCTION_BYTES <= len(program.model)
     )
     if not limits:
         raise ProgramError("the overlay program's sizes are impossible: export the model again")

@@ -36,6 +36,7 @@ from host.pictures.reading import digest
 from protocol.errors import InputError, run_main
 from protocol.known_bad import CHALLENGE_BIN
 from protocol.manifest import FORMAT, GOLDEN_NPZ, MODEL_ONNX, AnomalyMap, Manifest
+from protocol.onnx_weights import weights_fault
 
 FLOAT_MAP = "float_map"
 
@@ -75,10 +76,19 @@ def find_row(bench: Path, detector: str, problem: str, seed: int) -> Row:
     return exported[-1]
 
 
+def load_graph(path: Path) -> onnx.ModelProto:
+    """Raises: InputError for one that is not all in its file."""
+    content = path.read_bytes()
+    fault = weights_fault(content)
+    if fault:
+        raise InputError(f"{path} {fault}")
+    return onnx.load_model_from_string(content)
+
+
 def deploy(row: Row, bench: Path, data: Path, product: str, out: Path) -> Path:
     """The finished package's folder. Raises: InputError for other pictures than the row's."""
     dataset = load_dataset(data, HELD_OUT_SHARE, row.input_px, is_square=True)
-    graph = onnx.load(bench / GRAPHS / f"{row.key}.onnx")
+    graph = load_graph(bench / GRAPHS / f"{row.key}.onnx")
     held_out = run_graph(graph, dataset.held_out)
     span = Span(float(np.median(held_out)), float(held_out.max()))
     if not span.highest > span.usual:

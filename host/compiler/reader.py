@@ -32,6 +32,7 @@ from host.integers.arithmetic import (
     Upsample,
     layer_sources,
 )
+from protocol.onnx_weights import weights_fault
 
 Array = NDArray[Any]
 
@@ -61,6 +62,9 @@ def load_qdq(path: Path) -> IntegerNet:
 
 def read_qdq(model: onnx.ModelProto) -> IntegerNet:
     """Raises: UnsupportedError naming the node, the reason and what would be accepted."""
+    fault = weights_fault(model.SerializeToString())
+    if fault:
+        raise UnsupportedError(f"the graph {fault}")
     _check_graph(model)
     return _Reader(model.graph).read()
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from protocol.errors import ManifestError
-from protocol.manifest import GOLDEN_NPZ, MANIFEST, MODEL_ONNX, Manifest, decode_manifest
+from protocol.manifest import GOLDEN_NPZ, MANIFEST, MODEL_ONNX, Manifest, decode_manifest, require_as_exported
 
 MAX_FILE_BYTES = 512 << 20
 MAX_MODELS = 256
@@ -86,8 +86,7 @@ def _read(folder: Path, stamp: Stamp) -> Reading:
 
 def _read_checked(folder: Path, name: str, manifest: Manifest) -> bytes:
     data = _read_bounded(folder / name)
-    if hashlib.sha256(data).hexdigest() != manifest.files.get(name):
-        raise ManifestError(f"{folder / name} is not the file that was exported: copy the model folder again")
+    require_as_exported(folder / name, data, manifest.files.get(name))
     return data
 
 

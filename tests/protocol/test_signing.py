@@ -107,7 +107,7 @@ def test_a_signature_with_something_behind_it_is_refused(folder: Path, trusted: 
 def test_a_file_that_was_replaced_with_its_digest_is_refused(folder: Path, trusted: TrustedKeys) -> None:
     """By somebody who knows how packages are made, and has no key."""
     before = file_sha256(folder / MODEL_ONNX)
-    (folder / MODEL_ONNX).write_bytes(b"another network")
+    (folder / MODEL_ONNX).write_bytes(b"\x08\x01")
     manifest = (folder / MANIFEST).read_text().replace(before, file_sha256(folder / MODEL_ONNX))
     (folder / MANIFEST).write_text(manifest)
     load_package(folder)

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from board.engines.kernels.network import Layer, read_network
 from board.engines.kernels.onnx_file import read_graph
+from board.engines.weights import require_weights_inside
 from protocol.errors import EngineError
 
 BLOCK = 16  # bytes that the convolution takes at a time; a tensor may be read so far beyond its end
@@ -69,6 +70,7 @@ class KernelEngine:
     def __init__(self, model: Path, library: Path) -> None:
         """Raises: EngineError if the library or the model is none that fits."""
         self._run = _load(library)
+        require_weights_inside(model)
         graph = read_graph(model.read_bytes())
         layers = read_network(graph)
         self._tensors = _allocate(layers, graph.inputs["image"][2:])

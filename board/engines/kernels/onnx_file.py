@@ -1,11 +1,10 @@
 """The parts of an ONNX file that the kernels need, read without any package: nodes and constants.
 
-A protocol buffer is a list of fields (number, type of coding, content); onnx.proto says which number means what.
+onnx.proto says which number of a field means what.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from protocol.errors import EngineError
+from protocol.protobuf import Message
 
-VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
 MODEL_GRAPH = 7
 GRAPH_NODE, GRAPH_CONSTANT, GRAPH_INPUT = 1, 5, 11
 NODE_INPUT, NODE_OUTPUT, NODE_OPERATOR, NODE_ATTRIBUTE = 1, 2, 4, 5
@@ -58,73 +57,6 @@ def read_graph(content: bytes) -> Graph:
     except (ValueError, IndexError, KeyError, UnicodeDecodeError) as error:
         raise EngineError(f"the model is no ONNX file that the kernels read ({error}): export it again") from None
     return Graph(nodes, constants, inputs)
-
-
-class Message:
-    """The fields of one message. Raises: ValueError or IndexError where they are cut off."""
-
-    def __init__(self, content: memoryview) -> None:
-        self._fields: dict[int, list[int | memoryview]] = {}
-        for number, value in _fields(content):
-            self._fields.setdefault(number, []).append(value)
-
-    def all(self, number: int) -> list[memoryview]:
-        return [value for value in self._fields.get(number, []) if isinstance(value, memoryview)]
-
-    def text(self, number: int) -> str:
-        return "".join(bytes(part).decode() for part in self.all(number)[-1:])
-
-    def integers(self, number: int) -> tuple[int, ...]:
-        """Repeated integers, one by one or packed."""
-        found: list[int] = []
-        for value in self._fields.get(number, []):
-            found += [value] if isinstance(value, int) else _unpack(value)
-        return tuple(_signed(value) for value in found)
-
-
-def _fields(content: memoryview) -> Iterator[tuple[int, int | memoryview]]:
-    at = 0
-    while at < len(content):
-        key, at = _varint(content, at)
-        coding = key & 7
-        if coding == VARINT:
-            value, at = _varint(content, at)
-            yield key >> 3, value
-            continue
-        if coding not in (FIXED64, BYTES, FIXED32):
-            raise ValueError(f"coding {coding}")
-        size = {FIXED64: 8, FIXED32: 4}.get(coding, 0)
-        if coding == BYTES:
-            size, at = _varint(content, at)
-        if at + size > len(content):
-            raise ValueError("a field is cut off")
-        yield key >> 3, content[at : at + size]
-        at += size
-
-
-def _varint(content: memoryview, at: int) -> tuple[int, int]:
-    """A number of 7 bits a byte, low bits first, and where it ends."""
-    value = shift = 0
-    while True:
-        byte = content[at]
-        value |= (byte & 0x7F) << shift
-        at, shift = at + 1, shift + 7
-        if byte < 0x80:
-            return value, at
-        if shift > 63:
-            raise ValueError("a number does not end")
-
-
-def _unpack(content: memoryview) -> list[int]:
-    values, at = [], 0
-    while at < len(content):
-        value, at = _varint(content, at)
-        values.append(value)
-    return values
-
-
-def _signed(value: int) -> int:
-    return value - (1 << 64) if value >= 1 << 63 else value
 
 
 def _first(message: Message, number: int) -> memoryview:
