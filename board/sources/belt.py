@@ -27,7 +27,7 @@ POLL_S = POLL_MS / 1000
 SILENT_S = 0.5  # of the thread that reads
 COMPLAIN_S = 30.0  # after numbers that were not in order
 UNREADABLE = "unreadable"  # the run of what may have been a trigger
-FELL_BACK = "stale trigger: its stamp lies before that of the part before it"
+FELL_BACK = "stale trigger: its stamp does not lie behind that of the part before it"
 
 
 @dataclass(frozen=True)

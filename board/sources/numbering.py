@@ -53,6 +53,7 @@ class Numbering:
     def __init__(self, last: LastPart | None, clock: str, now_ns: int) -> None:
         """`last` has a verdict from before this start; what was triggered before `now_ns` up to it is known."""
         self.gaps = self.missing = self.restarts = 0
+        self._clock = clock
         self._runs: OrderedDict[str, Run] = OrderedDict()
         if last:
             self._runs[last.run] = Run(last.part_id + 1, clock, now_ns, judged_ns=now_ns)
@@ -61,9 +62,11 @@ class Numbering:
                 self._runs[continued[1]] = Run(last.part_id + 1, clock, now_ns, int(continued[2]), judged_ns=now_ns)
 
     def falls_back(self, trigger: Trigger) -> bool:
-        """Its stamp lies before that of a part that came before it."""
+        """Its stamp lies before that of a part that came before it; of our own clock, or is the same."""
         run = self._runs.get(trigger.run)
-        return run is not None and trigger.clock == run.clock and trigger.t_ns < run.newest_ns
+        if run is None or trigger.clock != run.clock:
+            return False
+        return trigger.t_ns < run.newest_ns or (trigger.t_ns == run.newest_ns and trigger.clock == self._clock)
 
     def place(self, trigger: Trigger, *, is_frame: bool = False) -> list[Trigger]:
         """The parts that it tells of, itself last, with the names that verdicts bear; none if it was told before.

@@ -223,6 +223,17 @@ def test_a_count_that_began_again_with_older_stamps_has_a_verdict_for_each_too(e
         assert station.source.complaint() is not None
 
 
+@pytest.mark.parametrize(("clock", "faults"), [(clock_id(), ["", FELL_BACK, FELL_BACK]), ("", [""] * 3)])
+def test_a_clock_that_stands_says_of_no_part_but_the_first_where_it_is(
+    station: Station, clock: str, faults: list[str]
+) -> None:
+    """Where there is none, parts count from their arrival."""
+    now_ns = time.monotonic_ns() if clock else 0
+    for number in range(3):
+        station.frame(Trigger("run", number, now_ns, clock))
+    assert [frame.fault for frame in station.read(3)] == faults
+
+
 def test_a_maker_without_a_clock_may_count_round(station: Station) -> None:
     numbers = [*range(256), *range(4)]
     for number in numbers:
