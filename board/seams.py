@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -72,11 +73,20 @@ class EndOfStream(Exception):  # noqa: N818 - an end is no error
     """A folder or a recording is finished."""
 
 
+class Files(Protocol):
+    """What an engine reads its network from: a model's package, or a backbone."""
+
+    def path(self, name: str) -> Path:
+        """Raises: ManifestError or InputError if there is none of that name."""
+
+
 class Engine(Protocol):
     name: str
 
     def infer(self, image: NDArray[np.uint8]) -> NDArray[np.int8]:
         """The anomaly map int8 (h', w') of an image uint8 (h, w, 3) RGB; never a view of a reused buffer.
+
+        Of a network that gives more than one channel, a backbone: its features int8 (channels, h', w').
 
         Raises: EngineError.
         """

@@ -54,8 +54,8 @@ def test_no_file_in_a_start_folder_hides_a_module_of_the_standard_library() -> N
 FLOORS = {
     "board": (
         ("commands", "condition", "disk", "log", "overlay", "pictures", "preprocess", "score"),
-        ("seams",),
-        ("drift", "engines", "records", "teaching"),
+        ("seams", "teaching"),
+        ("drift", "engines", "records"),
         ("alarms", "gate", "models", "sinks"),
         ("sources",),
         ("config",),

@@ -14,7 +14,9 @@ from board.engines.fpga_pynq import find_logic, open_fpga
 from board.engines.fpga_sim import open_fpga_sim
 from board.engines.remote import START_WITHIN_S, RemoteServer
 from board.engines.settings import EngineName, EngineSettings
-from board.seams import Engine
+from board.engines.taught import open_taught
+from board.seams import Engine, Files
+from board.teaching.store import BANK_NPZ
 from protocol.errors import BeltsightError, EngineError
 from protocol.manifest import CARRIED_ONNX, MODEL_ONNX, Golden, Package
 
@@ -151,13 +153,22 @@ def open_engine(
     logic: Logic | None = None,
 ) -> Engine:
     """`logic` is shared by all models of this board. Raises: EngineError, ManifestError or ProgramError."""
-    if name == "arm":
-        return open_arm(package, settings)
     if name == "remote":
         if remote is None:
             raise EngineError("no connection to a server was opened")
         return remote.open_engine()
-    program = load_program(package)
+    if BANK_NPZ in package.manifest.files:
+        return open_taught(
+            package.path(BANK_NPZ), settings.backbones, lambda files: _open_own(name, files, settings, logic)
+        )
+    return _open_own(name, package, settings, logic)
+
+
+def _open_own(name: EngineName, files: Files, settings: EngineSettings, logic: Logic | None) -> Engine:
+    """One of this station's."""
+    if name == "arm":
+        return open_arm(files, settings)
+    program = load_program(files)
     if name == "fpga":
         return open_fpga(program, settings.fpga, logic or find_logic(settings.fpga))
     return open_fpga_sim(program, settings.fpga_sim)
@@ -175,36 +186,36 @@ def connect_remote(package: Package, settings: EngineSettings) -> RemoteServer |
     return remote
 
 
-def open_arm(package: Package, settings: EngineSettings) -> Engine:
+def open_arm(files: Files, settings: EngineSettings) -> Engine:
     """Our own kernels where they were built, else ONNX Runtime, else OpenCV's dnn: equal integers whichever it is."""
     if settings.runtime in ("auto", "kernels"):
         from board.engines.kernels.engine import KernelEngine, find_library  # noqa: PLC0415 - each driver where used
 
         library = find_library()
         if library:
-            return KernelEngine(package.path(MODEL_ONNX), library)
+            return KernelEngine(files.path(MODEL_ONNX), library)
         if settings.runtime == "kernels":
             raise EngineError("the kernels were not built for this processor: `beltsight kernels`")
     if settings.runtime in ("auto", "onnxruntime"):
-        engine = _open_onnx_runtime(package, settings)
+        engine = _open_onnx_runtime(files, settings)
         if engine:
             return engine
         if settings.runtime == "onnxruntime":
             raise EngineError("ONNX Runtime is not installed: pip install onnxruntime (32-bit ARM: sherpa-onnx-core)")
     from board.engines.opencv_dnn import OpenCvEngine  # noqa: PLC0415
 
-    return OpenCvEngine(package.path(CARRIED_ONNX), settings.threads)
+    return OpenCvEngine(files.path(CARRIED_ONNX), settings.threads)
 
 
-def _open_onnx_runtime(package: Package, settings: EngineSettings) -> Engine | None:
+def _open_onnx_runtime(files: Files, settings: EngineSettings) -> Engine | None:
     """As a Python package, or as the plain library that there is for 32-bit ARM; None without either."""
     from board.engines.onnx_c import OnnxCEngine, find_library  # noqa: PLC0415
     from board.engines.onnx_runtime import OnnxRuntimeEngine  # noqa: PLC0415
 
     library = settings.onnx_library or find_library()
     if library:
-        return OnnxCEngine(package.path(CARRIED_ONNX), settings.threads, library)
+        return OnnxCEngine(files.path(CARRIED_ONNX), settings.threads, library)
     try:
-        return OnnxRuntimeEngine(package.path(MODEL_ONNX), settings.threads)
+        return OnnxRuntimeEngine(files.path(MODEL_ONNX), settings.threads)
     except ImportError:
         return None

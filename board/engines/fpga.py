@@ -14,6 +14,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
+from board.engines.answer import drop_single
 from board.overlay import isa
 from board.overlay.errors import explain
 from board.overlay.fabric import Buffer, Fabric
@@ -29,8 +30,8 @@ from board.overlay.registers import (
     STATUS_DONE,
     STATUS_ERROR,
 )
+from board.seams import Files
 from protocol.errors import EngineError
-from protocol.manifest import Package
 
 WATCHDOG_CYCLES = 1_000_000  # without any progress: 10 ms at 100 MHz, far more than a busy memory ever takes
 LOST_INTERRUPT_S = 0.02  # STATUS is looked at so often, whether or not an interrupt comes
@@ -74,9 +75,9 @@ class Logic:
                 self._fabric = self.armed = None
 
 
-def load_program(package: Package) -> Program:
+def load_program(files: Files) -> Program:
     """Raises: ManifestError without a program in the package, ProgramError if it is for another overlay."""
-    return decode_file(package.path(PROGRAM_BIN).read_bytes())
+    return decode_file(files.path(PROGRAM_BIN).read_bytes())
 
 
 class FpgaEngine:
@@ -118,8 +119,7 @@ class FpgaEngine:
             self._run()
         output = self._buffers[Segment.OUTPUT]
         self._fabric.invalidate(output)
-        anomaly: NDArray[np.int8] = unpack_output(self._program, output.content.tobytes())[0]
-        return anomaly
+        return drop_single(unpack_output(self._program, output.content.tobytes()))
 
     def counters(self) -> dict[str, int]:
         """Cycles and beats of the last frame, by the names of their registers."""

@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from board.engines.answer import drop_single
 from board.engines.weights import require_weights_inside
 from board.preprocess import as_input
 from protocol.errors import EngineError
@@ -121,14 +122,14 @@ class OnnxCEngine:
         return made
 
     def _read(self, value: c_void_p) -> NDArray[np.int8]:
-        """A copy of a tensor's last two dimensions."""
+        """A copy of a tensor's last two dimensions, or three where it has several channels."""
         shape = self._shape(value)
-        if len(shape) < 2 or np.prod(shape[:-2]) != 1:
+        if len(shape) < 2 or np.prod(shape[:-3]) != 1:
             raise EngineError(f"ONNX Runtime gives a map of shape {shape}: export the model again")
         data = c_void_p()
         self._api.call("GetTensorMutableData", value, byref(data))
         content = ctypes.string_at(data, int(np.prod(shape)) * np.dtype(np.float32).itemsize)
-        return np.frombuffer(content, np.float32).reshape(shape[-2:]).astype(np.int8)
+        return drop_single(np.frombuffer(content, np.float32).reshape(shape)).astype(np.int8)
 
     def _shape(self, value: c_void_p) -> tuple[int, ...]:
         about, kind, count = c_void_p(), c_int(), c_size_t()

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from board.engines.answer import drop_single
 from board.engines.weights import require_weights_inside
 from board.preprocess import as_input
 from protocol.errors import EngineError
@@ -31,7 +32,7 @@ class OnnxRuntimeEngine:
     def infer(self, image: NDArray[np.uint8]) -> NDArray[np.int8]:
         try:
             (anomaly,) = self._session.run(None, {"image": as_input(image)})
-            return np.array(anomaly.reshape(anomaly.shape[-2:]), np.int8)
+            return np.array(drop_single(anomaly), np.int8)
         except self._errors as error:
             raise EngineError(f"ONNX Runtime gives no map: {first_line(error)}") from None
 

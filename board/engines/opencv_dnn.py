@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from board.engines.answer import drop_single
 from board.engines.weights import require_weights_inside
 from board.preprocess import as_input
 from protocol.errors import EngineError
@@ -36,7 +37,7 @@ class OpenCvEngine:
         try:
             self._net.setInput(as_input(image).astype(np.float32), "image")
             anomaly = self._net.forward()
-            return np.array(anomaly.reshape(anomaly.shape[-2:]), np.int8)
+            return np.array(drop_single(anomaly), np.int8)
         except cv2.error as error:
             raise EngineError(f"OpenCV gives no map: {error.err}") from None
         except ValueError as error:

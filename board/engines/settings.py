@@ -19,6 +19,7 @@ class EngineSettings:
     order: tuple[EngineName, ...] = ("arm",)
     runtime: Literal["auto", "kernels", "onnxruntime", "opencv"] = "auto"  # of the ARM engine: the first there is
     onnx_library: Path | None = None  # libonnxruntime.so where there is no Python package; None: sherpa-onnx-core's
+    backbones: Path | None = None  # folder of backbones, for models that were taught without carrying their own
     threads: int = 1
     self_test_every: int = 1000  # parts between two golden self-tests; 0: only at start
     retry_s: float = 5.0  # how long a failed engine is left alone before its self-test is tried again

@@ -33,8 +33,12 @@ class Whitening:
         """Vectors int8 (n, out) of patches int8 (n, in)."""
         # subtle: sums of products of int8 are exact in float32 here, and far faster than integers
         total = (patches.astype(np.float32) @ self.weights.T.astype(np.float32)).astype(np.int32) + self.bias
-        shifts = WHITE_EXPONENT - self.feature_exponent - self.weight_exponents.astype(np.int64)
-        return requantize(total, shifts, relu=False)
+        return requantize(total, self.shifts, relu=False)
+
+    @property
+    def shifts(self) -> NDArray[np.int64]:
+        """Right shift of each output channel's sum."""
+        return WHITE_EXPONENT - self.feature_exponent - self.weight_exponents.astype(np.int64)
 
 
 def make_whitening(patches: Int8, feature_exponent: int) -> Whitening:

@@ -12,6 +12,14 @@ from numpy.typing import NDArray
 
 from board.overlay.golden import run_program
 from board.overlay.program import PROGRAM_BIN, decode_file
+from board.teaching.backbone import (
+    BACKBONE_JSON,
+    FORMAT,
+    MAKE_AGAIN,
+    BackboneFolder,
+    BackboneManifest,
+    load_folder,
+)
 from host.compiler.reader import load_qdq
 from host.export.package import MODEL_QONNX, Graphs, write_graphs
 from host.integers.arithmetic import Int8, IntegerNet
@@ -24,28 +32,11 @@ from host.integers.parity import (
 )
 from protocol.errors import InputError
 from protocol.manifest import CARRIED_ONNX, GOLDEN_NPZ, MODEL_ONNX, file_sha256
-from protocol.strict import FieldError, build, require
 
-FORMAT = 1
-BACKBONE_JSON = "backbone.json"
 LICENCE_TXT = "LICENCE-backbone.txt"
-MAKE_AGAIN = "make it again with `beltsight backbone`"
+NEEDED = {MODEL_ONNX, CARRIED_ONNX, MODEL_QONNX, PROGRAM_BIN, GOLDEN_NPZ, LICENCE_TXT}
 
 Images = NDArray[np.uint8]
-
-
-@dataclass(frozen=True)
-class BackboneManifest:
-    format: int
-    name: str
-    input_px: int
-    weights_sha256: str  # of the file that it was made from
-    files: dict[str, str]  # name -> SHA-256 in hexadecimal
-
-    def __post_init__(self) -> None:
-        require(self.format == FORMAT, "format", f"must be {FORMAT}")
-        needed = {MODEL_ONNX, CARRIED_ONNX, MODEL_QONNX, PROGRAM_BIN, GOLDEN_NPZ, LICENCE_TXT}
-        require(self.files.keys() == needed, "files", f"must be {', '.join(sorted(needed))}")
 
 
 @dataclass(frozen=True)
@@ -57,8 +48,7 @@ class Origin:
 
 @dataclass(frozen=True)
 class Backbone:
-    folder: Path
-    manifest: BackboneManifest
+    files: BackboneFolder
     net: IntegerNet
     licence: str
 
@@ -105,20 +95,10 @@ def prove(net: IntegerNet, graphs: Graphs, images: Images) -> Int8:
 
 def load_backbone(folder: Path) -> Backbone:
     """Raises: InputError for a folder that is none, or whose files are not those that were written."""
-    try:
-        content = json.loads((folder / BACKBONE_JSON).read_bytes())
-        manifest = build(BackboneManifest, content)
-    except OSError:
-        raise InputError(
-            f"no backbone at {folder}: make one with `beltsight backbone`, or correct --backbone"
-        ) from None
-    except (ValueError, RecursionError, FieldError) as error:
-        raise InputError(f"{folder / BACKBONE_JSON}: {error!s:.100}: {MAKE_AGAIN}") from None
-    for file, digest in manifest.files.items():
-        if not (folder / file).is_file() or file_sha256(folder / file) != digest:
-            raise InputError(f"{folder / file} is not the file that was written: {MAKE_AGAIN}")
-    net = load_qdq(folder / MODEL_ONNX)
-    return Backbone(folder, manifest, net, (folder / LICENCE_TXT).read_text())
+    files = load_folder(folder)
+    if files.manifest.files.keys() != NEEDED:
+        raise InputError(f"{folder / BACKBONE_JSON}: files must be {', '.join(sorted(NEEDED))}: {MAKE_AGAIN}")
+    return Backbone(files, load_qdq(files.path(MODEL_ONNX)), files.path(LICENCE_TXT).read_text())
 
 
 def _encode_golden(images: Images, features: Int8) -> bytes:

@@ -26,11 +26,12 @@ import numpy as np
 from board.teaching.bank import MAP_EXPONENT
 from board.teaching.certainty import describe_certainty
 from board.teaching.lesson import learn
+from board.teaching.store import BANK_NPZ, encode_bank
 from host.compiler.cost import summarise_cost
 from host.export.calibration import calibrate, draw_calibration
 from host.export.card import CARD_MD, write_challenge, write_provenance, write_verdict
 from host.export.order import source_commit
-from host.export.package import Graphs, make_golden, publish, write_graphs, write_package
+from host.export.package import Graphs, encode_golden, make_golden, publish, write_files, write_graphs, write_package
 from host.export.telling import say_verdict
 from host.integers.arithmetic import IntegerNet
 from host.integers.parity import (
@@ -63,7 +64,16 @@ from host.teaching.sharpness import choose_top_pixels, paint_defects
 from host.teaching.store import LICENCE_TXT, Backbone, load_backbone
 from protocol.errors import InputError, run_main
 from protocol.known_bad import CHALLENGE_BIN, encode_known_bad
-from protocol.manifest import CALIBRATION_JPG, FORMAT, AnomalyMap, Manifest, Preprocess, load_package
+from protocol.manifest import (
+    CALIBRATION_JPG,
+    FORMAT,
+    GOLDEN_NPZ,
+    AnomalyMap,
+    Golden,
+    Manifest,
+    Preprocess,
+    load_package,
+)
 
 SEED, CHOICE_SEED = 0, 1_000_000  # subtle: a choice is not judged by the defects that made it
 RULE = ThresholdRule("false-rejects")
@@ -84,6 +94,7 @@ class Order:
     camera_px: tuple[int, int] | None = None  # (height, width) of the line's frames, where they are known
     parts: int | None = None  # so many of the good pictures teach, drawn by `seed`; None: all
     seed: int = 0
+    is_small: bool = False  # without the backbone, which the station then has to have
 
 
 def main(words: list[str] | None = None) -> int:
@@ -107,6 +118,8 @@ def parse_order(words: list[str]) -> Order:
     parser.add_argument("--camera", help="size of the line's frames, for example 640x480: others are refused")
     parser.add_argument("--parts", type=int, help="of the good pictures so many, drawn by chance (default: all)")
     parser.add_argument("--seed", type=int, default=0, help="number that this choice starts from (default: 0)")
+    small = "leave the backbone out: for a station that has it ([engines] backbones)"
+    parser.add_argument("--small", action="store_true", help=small)
     options = parser.parse_args(words)
     identity = options.id or f"{options.product}-taught"
     if not identity.replace("-", "").replace("_", "").isalnum():
@@ -121,6 +134,7 @@ def parse_order(words: list[str]) -> Order:
         camera_px=camera_px,
         parts=options.parts,
         seed=options.seed,
+        is_small=options.small,
     )
 
 
@@ -143,7 +157,7 @@ def make_package(order: Order) -> Path:
     pictures = list_pictures(order.pictures)
     paths = draw_parts(pictures.good, order.parts, order.seed)
     labelled_paths = (*pictures.test_good, *pictures.defective)
-    how = choose_inspected(paths, labelled_paths, backbone.manifest.input_px, is_square=True).how
+    how = choose_inspected(paths, labelled_paths, backbone.files.manifest.input_px, is_square=True).how
     check_size(order.pictures, how, order.camera_px)
     images = load_images(paths, how)
     check_exposure(paths, images)
@@ -151,8 +165,6 @@ def make_package(order: Order) -> Path:
     paths, images = [paths[number] for number in chosen], images[chosen]
     pupil = teach(backbone, paths, images, how)
     net = make_detector(backbone.net, pupil.lesson.detector)
-    graphs = write_graphs(net)
-    prove(net, graphs, images[:PROOF_PICTURES])
     made_of = choose_known_bad(pupil, SEED)
     known_bad, challenge = draw_challenge(pupil, [load_frame(paths[number], how) for number in made_of], SEED)
     labelled = score_labelled(pupil, pictures.test_good, pictures.defective)
@@ -166,7 +178,28 @@ def make_package(order: Order) -> Path:
         LICENCE_TXT: backbone.licence.encode(),
     }
     golden = make_golden(draw_golden(paths[0], how), how, net)
-    return appear(order, lambda folder: write_package(folder, manifest, graphs, golden, extra))
+    if order.is_small:
+        return appear(order, write_small(backbone, pupil, manifest, golden, extra))
+    return appear(order, write_whole(net, pupil, manifest, golden, extra))
+
+
+def write_whole(
+    net: IntegerNet, pupil: Pupil, manifest: Manifest, golden: Golden, extra: dict[str, bytes]
+) -> Callable[[Path], None]:
+    """What fills the package's folder. Raises: NotExactError, UnsupportedError."""
+    graphs = write_graphs(net)
+    prove(net, graphs, pupil.images[:PROOF_PICTURES])
+    return lambda folder: write_package(folder, manifest, graphs, golden, extra)
+
+
+def write_small(
+    backbone: Backbone, pupil: Pupil, manifest: Manifest, golden: Golden, extra: dict[str, bytes]
+) -> Callable[[Path], None]:
+    """What fills the folder of a package without the network. Raises: NotExactError."""
+    detector = pupil.lesson.detector
+    check_parity(golden.maps, {"a station's NumPy": detector.judge(pupil.describe(golden.images))})
+    own = {BANK_NPZ: encode_bank(detector, backbone.files.sha256), GOLDEN_NPZ: encode_golden(golden)}
+    return lambda folder: write_files(folder, manifest, own | extra)
 
 
 def teach(backbone: Backbone, paths: list[Path], images: Images, how: Preprocess) -> Pupil:
@@ -223,8 +256,8 @@ def describe(order: Order, backbone: Backbone, pupil: Pupil, net: IntegerNet, pa
         files={},
         cost=summarise_cost(net),
         provenance={
-            "command": shlex.join([*words, "--backbone", backbone.folder.name, "--id", order.id]),
-            "backbone": f"{backbone.manifest.name}, weights {backbone.manifest.weights_sha256}",
+            "command": shlex.join([*words, "--backbone", backbone.files.folder.name, "--id", order.id]),
+            "backbone": f"{backbone.files.manifest.name}, weights {backbone.files.manifest.weights_sha256}",
             "commit": source_commit(),
             "data_sha256": digest(paths),
         },

@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from board.engines.answer import drop_single
 from board.engines.kernels.network import Layer, read_network
 from board.engines.kernels.onnx_file import read_graph
 from board.engines.weights import require_weights_inside
@@ -77,7 +78,7 @@ class KernelEngine:
         self._kept: list[NDArray[np.generic]] = []  # what the layers point to
         described = [one for layer in layers for one in self._describe(layer)]
         self._layers = (_CLayer * len(described))(*described)
-        self._image, self._map = self._tensors["image"].pixels, self._tensors["map"].pixels
+        self._image, self._map = self._tensors["image"].pixels, self._tensors["map"]
 
     def infer(self, image: NDArray[np.uint8]) -> Int8:
         if image.shape != self._image.shape:
@@ -85,7 +86,7 @@ class KernelEngine:
         # subtle: flipping the top bit of a byte subtracts 128 in two's complement
         np.bitwise_xor(image, np.uint8(0x80), out=self._image.view(np.uint8))
         self._run(self._layers, len(self._layers))
-        anomaly: Int8 = self._map[..., 0].copy()
+        anomaly: Int8 = drop_single(self._map.pixels[..., : self._map.channels].transpose(2, 0, 1)).copy()
         return anomaly
 
     def close(self) -> None:

@@ -83,14 +83,14 @@ def test_a_proof_of_all_engines_is_kept_with_the_licence(weights: tuple[Path, st
     """`make` compares ONNX Runtime, OpenCV, qonnx and the overlay's model."""
     path, sha256 = weights
     backbone = load_backbone(make(path, INPUT_PX, tmp_path, sha256))
-    with np.load(backbone.folder / "golden.npz") as golden:
+    with np.load(backbone.files.folder / "golden.npz") as golden:
         answer = features_onnxruntime(write_qdq(backbone.net), golden["images"])
         assert np.array_equal(answer, golden["features"])
     assert len(np.unique(answer)) > 60, "features without variety show nothing"
-    assert "Apache License" in (backbone.folder / LICENCE_TXT).read_text()
-    (backbone.folder / "model.onnx").write_bytes(b"other")
+    assert "Apache License" in (backbone.files.folder / LICENCE_TXT).read_text()
+    (backbone.files.folder / "model.onnx").write_bytes(b"other")
     with pytest.raises(InputError, match="make it again with `beltsight backbone`"):
-        load_backbone(backbone.folder)
+        load_backbone(backbone.files.folder)
 
 
 def test_other_weights_are_refused(weights: tuple[Path, str], tmp_path: Path) -> None:

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import json
+import subprocess
+import sys
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -20,11 +24,11 @@ from host.teaching.make_backbone import make
 from host.teaching.store import LICENCE_TXT
 from host.teaching.teach import Order, main, make_package, parse_camera
 from protocol.errors import EXIT_BAD_INPUT, InputError, run_main
-from protocol.manifest import MODEL_ONNX, load_package
+from protocol.manifest import MANIFEST, MODEL_ONNX, encode_manifest, load_package
 from tests.host.teaching.goods import SCENE_PX, draw_noise, draw_scenes, photograph, write_pictures
 from tests.host.teaching.weights import random_state, write_state
 
-INPUT_PX, PICTURES = 32, 8
+INPUT_PX, PICTURES, PARTS = 32, 8, 12
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +43,7 @@ def order(pictures: Path, backbone: Path, camera_px: tuple[int, int] | None = No
 
 
 def test_a_package_of_rendered_bottles(backbone: Path, tmp_path: Path) -> None:
-    """Weights are random, so only what is no bottle at all is surely seen."""
+    """Weights are random, so only what is no bottle at all is surely seen. A station then runs it as any other."""
     goods = photograph("bottle", PICTURES + 4, seed=3)
     twice = [*goods[:PICTURES], goods[0]]
     strange = photograph("orange", 1, seed=3)[0]
@@ -59,6 +63,22 @@ def test_a_package_of_rendered_bottles(backbone: Path, tmp_path: Path) -> None:
     assert manifest.fitness.measured["defects_found"] == 1.0
     assert f"on {PICTURES} held-out good pictures" in manifest.threshold.method, "a copy does not count"
     check_proofs(folder)
+    run_line(folder, tmp_path / "run")
+
+
+def run_line(folder: Path, run: Path) -> None:
+    """The fake belt with this model, though random weights are unfit for it."""
+    package = load_package(folder)
+    (folder / MANIFEST).write_bytes(encode_manifest(replace(package.manifest, fitness=None)))
+    command = [sys.executable, "-m", "sim.conveyor", "--product", "bottle", "--parts", str(PARTS), "--seed", "3"]
+    command += ["--models", str(folder.parent), "--model", folder.name, "--run-folder", str(run)]
+    command += ["--as-fast-as-possible", "--verdicts", str(run.parent / "verdicts.jsonl")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr
+    verdicts = [json.loads(line) for line in (run.parent / "verdicts.jsonl").read_text().splitlines()]
+    assert [verdict["part_id"] for verdict in verdicts] == list(range(PARTS))
+    assert {verdict["model_id"] for verdict in verdicts} == {folder.name}
+    assert {verdict["decision"] for verdict in verdicts} <= {"OK", "REJECT"}
 
 
 def check_proofs(folder: Path) -> None:
