@@ -37,7 +37,7 @@ class Credentials:
         if self.ca_file:
             client.tls_set_context(self._open_context(self.ca_file))
         if self.user:
-            client.username_pw_set(self.user, _read_password(self.password_file) if self.password_file else None)
+            client.username_pw_set(self.user, read_password(self.password_file) if self.password_file else None)
 
     def _open_context(self, ca_file: Path) -> ssl.SSLContext:
         _require_file(ca_file)
@@ -70,7 +70,8 @@ class _TidySocket(ssl.SSLSocket):
             raise
 
 
-def _read_password(path: Path) -> str:
+def read_password(path: Path) -> str:
+    """The first line of a file of mode 0600. Raises: InputError."""
     _require_secret(path)
     try:
         password = path.read_bytes().decode().split("\n")[0].removesuffix("\r")
@@ -86,7 +87,7 @@ def _require_file(path: Path) -> None:
         with path.open("rb"):
             pass
     except OSError as error:
-        raise InputError(f"cannot read {path} ({error.strerror}): correct its path in [broker.credentials]") from None
+        raise InputError(f"cannot read {path} ({error.strerror}): correct its path") from None
 
 
 def _require_secret(path: Path) -> None:

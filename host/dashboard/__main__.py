@@ -24,6 +24,7 @@ from board.sinks.capture import FOLDER as CAPTURES
 from host.dashboard.app import make_app
 from host.dashboard.aside import Aside
 from host.dashboard.audit import Audit
+from host.dashboard.database import database_url
 from host.dashboard.desk import Desk, summarize
 from host.dashboard.figures import KEPT, Figures
 from host.dashboard.history import History
@@ -44,7 +45,7 @@ from host.last_words import LastWords
 from protocol.address import split_address
 from protocol.console import STDERR, STDOUT, occupy_standard_files
 from protocol.errors import InputError, run_main
-from protocol.keys import is_loopback
+from protocol.keys import is_loopback, require_private
 from protocol.supervision import SUPERVISOR
 
 EXAMPLE_PORT = 8080
@@ -79,6 +80,7 @@ def parse_options() -> argparse.Namespace:
     add("--tap", metavar="ENDPOINT", help="where the board shows its parts (default: as in the line's file)")
     add("--folder", type=Path, default=Path("runs/dashboard"), help="history and pictures (default: %(default)s)")
     add("--database", metavar="URL", help="history in PostgreSQL: postgresql+psycopg://user@host/name")
+    add("--database-password", type=Path, metavar="FILE", help="its password, on the first line; mode 0600")
     add("--captures", type=Path, help="recorded good parts to review (default: the recorder's folder)")
     add("--passwords", type=Path, default=Path("runs/passwords"), help="who may act (default: %(default)s)")
     add("--set-password", metavar="NAME", help="add or change a user of that file, and end")
@@ -103,7 +105,17 @@ def check_options(options: argparse.Namespace) -> None:
     host, _ = split_address(options.listen, EXAMPLE_PORT)
     if not (options.certificate or options.plain_anywhere or is_loopback(f"tcp://{options.listen}")):
         raise InputError(f"{host} can be reached by others: give --certificate and --key, or --plain-anywhere")
+    if options.key:
+        require_secret(options.certificate, options.key)
     parse_shifts(options.shifts)
+
+
+def require_secret(certificate: Path, key: Path) -> None:
+    """Raises: InputError for a key that is not there, or that others may read."""
+    try:
+        require_private(key, "600")
+    except OSError as error:
+        raise InputError(f"{certificate} with {key}: {error.strerror}: give both in PEM form") from None
 
 
 def ask_password() -> str:
@@ -162,7 +174,7 @@ def open_desk(opened: contextlib.ExitStack, options: argparse.Namespace, config:
     """Raises: InputError."""
     name = read_name(options.folder, config.site, config.line)
     pictures = PictureStore(options.folder / "pictures", int(options.rejected_mb * 1e6), int(options.good_mb * 1e6))
-    engine = open_database(options.database or URL.create("sqlite", database=str(options.folder / "history.sqlite")))
+    engine = open_database(history_url(options))
     opened.callback(engine.dispose)
     history = History(engine, config.site, config.line, parse_shifts(options.shifts))
     station, figures, speaker = Station(), Figures(), (config.site, config.line)
@@ -218,6 +230,13 @@ def open_desk(opened: contextlib.ExitStack, options: argparse.Namespace, config:
         sessions=Sessions(),
         guesses=Guesses(),
     )
+
+
+def history_url(options: argparse.Namespace) -> URL:
+    """Raises: InputError."""
+    if options.database:
+        return database_url(options.database, options.database_password)
+    return URL.create("sqlite", database=str(options.folder / "history.sqlite"))
 
 
 def own_trouble() -> str:

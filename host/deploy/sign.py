@@ -37,7 +37,10 @@ def sign_package(secret: Path, folder: Path) -> Path:
     path = folder / SIGNATURE
     waiting = path.with_name(path.name + ".new")
     try:
-        waiting.write_bytes(sign(secret, (folder / MANIFEST).read_bytes()))
+        signature = sign(secret, (folder / MANIFEST).read_bytes())
+        waiting.unlink(missing_ok=True)
+        with waiting.open("xb") as file:  # subtle: never through a link that whoever made the package put there
+            file.write(signature)
         os.replace(waiting, path)
     except OSError as error:
         raise InputError(f"cannot write {path} ({error.strerror}): make the folder writable") from None

@@ -22,7 +22,7 @@ from host.flash.payload import Entry, inject, require_written
 from host.flash.progress import Progress
 from host.flash.station import CARD, CURRENT, VERSIONS, Profile, Station, build_station, describe
 from host.flash.system import at_first, lasting, load_ssh_key, shared_host_keys
-from host.flash.target import is_device, open_target, require_card
+from host.flash.target import Card, is_device, open_target, require_card, require_no_link, require_same_card
 from host.flash.tools import require_tools, run_tool, said
 from host.flash.update import CardUpdate
 from host.flash.wheels import LISTING, load_wheels
@@ -87,7 +87,7 @@ def flash(options: Options) -> None:
     if archive is None:  # parse_options saw to it
         raise InputError("--image is needed")
     info = find_image(archive)
-    check_target(options.target, info.file_size)
+    card = check_target(options.target, info.file_size)
     station, ssh_key = prepare(options)
     work = work_folder(options, archive)
     require_space(work, info.file_size)
@@ -96,8 +96,8 @@ def flash(options: Options) -> None:
     try:
         unpack(archive, info, partial, Progress("unpacking", sys.stderr))
         layout = build_image(partial, options, station, ssh_key)
-        if is_device(options.target):
-            write_device(partial, layout, options.target)
+        if card:
+            write_device(partial, layout, options.target, card)
         else:
             move_into_place(partial, options.target)
     finally:
@@ -105,12 +105,14 @@ def flash(options: Options) -> None:
     report(options, station)
 
 
-def check_target(target: Path, needed_bytes: int) -> None:
-    """Raises: InputError."""
+def check_target(target: Path, needed_bytes: int) -> Card | None:
+    """The card; None for an image file. Raises: InputError."""
+    require_no_link(target)
     if is_device(target):
-        require_card(target, needed_bytes)
-    elif target.suffix != ".img" or target.is_dir() or not target.parent.is_dir():
+        return require_card(target, needed_bytes)
+    if target.suffix != ".img" or target.is_dir() or not target.parent.is_dir():
         raise InputError(f"--target {target} is neither a disk nor FILE.img in a folder that exists: see lsblk")
+    return None
 
 
 def prepare(options: Options) -> tuple[Station, str | None]:
@@ -153,10 +155,11 @@ def require_clean_boot(image: Path, layout: Layout) -> None:
         raise InputError(f"the boot partition of the image is damaged ({said(result)}): download it again")
 
 
-def write_device(image: Path, layout: Layout, device: Path) -> None:
+def write_device(image: Path, layout: Layout, device: Path, card: Card) -> None:
     """Raises: InputError."""
     descriptor = open_target(device)
     try:
+        require_same_card(device, descriptor, card, layout.root.end_bytes)
         writing, comparing = Progress(f"writing {device}", sys.stderr), Progress("comparing", sys.stderr)
         write_card(image, layout, Disk(device, descriptor), writing, comparing)
     finally:
@@ -180,12 +183,14 @@ def move_into_place(partial: Path, target: Path) -> None:
 
 def update(options: Options) -> None:
     """Raises: InputError; the card is then what it was."""
-    check_target(options.target, 0)
+    target = check_target(options.target, 0)
     station, ssh_key = prepare(options)
     layout = read_layout(options.target)
     card = Ext4(options.target, layout.root.start_bytes)
     descriptor = open_target(options.target)
     try:
+        if target:
+            require_same_card(options.target, descriptor, target, 0)
         with tempfile.TemporaryDirectory(dir=options.work) as work:
             updating = CardUpdate(card, Disk(options.target, descriptor), Path(work))
             updating.finish_interrupted()

@@ -36,7 +36,8 @@ def require_sha256(archive: Path, given: str | None, progress: Progress) -> None
             if record.read_text(errors="replace").split()[:1] != [digest]:
                 raise InputError(f"{archive} is not what {record} recorded: {_AGAIN}, or remove the record")
         else:
-            record.write_text(f"{digest}  {archive.name}\n")
+            with record.open("x") as file:  # subtle: never through a link
+                file.write(f"{digest}  {archive.name}\n")
     except OSError as error:
         raise InputError(f"cannot keep {record} ({error.strerror}): make its folder writable") from None
 
@@ -65,9 +66,13 @@ def require_space(folder: Path, needed_bytes: int) -> None:
 
 
 def unpack(archive: Path, info: zipfile.ZipInfo, destination: Path, progress: Progress) -> None:
-    """Write the image, leaving holes where it has zeros. Raises: InputError if a byte is not what was packed."""
+    """Write the image, leaving holes where it has zeros; never through a link that stands there.
+
+    Raises: InputError if a byte is not what was packed.
+    """
     try:
-        with zipfile.ZipFile(archive) as opened, opened.open(info) as packed, destination.open("wb") as file:
+        destination.unlink(missing_ok=True)
+        with zipfile.ZipFile(archive) as opened, opened.open(info) as packed, destination.open("xb") as file:
             size_bytes = 0
             while chunk := packed.read(CHUNK_BYTES):  # subtle: the CRC-32 is compared when the end is read
                 _write_sparse(file, chunk, size_bytes)

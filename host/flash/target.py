@@ -22,14 +22,28 @@ class Machine:
     proc: Path = Path("/proc")
 
 
+@dataclass(frozen=True)
+class Card:
+    """Which card was looked at: another in the same reader differs."""
+
+    number: str  # of the device, as in "8:16"
+    size_bytes: int
+    sequence: str  # counts up with each medium that is put in, on Linux 5.15 and newer
+
+
 def is_device(path: Path) -> bool:
     return path.exists() and modes.S_ISBLK(path.stat().st_mode)
 
 
-def require_card(device: Path, needed_bytes: int, machine: Machine = Machine()) -> None:
+def require_no_link(target: Path) -> None:
+    """Raises: InputError. A link could lead elsewhere by the time of writing."""
+    if target.is_symlink():
+        raise InputError(f"--target {target} is a link: give what it leads to, {target.resolve()}")
+
+
+def require_card(device: Path, needed_bytes: int, machine: Machine = Machine()) -> Card:
     """Raises: InputError unless `device` may be overwritten and has room."""
-    name = device.resolve().name
-    block = machine.sys / "block" / name
+    block = machine.sys / "block" / device.name
     if not block.is_dir():
         raise InputError(f"{device} is no whole disk: give the card itself, such as /dev/sdb, not a partition")
     size_bytes = int(_read(block / "size") or 0) * SECTOR_BYTES
@@ -42,6 +56,20 @@ def require_card(device: Path, needed_bytes: int, machine: Machine = Machine()) 
     if size_bytes < needed_bytes:
         raise InputError(f"{device} has {size_bytes // 10**6} MB, {needed_bytes // 10**6} are needed: a larger card")
     _require_unused(device, block, machine)
+    return Card(_read(block / "dev"), size_bytes, _read(block / "diskseq"))
+
+
+def require_same_card(
+    device: Path, descriptor: int, before: Card, needed_bytes: int, machine: Machine = Machine()
+) -> None:
+    """The open device is still the card that `require_card` saw `before`, and may still be overwritten.
+
+    Raises: InputError.
+    """
+    status = os.fstat(descriptor)
+    opened = f"{os.major(status.st_rdev)}:{os.minor(status.st_rdev)}"
+    if require_card(device, needed_bytes, machine) != before or opened != before.number:
+        raise InputError(f"{device} is no longer the card that was checked: nothing was written; begin again")
 
 
 def _is_removable(block: Path) -> bool:
@@ -69,7 +97,7 @@ def _require_unused(device: Path, block: Path, machine: Machine) -> None:
 def open_target(path: Path) -> int:
     """A descriptor for reading and writing; of a disk, exclusively. Raises: InputError."""
     try:
-        return os.open(path, os.O_RDWR | os.O_CLOEXEC | (os.O_EXCL if is_device(path) else 0))
+        return os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | (os.O_EXCL if is_device(path) else 0))
     except OSError as error:
         raise InputError(f"cannot write {path} ({error.strerror}): run as root, and umount the card") from None
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import time
 from dataclasses import replace
 
 import numpy as np
@@ -12,7 +13,16 @@ from hypothesis import strategies as st
 
 from board.overlay import isa
 from board.overlay.errors import ProgramError
-from board.overlay.program import DIGEST_BYTES, HEADER, Program, decode_file, encode_file, pack_image, unpack_output
+from board.overlay.program import (
+    DIGEST_BYTES,
+    HEADER,
+    MAX_INSTRUCTIONS,
+    Program,
+    decode_file,
+    encode_file,
+    pack_image,
+    unpack_output,
+)
 from host.compiler.compilation import compile_net
 from tests.host.random_nets import random_net
 
@@ -35,6 +45,16 @@ def is_read_or_refused(data: bytes) -> None:
 
 def test_what_is_written_is_read() -> None:
     assert decode_file(FILE) == PROGRAM
+
+
+def test_a_program_that_would_take_long_to_read_is_refused() -> None:
+    """A file of 8 MiB could hold 262,144 instructions, which took half a minute here and minutes on the board."""
+    count = MAX_INSTRUCTIONS + 1
+    sizes = (count, len(many := bytes(count * isa.INSTRUCTION_BYTES)), 0, 16, 16, 1, 16, 16)
+    began_s = time.process_time()
+    with pytest.raises(ProgramError, match="sizes are impossible"):
+        decode_file(sealed(HEADER.pack(b"BELTPROG", 1, isa.version(), *sizes) + many))
+    assert time.process_time() - began_s < 1.0
 
 
 @given(st.binary(max_size=400))

@@ -55,7 +55,9 @@ def test_options(options: list[str], word: str) -> None:
     [
         (["--database", "mysql://x"], "--database"),
         (["--database", "nonsense"], "--database"),
-        (["--database", "postgresql+psycopg://u:secret@127.0.0.1:9/x"], "--database"),
+        (["--database", "postgresql+psycopg://u:secret@127.0.0.1:9/x"], "--database-password"),
+        (["--database", "postgresql+psycopg://u@127.0.0.1:9/x?password=secret"], "--database-password"),
+        (["--database", "postgresql+psycopg://u@127.0.0.1:9/x"], "--database"),
         (["--tap", "nonsense"], "tcp://"),
         (["--certificate", "no.pem", "--key", "no.key"], "no.pem"),
     ],
@@ -80,6 +82,15 @@ def test_a_folder_that_is_none(tmp_path: Path, config: str) -> None:
 def test_a_history_that_is_none(tmp_path: Path, config: str) -> None:
     (tmp_path / "history.sqlite").write_bytes(b"no database at all, but long enough" * 40)
     check(refuse("--config", config, "--folder", str(tmp_path), "--listen", "127.0.0.1:0"), "database")
+
+
+def test_secrets_that_others_can_read(tmp_path: Path, config: str) -> None:
+    secret = tmp_path / "secret"
+    secret.write_text("secret\n")
+    secret.chmod(0o640)
+    database = ["--database", "postgresql+psycopg://u@h/x", "--database-password", str(secret)]
+    for options in (database, ["--certificate", str(secret), "--key", str(secret)]):
+        check(refuse("--config", config, "--listen", "127.0.0.1:0", *options), "chmod 600")
 
 
 def test_passwords_that_others_can_read(tmp_path: Path, config: str) -> None:

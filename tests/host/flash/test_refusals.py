@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import zipfile
 from collections.abc import Callable
@@ -9,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from host.flash.archive import find_image, require_space
+from host.flash.archive import find_image, require_space, unpack
 from host.flash.layout import decode_layout
+from host.flash.progress import Progress
 from protocol.errors import InputError
 from tests.host.flash.conftest import Desk
 
@@ -172,3 +174,24 @@ def test_an_image_of_another_layout() -> None:
         bad[at] = value
         with pytest.raises(InputError, match="official PYNQ-Z2 image"):
             decode_layout(bytes(bad), Path("image"))
+
+
+def test_links_in_the_folder_are_not_followed(desk: Desk, official: Path) -> None:
+    """Whoever may write beside the target could have us write elsewhere."""
+    theirs = desk.folder / "theirs"
+    theirs.write_bytes(b"not ours")
+    (desk.folder / "card.img").symlink_to(theirs)
+    assert "is a link" in refuse(desk)
+    (desk.folder / "card.img").unlink()
+    archive = own_archive(desk, official)
+    (desk.folder / "card.img.partial").symlink_to(theirs)
+    record = archive.with_name(archive.name + ".sha256")
+    record.unlink(missing_ok=True)
+    record.symlink_to(desk.folder / "nowhere")
+    desk.refusal("--image", desk.archive, *desk.options(desk.folder / "card.img"))
+    record.unlink()
+    info = find_image(archive)
+    unpack(archive, info, desk.folder / "card.img.partial", Progress("", io.StringIO()))
+    assert not (desk.folder / "card.img.partial").is_symlink()
+    assert theirs.read_bytes() == b"not ours"
+    assert not (desk.folder / "nowhere").exists()

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 
-from host.flash.target import Machine, require_card
+from host.flash.target import Machine, open_target, require_card, require_no_link, require_same_card
 from protocol.errors import InputError
 
 
@@ -16,6 +17,8 @@ class Drive:
     """One disk as /sys and /proc describe it."""
 
     name: str = "sdb"
+    number: str = "8:16"
+    sequence: str = "7"
     removable: str = "1"
     kind: str | None = None  # of a card on the MMC bus
     size_bytes: int = 32 * 10**9
@@ -27,12 +30,13 @@ class Drive:
     def plug_in(self, folder: Path) -> Machine:
         block = folder / "sys" / "block" / self.name
         part = block / f"{self.name}{'p' if self.name[-1].isdigit() else ''}1"
-        for place, number in ((block, "8:16"), (part, "8:17")):
+        for place, number in ((block, self.number), (part, "8:17")):
             (place / "holders").mkdir(parents=True)
             (place / "dev").write_text(number + "\n")
         (part / "partition").write_text("1\n")
         for name, value in (("removable", self.removable), ("ro", self.read_only)):
             (block / name).write_text(value + "\n")
+        (block / "diskseq").write_text(self.sequence + "\n")
         (block / "size").write_text(f"{self.size_bytes // 512}\n")
         if self.kind:
             (block / "device").mkdir()
@@ -83,3 +87,36 @@ def test_a_partition_is_no_card(tmp_path: Path) -> None:
 def test_another_disks_mounts_do_not_matter(tmp_path: Path) -> None:
     machine = replace(CARD, mounts="30 22 8:1 / /home rw - ext4 /dev/sda1 rw\n").plug_in(tmp_path)
     require_card(Path("/dev/sdb"), 0, machine)
+
+
+# ---- looked at again just before the first write
+
+NULL = Drive(number="1:3")  # as which a test can open something: /dev/null
+
+
+@pytest.mark.parametrize(
+    "other",
+    [replace(NULL, size_bytes=31 * 10**9), replace(NULL, sequence="8"), replace(NULL, number="8:32")],
+    ids=["another size", "another medium", "another device"],
+)
+def test_another_card_in_the_reader_is_not_written_to(other: Drive, tmp_path: Path) -> None:
+    card = require_card(Path("/dev/sdb"), 0, NULL.plug_in(tmp_path / "before"))
+    descriptor = os.open("/dev/null", os.O_RDWR)
+    try:
+        require_same_card(Path("/dev/sdb"), descriptor, card, 0, NULL.plug_in(tmp_path / "same"))
+        with pytest.raises(InputError, match="no longer the card that was checked: nothing was written"):
+            require_same_card(Path("/dev/sdb"), descriptor, card, 0, other.plug_in(tmp_path / "other"))
+        mounted = replace(NULL, mounts="30 22 8:17 / /mnt rw - vfat /dev/sdb1 rw\n").plug_in(tmp_path / "mounted")
+        with pytest.raises(InputError, match="is mounted at /mnt"):
+            require_same_card(Path("/dev/sdb"), descriptor, card, 0, mounted)
+    finally:
+        os.close(descriptor)
+
+
+def test_a_link_is_not_written_through(tmp_path: Path) -> None:
+    (tmp_path / "disk").write_bytes(b"somebody's")
+    (tmp_path / "card.img").symlink_to(tmp_path / "disk")
+    with pytest.raises(InputError, match=r"is a link: give what it leads to, .*disk"):
+        require_no_link(tmp_path / "card.img")
+    with pytest.raises(InputError, match="cannot write"):
+        open_target(tmp_path / "card.img")
