@@ -26,10 +26,10 @@ def examine(
 ) -> Figures:
     """`threshold` is the package's own; `is_set_by_defects`: from the validation pictures, which then prove nothing.
 
-    Labelled pictures are counted, and set nothing.
+    Labelled pictures are counted, and set nothing. Without pictures that are trained on, nothing is compared with them.
     """
-    held_out, trained = _spread(dataset.held_out), _spread(dataset.train)
-    held_out_scores, trained_scores = judge(held_out), judge(trained)
+    held_out = _spread(dataset.held_out)
+    held_out_scores = judge(held_out)
     ignored = mask_ignored(dataset.how)
     probes = draw_probes(held_out, PER_KIND, seed, ignored)
     defects = dataset.test[dataset.defective]
@@ -39,8 +39,8 @@ def examine(
         probes={kind: _rejected(judge(images), threshold) for kind, images in probes.items()},
         known_bad=Share(challenge.found, challenge.frames),
         held_out=_rejected(held_out_scores, threshold),
-        copies=Share(count_copies(dataset.train, dataset.held_out), len(dataset.held_out)),
-        stranger=_compare(trained_scores, held_out_scores),
+        copies=_count_copies(dataset),
+        stranger=_compare(judge(_spread(dataset.train)), held_out_scores) if len(dataset.train) else None,
         defects=_count(defects, judge, threshold),
         goods=_count(dataset.test[~dataset.defective], judge, threshold),
         train_pictures=len(dataset.train),
@@ -62,6 +62,12 @@ def _spread(images: Images) -> Images:
 
 def _count(images: Images, judge: Judge, threshold: float) -> Share | None:
     return _rejected(judge(images), threshold) if len(images) else None
+
+
+def _count_copies(dataset: Dataset) -> Share | None:
+    if not len(dataset.train):
+        return None
+    return Share(count_copies(dataset.train, dataset.held_out), len(dataset.held_out))
 
 
 def _rejected(scores: Scores, threshold: float) -> Share:

@@ -13,7 +13,6 @@ import numpy as np
 import onnx
 import pytest
 from numpy.typing import NDArray
-from rich.progress import Progress
 
 from board.overlay.golden import run_program
 from board.overlay.program import PROGRAM_BIN, decode_file
@@ -170,9 +169,9 @@ def test_older_package_gets_what_its_export_would_have_given(models: Path, unlab
     made, older = load_package(unlabelled), make_older(unlabelled, tmp_path / "mix-128")
     data = str(models / "flat")
     with pytest.raises(InputError, match="has no known-bad parts: give it some with `beltsight known-bad`"):
-        judge_again(load_package(older), data, Progress())
+        judge_again(load_package(older), data)
     assert renew(load_package(older), data, seed=0) == made.manifest.challenge
-    assert judge_again(load_package(older), data, Progress()) == made.manifest.fitness
+    assert judge_again(load_package(older), data) == made.manifest.fitness
     judged = load_package(older)
     assert (judged.manifest.challenge, judged.manifest.fitness) == (made.manifest.challenge, made.manifest.fitness)
     assert judged.manifest.provenance["verdict"] == "scripts/beltsight verdict mix-128 --data flat"
@@ -204,7 +203,7 @@ def test_known_bad_parts_and_verdict_are_of_the_pictures_that_made_the_package(m
     with pytest.raises(InputError, match=problem):
         renew(package, str(fewer), seed=0)
     with pytest.raises(InputError, match=problem):
-        judge_again(package, str(fewer), Progress())
+        judge_again(package, str(fewer))
 
 
 def test_bad_input_is_one_line(tmp_path: Path) -> None:
