@@ -6,13 +6,20 @@ is enough for both.
 
 from __future__ import annotations
 
+import math
+
 from board.condition import Complaint
 from board.models.change import Models
 from protocol.commands import Answer
 
 OVERDUE = 20  # times as many parts as planned
 CONFIRMED = "a threshold was confirmed at which too few known-bad parts are found: lower it"
-UNPROVED = "the threshold is above the model's own, or the highest there is, and no known-bad parts show what it finds"
+FEWER = "the model finds fewer known-bad parts than when it was made: lower the threshold"
+FAR_ABOVE = 8.0  # deviations over the calibration's 95 % quantile: a threshold there is no judgement of good parts
+UNPROVED = (
+    "the threshold is above the model's own, far above the scores of good parts, or the highest there is, "
+    "and no known-bad parts show what it finds"
+)
 NO_TIME = "between the parts is no time to show known-bad ones: use a faster engine or a slower belt"
 
 
@@ -42,20 +49,28 @@ class Showing:
         return self._models.show_known_bad()
 
     def complaint(self) -> Complaint | None:
-        fault, remark = self._models.fault, self._models.current.known_bad.remark()
+        fault, doubt, remark = self._models.fault, self._doubt(), self._models.current.known_bad.remark()
         if fault:
             return Complaint("stopped", fault)
-        if self._models.is_confirmed:
-            return Complaint("degraded", CONFIRMED)
-        if self._is_unproved():
-            return Complaint("degraded", f"{UNPROVED}: lower it, or export the model again")
+        if doubt:
+            return Complaint("degraded", doubt)
         if remark:
             return Complaint("degraded" if self._models.current.known_bad.frames else "running", remark)
         if 0 < OVERDUE * self._every <= self._parts:
             return Complaint("degraded", NO_TIME)
         return None
 
+    def _doubt(self) -> str:
+        """Why the threshold is too high, though somebody wants it so."""
+        if self._models.is_confirmed:
+            return CONFIRMED
+        if self._models.current.known_bad.finds_fewer_than_once(self._models.threshold):
+            return FEWER
+        return f"{UNPROVED}: lower it, or export the model again" if self._is_unproved() else ""
+
     def _is_unproved(self) -> bool:
         manifest, threshold = self._models.current.manifest, self._models.threshold
-        is_high = threshold > manifest.threshold.value or threshold >= manifest.map.highest
+        good = manifest.calibrated_score
+        usual = min(manifest.threshold.value, good.quantiles[2] + FAR_ABOVE * good.deviation if good else math.inf)
+        is_high = threshold > usual or threshold >= manifest.map.highest
         return is_high and not self._models.current.known_bad.frames

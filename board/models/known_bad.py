@@ -40,6 +40,7 @@ class KnownBad:
         self._shown = 0
         self.took_ns = 0  # the last one
         self.fewest = max(1, challenge.fewest(least_share) - self._silent) if challenge else 0
+        self._fewest_once = max(1, challenge.fewest() - self._silent) if challenge else 0
         if self._silent:
             say(self._describe_silent(), level="WARNING")
 
@@ -93,6 +94,10 @@ class KnownBad:
             f"{self._package.manifest.id} finds fewer than {fewest} of its {self.frames} known-bad parts, so nothing "
             "passes: lower the threshold, or take another model"
         )
+
+    def finds_fewer_than_once(self, threshold: float) -> bool:
+        """Fewer than when the package was made, whatever the station asks for."""
+        return self.frames - self._missed(threshold) < self._fewest_once
 
     def remark(self) -> str:
         """What is weak about the proof, whatever the threshold; empty if nothing is."""

@@ -8,11 +8,12 @@ from dataclasses import replace
 
 import pytest
 
-from board.engines.chain import open_engine
+from board.engines.chain import EngineChain, open_engine
 from board.engines.settings import EngineSettings
-from board.loop.showing import NO_TIME, OVERDUE, UNPROVED, Showing
-from board.models.change import Models
-from protocol.manifest import Package
+from board.loop.showing import FEWER, NO_TIME, OVERDUE, UNPROVED, Showing
+from board.models.change import ModelChangeSettings, Models
+from board.models.inspector import Inspector
+from protocol.manifest import Calibration, Distribution, Package
 from tests.examples import only_model
 
 TOOK_NS = 1_000_000
@@ -76,6 +77,35 @@ def test_without_known_bad_parts_a_threshold_above_the_models_own_is_said(
         complaint = Showing(models, 3).complaint()
         assert complaint is not None
         assert complaint.state == state
+
+
+@pytest.mark.parametrize(("mean", "state"), [(0.2, "running"), (-0.2, "degraded")])
+def test_without_known_bad_parts_a_threshold_far_above_good_parts_is_said(
+    trivial_package: Package, mean: float, state: str
+) -> None:
+    good = Calibration(9, {"score": Distribution(mean, 0.02, (mean - 0.03, mean, mean + 0.03))})
+    bare = replace(trivial_package, manifest=replace(trivial_package.manifest, challenge=None, calibration=good))
+    settings = EngineSettings()
+    with contextlib.closing(only_model(bare, settings, lambda name: open_engine(name, bare, settings))) as models:
+        complaint = Showing(models, 3).complaint()
+        assert complaint is not None
+        assert complaint.state == state
+
+
+def test_a_configuration_may_ask_for_fewer_known_bad_parts_and_it_is_said(trivial_package: Package) -> None:
+    """One of its two parts is found at the higher threshold."""
+    settings = EngineSettings()
+    engines = EngineChain(
+        settings, trivial_package.load_golden(), lambda name: open_engine(name, trivial_package, settings)
+    )
+    inspector = Inspector(trivial_package, engines, least_share=0.5)
+    inspector.known_bad._scores = [0.9, 0.3]
+    models = Models(inspector, 0.5, ModelChangeSettings(), lambda *_: inspector)
+    with contextlib.closing(models):
+        complaint = Showing(models, 3).complaint()
+        assert (models.fault, complaint and (complaint.state, complaint.reason)) == ("", ("degraded", FEWER))
+        models.set_threshold(0.3)
+        assert Showing(models, 3).complaint() is None
 
 
 def test_without_known_bad_parts_the_highest_threshold_is_said(trivial_package: Package) -> None:
