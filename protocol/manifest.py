@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import zipfile
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -18,6 +17,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from protocol.arrays import load_arrays
 from protocol.errors import ManifestError
 from protocol.fitness import Fitness
 from protocol.known_bad import CHALLENGE_BIN, MAX_CHALLENGE_FRAMES, decode_known_bad
@@ -193,7 +193,9 @@ class Manifest:
         plain = self.id.replace("-", "").replace("_", "").replace(".", "").isalnum() and self.id[0] != "."
         require(plain, "id", "must be letters, digits, '-', '_' and '.'")
         for name in self.files:
-            require(name == Path(name).name and name not in ("", "..", MANIFEST), "files", f"{name!r} is no file name")
+            is_plain = name == Path(name).name and name not in ("", "..", MANIFEST)
+            # subtle: neither control characters nor halves of surrogate pairs, which no file system takes
+            require(is_plain and name.isprintable() and len(name.encode()) <= 255, "files", f"{name!r} is no file name")
         fault = self.map.threshold_fault(self.threshold.value)
         require(not fault, "threshold.value", fault)
 
@@ -236,13 +238,17 @@ class Package:
         """Raises: ManifestError if the vectors do not fit the manifest: what tests the engines must be sound itself."""
         path = self.path(GOLDEN_NPZ)
         try:
-            with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-                golden = Golden(arrays["frames"], arrays["images"], arrays["maps"])
-        except (OSError, EOFError, ValueError, KeyError, TypeError, AttributeError, zipfile.BadZipFile) as error:
+            with path.open("rb") as file:
+                arrays = load_arrays(file, ("frames", "images", "maps"))
+        except (OSError, ValueError) as error:
             raise ManifestError(f"{path} cannot be read ({error}): export the model again") from None
-        count, how = len(golden.maps), self.manifest.preprocess
+        golden = Golden(**arrays)
+        how = self.manifest.preprocess
+        count = golden.maps.shape[0] if golden.maps.ndim else 0
         shapes = [(count, *how.frame_px, 3), (count, *how.input_px, 3), (count, *self.manifest.map.shape)]
-        if count == 0 or [golden.frames.shape, golden.images.shape, golden.maps.shape] != shapes:
+        found = (golden.frames, golden.images, golden.maps)
+        dtypes = [np.dtype(np.uint8), np.dtype(np.uint8), np.dtype(np.int8)]
+        if count == 0 or [each.shape for each in found] != shapes or [each.dtype for each in found] != dtypes:
             raise ManifestError(f"{path} does not fit the manifest: export the model again")
         return golden
 

@@ -8,23 +8,20 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import http.client
 import os
 import shutil
 import time
-import urllib.error
-import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
 
 from board.disk import sync_file, sync_folder
+from board.models.fetch import Patience, receive
 from protocol.errors import InputError
 from protocol.manifest import MANIFEST, MAX_MANIFEST_BYTES, Manifest, decode_manifest
 from protocol.signing import SIGNATURE, SIGNATURE_BYTES, TrustedKeys
 
 MAX_FILE_BYTES = 64 << 20
 MAX_FILES = 64
-CHUNK_BYTES = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -57,7 +54,8 @@ def pull_package(url: str, model_id: str, folder: Path, trusted: TrustedKeys, bo
 
 
 def _fill(incoming: Path, url: str, model_id: str, trusted: TrustedKeys, bounds: Bounds) -> None:
-    fetch = functools.partial(_fetch, url, incoming, bounds, time.monotonic() + bounds.within_s)
+    patience = Patience(bounds.stalled_s, bounds.within_s, time.monotonic() + bounds.within_s)
+    fetch = functools.partial(_fetch, url, incoming, bounds, patience)
     fetch(name=SIGNATURE, limit_bytes=SIGNATURE_BYTES)
     fetch(name=MANIFEST, limit_bytes=MAX_MANIFEST_BYTES)
     data = (incoming / MANIFEST).read_bytes()
@@ -77,37 +75,18 @@ def _require_fitting(manifest: Manifest, url: str, model_id: str) -> None:
         raise InputError(f"{url} has {len(manifest.files)} files; at most {MAX_FILES} are fetched")
 
 
-class _NoRedirects(urllib.request.HTTPRedirectHandler):
-    def redirect_request(self, *_: object) -> None:
-        """An HTTPError instead: nobody sends the station elsewhere, into the plant's network, say."""
-
-
-def _fetch(url: str, folder: Path, bounds: Bounds, until_s: float, *, name: str, limit_bytes: int) -> str:
-    """The file's SHA-256. Raises: InputError."""
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), _NoRedirects())
+def _fetch(url: str, folder: Path, bounds: Bounds, patience: Patience, *, name: str, limit_bytes: int) -> str:
+    """The file's SHA-256. Raises: InputError; OSError if it cannot be kept."""
     digest, size = hashlib.sha256(), 0
-    try:
-        with opener.open(f"{url}/{name}", timeout=bounds.stalled_s) as answer, (folder / name).open("wb") as file:
-            announced_bytes = answer.length  # None if not; Python 3.10's read1 does not count it down
-            # subtle: read would wait for a whole chunk, however slowly its bytes trickle in
-            while size != announced_bytes and (chunk := answer.read1(CHUNK_BYTES)):
-                size += len(chunk)
-                if size > limit_bytes:
-                    raise InputError(f"{url}/{name} is larger than {limit_bytes} bytes")
-                if time.monotonic() > until_s:
-                    raise InputError(f"{url} is too slow: not fetched within {bounds.within_s:g} s")
-                if shutil.disk_usage(folder).free < bounds.spare_bytes:
-                    spare = f"{bounds.spare_bytes >> 20} MiB"
-                    raise InputError(f"{folder.parent} has less than {spare} free: remove old models")
-                file.write(chunk)
-                digest.update(chunk)
-            if announced_bytes not in (None, size):  # subtle: a connection that was cut reads like the end of the file
-                raise InputError(f"{url}/{name} cannot be fetched (cut off after {size} bytes): try again")
-            sync_file(file)
-    except urllib.error.HTTPError as error:
-        error.close()
-        raise InputError(f"{url}/{name} cannot be fetched ({error.code} {error.reason})") from None
-    except (urllib.error.URLError, http.client.HTTPException, TimeoutError, ConnectionError) as error:
-        reason = getattr(error, "reason", "") or error or type(error).__name__
-        raise InputError(f"{url}/{name} cannot be fetched ({reason}): see whether the host serves it") from None
+    with (folder / name).open("wb") as file:
+        for chunk in receive(url, name, patience):
+            size += len(chunk)
+            if size > limit_bytes:
+                raise InputError(f"{url}/{name} is larger than {limit_bytes} bytes")
+            if shutil.disk_usage(folder).free < bounds.spare_bytes:
+                spare = f"{bounds.spare_bytes >> 20} MiB"
+                raise InputError(f"{folder.parent} has less than {spare} free: remove old models")
+            file.write(chunk)
+            digest.update(chunk)
+        sync_file(file)
     return digest.hexdigest()

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import io
-import zipfile
 from pathlib import Path
 
 import numpy as np
 
 from board.teaching.bank import BANK_PATCHES, Bank, Detector
 from board.teaching.whitening import Whitening
+from protocol.arrays import load_arrays
 from protocol.errors import ManifestError
 
 BANK_NPZ = "bank.npz"
@@ -33,19 +33,23 @@ def encode_bank(detector: Detector, backbone_sha256: str) -> bytes:
     return file.getvalue()
 
 
+_ARRAYS = ("weights", "weight_exponents", "bias", "feature_exponent", "patches", "farthest", "backbone")
+
+
 def load_bank(path: Path) -> tuple[Detector, str]:
     """With the SHA-256 of the backbone's manifest. Raises: ManifestError for anything that is no bank."""
     trouble = "it is not what `beltsight teach` writes"
     try:
         if path.stat().st_size > MAX_BANK_BYTES:
             raise ManifestError(f"{path} is too large for a bank: teach again")
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-            white = Whitening(
-                arrays["weights"], arrays["weight_exponents"], arrays["bias"], int(arrays["feature_exponent"])
-            )
-            detector = Detector(Bank(white, arrays["patches"]), float(arrays["farthest"]))
-            sha256 = arrays["backbone"]
-    except (OSError, EOFError, ValueError, KeyError, TypeError, AttributeError, zipfile.BadZipFile) as error:
+        with path.open("rb") as file:
+            arrays = load_arrays(file, _ARRAYS)
+        white = Whitening(
+            arrays["weights"], arrays["weight_exponents"], arrays["bias"], int(arrays["feature_exponent"])
+        )
+        detector = Detector(Bank(white, arrays["patches"]), float(arrays["farthest"]))
+        sha256 = arrays["backbone"]
+    except (OSError, ValueError, TypeError, OverflowError) as error:
         raise ManifestError(f"{path} cannot be read ({error!s:.80}): teach again") from None
     if not _is_sound(detector) or sha256.dtype != np.uint8 or sha256.shape != (DIGEST_BYTES,):
         raise ManifestError(f"{path} holds no bank, {trouble}: teach again")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import zipfile
 
 import numpy as np
 import onnxruntime
@@ -12,6 +11,7 @@ from numpy.typing import NDArray
 from board.engines.onnx_runtime import error_types, first_line, session_options
 from board.pictures import decode_pixels
 from board.preprocess import preprocess
+from protocol.arrays import load_arrays
 from protocol.detection import Request
 from protocol.errors import EngineError, InputError, MessageError
 from protocol.manifest import Manifest
@@ -70,13 +70,14 @@ class Model:
         Only golden vectors of a network in floating point allow a tolerance, which no board takes notice of.
         """
         try:
-            with np.load(io.BytesIO(golden), allow_pickle=False) as arrays:
-                images, maps = arrays["images"], arrays["maps"]
-                tolerance = int(arrays["tolerance"]) if "tolerance" in arrays.files else 0
-        except (OSError, EOFError, ValueError, TypeError, KeyError, zipfile.BadZipFile) as error:
+            arrays = load_arrays(io.BytesIO(golden), ("images", "maps"), optional=("tolerance",))
+            images, maps = arrays["images"], arrays["maps"]
+            tolerance = int(arrays.get("tolerance", np.array(0)).item())
+        except (ValueError, TypeError, OverflowError) as error:
             raise EngineError(f"the golden vectors cannot be read ({error}): export the model again") from None
         size = (*self.manifest.preprocess.input_px, 3)
-        if not len(images) or images.dtype != np.uint8 or images.shape[1:] != size or len(maps) != len(images):
+        fits = images.ndim == 4 and images.dtype == np.uint8 and images.shape[1:] == size and len(images) > 0
+        if not fits or maps.ndim != 3 or maps.dtype != np.int8 or len(maps) != len(images):
             raise EngineError("the golden vectors do not fit the manifest: export the model again")
         single = np.concatenate([self.infer([image]) for image in images])
         if not np.array_equal(self.infer(list(images)), single):

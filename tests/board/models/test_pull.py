@@ -25,8 +25,8 @@ from host.deploy.sign import sign_package
 from host.export.trivial import write_trivial_package
 from protocol.commands import SwitchModel
 from protocol.errors import BeltsightError, InputError, ManifestError
-from protocol.manifest import MANIFEST, MAX_MANIFEST_BYTES, MODEL_ONNX, load_package
-from protocol.signing import SIGNATURE, TrustedKeys, write_signing_pair
+from protocol.manifest import GOLDEN_NPZ, MANIFEST, MAX_MANIFEST_BYTES, MODEL_ONNX, file_sha256, load_package
+from protocol.signing import SIGNATURE, TrustedKeys, sign, write_signing_pair
 from tests.board.models.test_models import settle
 
 USUAL = Bounds()
@@ -43,11 +43,21 @@ def maker(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+ENDLESS = {
+    "headers": (b"HTTP/1.1 200 OK\r\nX: ", b"x"),
+    "continue": (b"", b"HTTP/1.1 100 Continue\r\n\r\n"),
+    "chunks": (CHUNKED + b"1;", b"x"),
+    "trailers": (CHUNKED + b"0\r\n", b"X: x\r\n"),
+    "line": (b"", b"H"),
+}
+
+
 class Quiet(http.server.SimpleHTTPRequestHandler):
     """Serves a folder, and hosts of other kinds.
 
     `/elsewhere/…` sends the asker on, `/broken/…` hangs up in the middle of a file, `/silent/…` says nothing for long,
-    and `/trickling/…` a byte every 100 ms.
+    and `/trickling/…` a byte every 100 ms. `/headers/…`, `/continue/…`, `/chunks/…` and `/trailers/…` never end.
     """
 
     def log_message(self, format: str, *args: object) -> None:
@@ -72,6 +82,13 @@ class Quiet(http.server.SimpleHTTPRequestHandler):
                 for _ in range(50):
                     self.wfile.write(b"x")
                     time.sleep(0.1)
+        elif self.path.split("/")[1] in ENDLESS:
+            begin, again = ENDLESS[self.path.split("/")[1]]
+            with contextlib.suppress(ConnectionError):
+                self.wfile.write(begin)
+                for _ in range(500):  # of the test's deadline, many times over
+                    self.wfile.write(again)
+                    time.sleep(0.01)
         else:
             super().do_GET()
 
@@ -195,6 +212,7 @@ def test_a_host_that_hangs_up_or_is_not_there(served: tuple[Path, str], trusted:
 BOUNDS = {
     "silent": (Bounds(stalled_s=0.2), "timed out"),
     "trickling": (Bounds(within_s=0.2), "is too slow: not fetched within 0.2 s"),
+    **{name: (Bounds(within_s=0.3), "is too slow: not fetched within 0.3 s") for name in ENDLESS},
     "two": (Bounds(spare_bytes=1 << 60), "free: remove old models"),
 }
 
@@ -284,3 +302,57 @@ def test_nothing_is_fetched_unless_the_configuration_says_so(
         models.begin(SwitchModel("7", "2026-01-01T00:00:30Z", "two", f"{served[1]}/two"))
         assert "this station fetches no models" in settle(models).reason
     assert not (tmp_path / "fetched").exists()
+
+
+def sign_again(folder: Path, maker: Path, change: Callable[[dict[str, str]], object]) -> None:
+    """A signed manifest whose files `change` changed."""
+    content = json.loads((folder / MANIFEST).read_bytes())
+    change(content["files"])
+    (folder / MANIFEST).write_text(json.dumps(content))
+    data = (folder / MANIFEST).read_bytes()
+    (folder / SIGNATURE).write_bytes(sign(maker / "keys" / "maker.secret.pem", data))
+
+
+def test_a_name_in_another_alphabet_is_fetched(
+    served: tuple[Path, str], maker: Path, trusted: TrustedKeys, tmp_path: Path
+) -> None:
+    package = served[0] / "two"
+    name = "prüf bild%41.txt"
+    (package / name).write_text("?")
+    sign_again(package, maker, lambda files: files.update({name: file_sha256(package / name)}))
+    fetched = pull_package(f"{served[1]}/two", "two", tmp_path / "fetched", trusted)
+    assert (fetched / name).read_text() == "?"
+
+
+@pytest.mark.parametrize("name", ["\ud800", "a\0b", "a\r\nX: y", "\u202egnp", "x" * 256])
+def test_a_name_that_is_none_is_refused(
+    served: tuple[Path, str], maker: Path, trusted: TrustedKeys, tmp_path: Path, name: str
+) -> None:
+    sign_again(served[0] / "two", maker, lambda files: files.update({name: "0" * 64}))
+    assert "is no file name" in refusal(f"{served[1]}/two", tmp_path / "fetched", trusted)
+
+
+@pytest.mark.parametrize("url", ["http://" + "a" * 70 + ".b/", "http://[::1", "http://127.0.0.1:x/", "http:///two"])
+def test_a_host_that_is_none(trusted: TrustedKeys, tmp_path: Path, url: str) -> None:
+    assert "see whether the host serves it" in refusal(url, tmp_path / "fetched", trusted)
+
+
+def test_golden_vectors_that_cannot_be_read_end_the_change_with_an_answer(
+    served: tuple[Path, str], maker: Path, trusted: TrustedKeys, tmp_path: Path
+) -> None:
+    """The package is signed and whole; nobody could unpack it. The next command is obeyed."""
+    golden = served[0] / "two" / GOLDEN_NPZ
+    data = bytearray(golden.read_bytes())
+    for mark, at in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
+        data[data.index(mark) + at] |= 1  # encrypted
+    golden.write_bytes(data)
+    sign_again(served[0] / "two", maker, lambda files: files.update({GOLDEN_NPZ: file_sha256(golden)}))
+    change = ModelChangeSettings(fetched=tmp_path / "fetched")
+    shutil.copytree(maker / "models" / "one", tmp_path / "models" / "one")
+    config = LineConfig("one", models_dir=tmp_path / "models", model_change=change)
+    with contextlib.closing(open_models(config, load_package(tmp_path / "models" / "one"), trusted)) as models:
+        for _ in range(2):
+            models.begin(SwitchModel("7", "2026-01-01T00:00:30Z", "two", f"{served[1]}/two"))
+            assert "golden.npz cannot be read ('frames.npy' is encrypted" in settle(models).reason
+        models.begin(SwitchModel("8", "2026-01-01T00:00:30Z", "three"))
+        assert "no model at" in settle(models).reason
