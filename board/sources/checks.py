@@ -29,6 +29,10 @@ HALF = 0.45  # of the rows or columns, from an edge: what does not move in a pic
 TEXTURE = 32  # levels from dark to light, in a half that noise must change
 CLIPPED = (2, 253)  # beyond these levels noise changes nothing
 MEANS = (3.0, 252.0)  # levels
+MISSED_OF, MOST_MISSED = 50, 4  # latest parts, and how many of them may be without a picture
+MISSED = (
+    f"more than {MOST_MISSED} of the last {MISSED_OF} parts had no picture: check the camera, its cable and its speed"
+)
 COMPLAIN_PARTS = 20  # pictures without a fault, after which nothing is said any more
 
 
@@ -73,6 +77,7 @@ class CheckedSource:
         self._kept: deque[tuple[NDArray[np.uint8], tuple[bytes, ...]]] = deque(maxlen=kept)  # with their edges
         self._run = ""
         self._faults: Counter[str] = Counter()
+        self._missed = deque[bool](maxlen=MISSED_OF if shows_parts else 0)  # a belt's views may be lost
         self._good_since = COMPLAIN_PARTS
         self._reason = ""
 
@@ -80,6 +85,7 @@ class CheckedSource:
         frame = self._source.read(timeout_s)
         if frame is None:
             return None
+        self._missed.append(frame.image is None)
         if frame.image is None:
             self._note("corrupt" if frame.fault.startswith("corrupt") else "")
             return frame
@@ -97,9 +103,10 @@ class CheckedSource:
         return inner | {f"frames_{kind}": self._faults[kind] for kind in ("repeated", "dark", "white", "corrupt")}
 
     def complaint(self) -> Complaint | None:
-        if self._good_since >= COMPLAIN_PARTS:
-            return self._source.complaint() if isinstance(self._source, Telling) else None
-        return Complaint("degraded", self._reason)
+        if self._good_since < COMPLAIN_PARTS:
+            return Complaint("degraded", self._reason)
+        told = self._source.complaint() if isinstance(self._source, Telling) else None
+        return told or (Complaint("degraded", MISSED) if sum(self._missed) > MOST_MISSED else None)
 
     def _examine_in(self, run: str, image: NDArray[np.uint8]) -> tuple[str, str]:
         """A belt that starts again may bring the same pictures, as a recording does, but not the last one at once."""

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from board.sources.checks import COMPLAIN_PARTS, CheckedSource, FrameSettings
+from board.sources.checks import COMPLAIN_PARTS, MISSED, CheckedSource, FrameSettings
 from protocol.manifest import Distribution
 from protocol.messages import Frame, Trigger
 from protocol.strict import FieldError
@@ -146,6 +146,17 @@ def test_dark_and_light_products_decide_what_is_too_dark_and_too_light(usual: fl
     frame = CheckedSource(Pictures(picture), FrameSettings(), lambda: brightness).read(0)
     assert frame is not None
     assert frame.fault.split(":")[0] == fault
+
+
+def test_many_parts_without_a_picture_are_said_until_they_have_one_again() -> None:
+    source, _ = check(*["frame lost"] * 4, *[noisy() for _ in range(46)])
+    assert source.complaint() is None
+    source, _ = check(*["frame lost"] * 5, *[noisy() for _ in range(45)])
+    complaint = source.complaint()
+    assert complaint is not None
+    assert (complaint.state, complaint.reason) == ("degraded", MISSED)
+    source, _ = check(*["frame lost"] * 5, *[noisy() for _ in range(46)])
+    assert source.complaint() is None
 
 
 def test_faults_of_the_source_stay_and_corrupt_ones_are_said() -> None:
