@@ -10,7 +10,7 @@ from sqlalchemy import Engine, inspect, text
 
 from host.dashboard.tables import PARTS
 
-OBSOLETE = "parts_by_time"  # of version 0.2; blocks have the times
+OBSOLETE = "parts_by_time"  # of version 0.2: blocks have the times
 
 
 def migrate(engine: Engine) -> bool:

@@ -18,7 +18,8 @@ from host.dashboard.blocks import DECISIONS, Line, Span, holds_model, read_spans
 from host.dashboard.tables import BLOCKS, PARTS
 from protocol.messages import Decision
 
-MAX_FEW = 20_000  # parts that are looked at one by one
+MAX_FEW = 20_000  # numbers of parts, out of the index alone
+MAX_FEW_OF_MORE = 4_000  # parts that are looked at one by one, where more than their score is asked for
 AT_ONCE = 500  # of them, and rows that are asked for by their numbers
 ENDLESS = 2**62
 
@@ -37,17 +38,18 @@ class Filter:
         return self.lowest is not None or self.highest is not None
 
     @property
+    def has_more_than_scores(self) -> bool:
+        return bool(self.begin or self.end or self.model_id)
+
+    @property
     def is_by_decision(self) -> bool:
         """The index alone answers it."""
-        return not (self.has_scores or self.begin or self.end or self.model_id)
+        return not (self.has_scores or self.has_more_than_scores)
 
 
 def find_parts(connection: Connection, line: Line, wanted: Filter, count: int, before: int | None) -> list[int]:
     """Their `seq`, the newest first. Raises: SQLAlchemyError."""
     search = Search(connection, line, wanted, ENDLESS if before is None else before)
-    few = search.find_few() if wanted.has_scores else None
-    if few is not None:
-        return search.take_few(few, count)
     found = [search.find(decision, count) for decision in wanted.decisions or DECISIONS]
     return heapq.nlargest(count, (seq for seqs in found for seq in seqs))
 
@@ -76,8 +78,12 @@ class Search:
 
     def find(self, decision: Decision, count: int) -> list[int]:
         """Of one decision, the newest first."""
+        few = self._find_few(decision) if self.wanted.has_scores else None
+        return self._walk(decision, count) if few is None else self._choose(few, count)
+
+    def _walk(self, decision: Decision, count: int) -> list[int]:
         found: list[int] = []
-        conditions = (of_line(self.line), PARTS.c.decision == decision, *_conditions(self.wanted))
+        conditions = (*self._of(decision), *_conditions(self.wanted))
         for low, high in self._spans(decision):
             query = select(PARTS.c.seq).where(*conditions, PARTS.c.seq > low, PARTS.c.seq < high)
             found += self.connection.execute(query.order_by(PARTS.c.seq.desc()).limit(count - len(found))).scalars()
@@ -85,26 +91,29 @@ class Search:
                 break
         return found
 
-    def find_few(self) -> list[int] | None:
+    def _find_few(self, decision: Decision) -> list[int] | None:
         """All parts of these scores, the newest first; None where they are many."""
-        query = select(PARTS.c.seq).where(of_line(self.line), *_score_conditions(self.wanted)).limit(MAX_FEW + 1)
+        most = MAX_FEW_OF_MORE if self.wanted.has_more_than_scores else MAX_FEW
+        query = select(PARTS.c.seq).where(*self._of(decision), *_score_conditions(self.wanted)).limit(most + 1)
         count = self.connection.execute(select(func.count()).select_from(query.subquery())).scalar()
-        if count is None or count > MAX_FEW:
+        if count is None or count > most:
             return None
-        return sorted(self.connection.execute(query).scalars(), reverse=True)
+        return sorted((seq for seq in self.connection.execute(query).scalars() if seq < self.below), reverse=True)
 
-    def take_few(self, few: Sequence[int], count: int) -> list[int]:
+    def _choose(self, few: Sequence[int], count: int) -> list[int]:
         """Those of them that are wanted."""
+        if not self.wanted.has_more_than_scores:
+            return list(few[:count])
         found: list[int] = []
-        few = [seq for seq in few if seq < self.below]
-        decisions = [PARTS.c.decision.in_(self.wanted.decisions)] if self.wanted.decisions else []
-        conditions = (of_line(self.line), *decisions, *_conditions(self.wanted))
         for at in range(0, len(few), AT_ONCE):
-            query = select(PARTS.c.seq).where(PARTS.c.seq.in_(few[at : at + AT_ONCE]), *conditions)
+            query = select(PARTS.c.seq).where(PARTS.c.seq.in_(few[at : at + AT_ONCE]), *_conditions(self.wanted))
             found += sorted(self.connection.execute(query).scalars(), reverse=True)
             if len(found) >= count:
                 break
         return found[:count]
+
+    def _of(self, decision: Decision) -> tuple[ColumnElement[bool], ...]:
+        return of_line(self.line), PARTS.c.decision == decision
 
     def _spans(self, decision: Decision) -> Iterator[Span]:
         if self.wanted.is_by_decision:

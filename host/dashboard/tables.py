@@ -51,7 +51,7 @@ PARTS = Table(
     Column("latency_ms", Double, nullable=False),
     Column("more", Text, nullable=False),  # JSON: stages_ms, readings, location
     Index("parts_by_line", "site", "line", "decision", "seq"),
-    Index("parts_by_score", "site", "line", "score", "seq"),
+    Index("parts_by_decision_and_score", "site", "line", "decision", "score", "seq"),
 )
 # What a line's parts of a range of `seq` have: a question passes over ranges that cannot answer it (blocks.py). Each
 # begins where the one before ended; the newest parts are in none yet.

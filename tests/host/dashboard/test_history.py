@@ -220,6 +220,7 @@ def test_every_question_has_the_answer_of_a_walk_through_all(
     """Another line's parts lie between; most are in blocks; there are few of some scores, and many of others."""
     monkeypatch.setattr("host.dashboard.blocks.BLOCK_PARTS", 20)
     monkeypatch.setattr("host.dashboard.search.MAX_FEW", few)
+    monkeypatch.setattr("host.dashboard.search.MAX_FEW_OF_MORE", few)
     draw = random.Random(7)
     history, other = History(engine, "plant", "line1", STARTS), History(engine, "plant", "line2", STARTS)
     parts = []
@@ -244,7 +245,7 @@ def test_every_question_has_the_answer_of_a_walk_through_all(
 
 def test_a_database_of_the_version_before_is_brought_up_to_this_one(engine: Engine) -> None:
     with engine.begin() as connection:
-        connection.execute(text("DROP INDEX parts_by_score"))
+        connection.execute(text("DROP INDEX parts_by_decision_and_score"))
         connection.execute(text("CREATE INDEX parts_by_time ON parts (site, line, time)"))
     history = History(engine, "plant", "line1", STARTS)
     history.add([part(1), part(2, score=0.9)])
