@@ -18,7 +18,7 @@ from protocol.schemas import Schema, Schemas, class_text
 from protocol.streams import CHALLENGE, COMMAND, DRIFT, HEALTH, RESULT, SECOND_OPINION, STATE, STREAMS, VERDICT, Stream
 
 Document = dict[str, Any]
-VERSION = "1.1.0"  # of the messages: a new key is a minor change, a removed one a major change
+VERSION = "1.2.0"  # of the messages: a new key is a minor change, a removed one a major change
 
 MESSAGES: dict[str, type[Any]] = {
     VERDICT.name: Verdict,

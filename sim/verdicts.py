@@ -46,7 +46,8 @@ class Verdicts:
     def wait_until_running(self, check: Callable[[], None], timeout_s: float) -> None:
         """Until a board announces itself. `check` raises what is wrong with it. Raises: InputError."""
         deadline_s = time.monotonic() + timeout_s
-        while not self.wait(lambda: self.state in JUDGING, 0.1):
+        # subtle: not every broker gives a state that it retains to who asks for all lines; health is said every second
+        while not self.wait(lambda: self.state in JUDGING or (not self.state and bool(self.health)), 0.1):
             check()
             if time.monotonic() > deadline_s:
                 raise InputError(self._tell_missing(timeout_s))

@@ -1,13 +1,13 @@
 """What a block of a line's parts has in it, so that a question passes over blocks that cannot answer it.
 
-A table of ten million parts has ten thousand blocks, a few hundred bytes each: the database looks through them in
+A table of ten million parts has five thousand blocks, a few hundred bytes each: the database looks through them in
 milliseconds, and then at the few that remain.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, get_args
 
 from sqlalchemy import Connection, and_, func, select
@@ -16,11 +16,13 @@ from sqlalchemy.sql import ColumnElement
 from host.dashboard.tables import BLOCKS, PARTS
 from protocol.messages import Decision
 
-BLOCK_PARTS = 1000
+BLOCK_PARTS = 2000
+LAG_PARTS = 500  # the newest ones are in no block: two programs that write parts of one line may finish out of order
 BITS = 63  # of a whole number of the database, without its sign; the last one is for parts without a score
 NO_SCORE = 1 << (BITS - 1)
 DECISIONS: tuple[Decision, ...] = get_args(Decision)
 FIRST_READ = 16  # blocks; each reading after it takes four times as many
+SUMMARIZED = (PARTS.c.seq, PARTS.c.decision, PARTS.c.score, PARTS.c.time, PARTS.c.model_id)
 Line = tuple[str, str]  # site and line
 Span = tuple[int, int]  # low < seq < high
 
@@ -51,36 +53,34 @@ def _place(score: float) -> int:
     return min(max(middle + step, 0), BITS - 2)
 
 
-def summarize_block(line: Line, first_seq: int, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Of rows in the order of their `seq`."""
+def summarize_block(line: Line, first_seq: int, rows: Sequence[Any]) -> dict[str, Any]:
+    """Of rows, with the columns `SUMMARIZED`, in the order of their `seq`."""
     bits = dict.fromkeys(DECISIONS, 0)
     for row in rows:
-        bits[row["decision"]] |= score_bit(row["score"])
+        bits[row.decision] |= score_bit(row.score)
     return {
         "site": line[0],
         "line": line[1],
         "first_seq": first_seq,
-        "last_seq": rows[-1]["seq"],
-        "begin": min(row["time"] for row in rows),
-        "end": max(row["time"] for row in rows),
+        "last_seq": rows[-1].seq,
+        "begin": min(row.time for row in rows),
+        "end": max(row.time for row in rows),
         **{decision.lower(): bits[decision] for decision in DECISIONS},
-        "models": _between_ends(*sorted({row["model_id"] for row in rows})),
+        "models": _between_ends(*sorted({row.model_id for row in rows})),
     }
 
 
 def next_block(connection: Connection, line: Line) -> dict[str, Any] | None:
-    """The oldest parts that are in none, where newer ones fill another: two programs that write parts of one line may
-    finish out of order, but not so far.
-    """
+    """Of the oldest parts that are in none, where there are enough."""
     after = last_seq(connection, line)
-    columns = (PARTS.c.seq, PARTS.c.decision, PARTS.c.score, PARTS.c.time, PARTS.c.model_id)
-    rows: list[Mapping[str, Any]] = []
+    wanted = BLOCK_PARTS + LAG_PARTS
+    rows: list[Any] = []
     for decision in DECISIONS:
-        query = select(*columns).where(_parts(line, decision), PARTS.c.seq > after).order_by(PARTS.c.seq)
-        rows += [dict(row) for row in connection.execute(query.limit(2 * BLOCK_PARTS)).mappings()]
-    if len(rows) < 2 * BLOCK_PARTS:
+        query = select(*SUMMARIZED).where(_parts(line, decision), PARTS.c.seq > after).order_by(PARTS.c.seq)
+        rows += connection.execute(query.limit(wanted)).all()
+    if len(rows) < wanted:
         return None
-    rows.sort(key=lambda row: int(row["seq"]))
+    rows.sort(key=lambda row: int(row.seq))
     return summarize_block(line, after + 1, rows[:BLOCK_PARTS])
 
 

@@ -7,9 +7,11 @@ over (blocks.py). Scores that few parts have are found by the index of scores fi
 from __future__ import annotations
 
 import heapq
+import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import cached_property
+from typing import Any, Generic, TypeVar
 
 from sqlalchemy import Connection, and_, func, select
 from sqlalchemy.sql import ColumnElement
@@ -22,6 +24,7 @@ MAX_FEW = 20_000  # numbers of parts, out of the index alone
 MAX_FEW_OF_MORE = 4_000  # parts that are looked at one by one, where more than their score is asked for
 AT_ONCE = 500  # of them, and rows that are asked for by their numbers
 ENDLESS = 2**62
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
@@ -65,6 +68,22 @@ def read_rows(connection: Connection, seqs: Sequence[int]) -> Iterator[dict[str,
 
 def of_line(line: Line) -> ColumnElement[bool]:
     return and_(PARTS.c.site == line[0], PARTS.c.line == line[1])
+
+
+class Again(Generic[_T]):
+    """What an iterator gives, to be gone through several times; it is asked for no more than anybody wants."""
+
+    def __init__(self, source: Iterator[_T]) -> None:
+        self._source, self._seen = source, list[_T]()
+
+    def __iter__(self) -> Iterator[_T]:
+        for number in itertools.count():
+            if number == len(self._seen):
+                try:
+                    self._seen.append(next(self._source))
+                except StopIteration:
+                    return
+            yield self._seen[number]
 
 
 @dataclass(frozen=True)
@@ -118,8 +137,15 @@ class Search:
     def _spans(self, decision: Decision) -> Iterator[Span]:
         if self.wanted.is_by_decision:
             return iter([(0, self.below)])
+        if not self.wanted.has_scores:
+            return iter(self._spans_of_all)
         scores = BLOCKS.c[decision.lower()].bitwise_and(score_bits(self.wanted.lowest, self.wanted.highest)) != 0
         return read_spans(self.connection, self.line, [scores, *_block_conditions(self.wanted)], self.below)
+
+    @cached_property
+    def _spans_of_all(self) -> Again[Span]:
+        """Of all decisions, looked for once."""
+        return Again(read_spans(self.connection, self.line, _block_conditions(self.wanted), self.below))
 
 
 def _block_conditions(wanted: Filter) -> list[ColumnElement[bool]]:

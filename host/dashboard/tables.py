@@ -68,6 +68,7 @@ BLOCKS = Table(
     Column("reject", BigInteger, nullable=False),
     Column("unknown", BigInteger, nullable=False),
     Column("models", Text, nullable=False),  # each between two line ends
+    sqlite_with_rowid=False,  # they lie in their order, and are read in it
 )
 # When parts came, by the clock of this machine: all from `seq` on came in this hour or later.
 ARRIVALS = Table(

@@ -28,7 +28,7 @@ from host.plant.sparkplug import Sparkplug
 from protocol.broker import BrokerSettings
 from protocol.console import STDERR, STDOUT, occupy_standard_files
 from protocol.errors import InputError, run_main
-from protocol.streams import HEALTH, RESULT, STATE, VERDICT, is_topic_level
+from protocol.streams import HEALTH, RESULT, STATE, VERDICT, client_id, is_topic_level
 from protocol.strict import FieldError
 from protocol.supervision import SUPERVISOR
 
@@ -52,7 +52,7 @@ def main() -> int:
         return 0
     names = edge_node_names(options) if options.sparkplug else None
     with contextlib.ExitStack() as opened:
-        inbox = open_inbox(options, broker)
+        inbox = open_inbox(options, broker, names)
         opened.callback(inbox.close)
         dialects = open_dialects(options, broker, inbox, names)
         for dialect in dialects:
@@ -99,6 +99,7 @@ def parse_options() -> argparse.Namespace:
     add("--sparkplug", metavar="GROUP", help="be a Sparkplug B 3.0 edge node of this group, each line a device")
     add("--node", help="its edge node id (default: beltsight-SITE); no other node of the group may have it")
     add("--primary-host", default="", metavar="ID", help="say nothing while this host application is offline")
+    add("--names-in-data", action="store_true", help="name each metric in data, for hosts that know no aliases")
     add("--home-assistant", action="store_true", help="announce the lines to Home Assistant")
     add("--home-assistant-prefix", default=DEFAULT_PREFIX, help="its discovery prefix (default: %(default)s)")
     add("--remove", action="store_true", help="with --home-assistant: take the site's lines away again, and end")
@@ -113,14 +114,16 @@ def parse_options() -> argparse.Namespace:
     return options
 
 
-def open_inbox(options: argparse.Namespace, broker: BrokerSettings) -> Inbox:
+def open_inbox(options: argparse.Namespace, broker: BrokerSettings, names: Names | None) -> Inbox:
     """The broker keeps verdicts for us when we hand them on. Raises: InputError."""
-    streams = [STATE]
-    if options.sparkplug:
-        streams += [HEALTH, VERDICT]
+    streams = [STATE, HEALTH]
+    if names:
+        streams += [VERDICT]
         streams += [RESULT] if options.commands else []
-    client_id = f"beltsight-{options.site}-plant"
-    return Inbox(broker, client_id, options.site, streams, is_kept=bool(options.sparkplug))
+        ours = client_id("sparkplug", options.site, names.group, names.node)
+    else:
+        ours = client_id("home-assistant", options.site, options.home_assistant_prefix)
+    return Inbox(broker, ours, options.site, streams, is_kept=names is not None)
 
 
 def edge_node_names(options: argparse.Namespace) -> Names:
@@ -137,7 +140,9 @@ def open_dialects(
     dialects: list[Dialect] = []
     if names:
         orders = Orders(options.site) if options.commands else None
-        dialects.append(Sparkplug(names, broker, inbox, host=PrimaryHost(options.primary_host), orders=orders))
+        host = PrimaryHost(options.primary_host)
+        named = options.names_in_data
+        dialects.append(Sparkplug(names, broker, inbox, host=host, orders=orders, names_in_data=named))
     if options.home_assistant:
         prefix = options.home_assistant_prefix
         dialects.append(HomeAssistant(inbox, options.site, prefix, has_commands=options.commands))

@@ -59,8 +59,16 @@ class Device:
 class EdgeNode:
     """Owned by one thread. Values may be noted at any time; nothing is sent before `give_birth`, nor after `lose`."""
 
-    def __init__(self, names: Names, publish: Publish, clock_ms: Callable[[], int], *, is_commanded: bool) -> None:
-        self.names = names
+    def __init__(
+        self,
+        names: Names,
+        publish: Publish,
+        clock_ms: Callable[[], int],
+        *,
+        is_commanded: bool,
+        names_in_data: bool = False,
+    ) -> None:
+        self.names, self._names_in_data = names, names_in_data
         self.is_born = False
         self.devices: dict[str, Device] = {}
         self._publish, self._clock_ms, self._is_commanded = publish, clock_ms, is_commanded
@@ -108,7 +116,7 @@ class EdgeNode:
         now_ms = self._clock_ms()
         news = self._tags.update(values, now_ms)
         if news and self.is_born:
-            self._publish(self.names.topic("NDATA"), encode_data(news, now_ms, self._next_seq()))
+            self._publish(self.names.topic("NDATA"), self._data(news, now_ms))
 
     def note_device(self, device: Device, values: Mapping[str, Value], timestamp_ms: int) -> None:
         """A DDATA if it is news."""
@@ -120,8 +128,10 @@ class EdgeNode:
 
     def _send_data(self, device: Device, metrics: list[Metric]) -> None:
         if metrics and device.is_born:
-            payload = encode_data(metrics, self._clock_ms(), self._next_seq())
-            self._publish(self.names.topic("DDATA", device.name), payload)
+            self._publish(self.names.topic("DDATA", device.name), self._data(metrics, self._clock_ms()))
+
+    def _data(self, metrics: list[Metric], now_ms: int) -> bytes:
+        return encode_data(metrics, now_ms, self._next_seq(), names=self._names_in_data)
 
     def _next_seq(self) -> int:
         seq, self._seq = self._seq, follow(self._seq)

@@ -67,11 +67,18 @@ def encode_birth(metrics: Iterable[Metric], timestamp_ms: int | None, seq: int |
     return bytes(payload.SerializeToString())
 
 
-def encode_data(metrics: Iterable[Metric], timestamp_ms: int, seq: int) -> bytes:
-    """With aliases alone, which a birth has explained; also for DDEATH, which has no metrics."""
+def encode_data(metrics: Iterable[Metric], timestamp_ms: int, seq: int, *, names: bool = False) -> bytes:
+    """With aliases, which a birth has explained; also for DDEATH, which has no metrics.
+
+    The data types, which a birth has explained, too, are for hosts that read each message by itself: without them
+    Eclipse Tahu's sparkplug-payload gives null for every value. `names` is for hosts that know no aliases.
+    """
     payload = _new_payload(timestamp_ms, seq)
     for metric in metrics:
-        _add(payload, metric)
+        one = _add(payload, metric)
+        one.datatype = int(metric.datatype)
+        if names:
+            one.name = metric.name
     return bytes(payload.SerializeToString())
 
 

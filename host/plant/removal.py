@@ -39,8 +39,7 @@ def _is_ours(payload: bytes, site: str) -> bool:
     """Of this site: other programs announce devices under the same prefix."""
     try:
         config = json.loads(payload[:MAX_JSON_BYTES])
-        return bool(
-            config["origin"]["name"] == ORIGIN and config["availability"][0]["topic"].startswith(f"beltsight/{site}/")
-        )
+        topic = config["components"]["state"]["state_topic"]
+        return bool(config["origin"]["name"] == ORIGIN and topic.startswith(f"beltsight/{site}/"))
     except (ValueError, RecursionError, KeyError, IndexError, TypeError, AttributeError):
         return False

@@ -19,7 +19,7 @@ from protocol.console import STDERR
 from protocol.errors import InputError, MessageError
 from protocol.messages import decode_json
 from protocol.reports import LineState
-from protocol.streams import HEALTH, RESULT, STATE, VERDICT, is_topic_level
+from protocol.streams import HEALTH, RESULT, STATE, VERDICT, client_id, is_topic_level
 
 RECONNECT_EVERY_S = 2.0
 HEARD_WITHIN_S = 5.0  # our own NBIRTH, from the broker
@@ -38,12 +38,15 @@ class Sparkplug:
         *,
         host: PrimaryHost,
         orders: Orders | None,
+        names_in_data: bool = False,
         clock_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
     ) -> None:
         """`orders` None: the plant commands nothing."""
         self._names, self._broker, self._inbox = names, broker, inbox
         self._host, self._orders, self._clock_ms = host, orders, clock_ms
-        self._node = EdgeNode(names, self._publish, clock_ms, is_commanded=orders is not None)
+        self._node = EdgeNode(
+            names, self._publish, clock_ms, is_commanded=orders is not None, names_in_data=names_in_data
+        )
         self._alive: set[str] = set()
         self._newest_ms: dict[str, int] = {}  # of each line's latest verdict that was no history
         self._waiting = Waiting(inbox.acknowledge)
@@ -90,17 +93,23 @@ class Sparkplug:
         """Raises: MessageError or ValueError."""
         device = self._device(arrival.line)
         if arrival.leaf == VERDICT.name:
-            self._waiting.take(decode_verdict_of(arrival), arrival)
+            verdict = decode_verdict_of(arrival)
+            self._waiting.take(verdict, arrival)
+            if not (verdict.late or self._is_old(time_ms(verdict.time))):
+                self._alive.add(device.name)  # subtle: not every broker gives us the state that it retains
         elif arrival.leaf == STATE.name:
             self._take_state(device, decode_json(LineState, arrival.payload))
         elif arrival.leaf == HEALTH.name:
             values, at_ms = count_values(arrival.payload)
             self._node.note_device(device, values, at_ms)
+            self._alive.add(device.name)
         elif arrival.leaf == RESULT.name and self._orders:
             self._node.note_device(device, self._orders.read_answer(arrival.payload), self._clock_ms())
 
     def _take_state(self, device: Device, state: LineState) -> None:
-        self._node.note_device(device, state_values(state), time_ms(state.time))
+        # subtle: the broker says `lost` in words, and with a time, that are as old as the connection
+        at_ms = self._clock_ms() if state.state == "lost" else time_ms(state.time)
+        self._node.note_device(device, state_values(state), at_ms)
         if is_alive(state):
             self._alive.add(device.name)
         else:
@@ -162,9 +171,11 @@ class Sparkplug:
 
     def _is_past(self, parcel: Parcel, at_ms: int) -> bool:
         """Whether it must not change the plant's picture of the present."""
-        is_old = at_ms < self._clock_ms() - HISTORICAL_AFTER_MS
         is_overtaken = at_ms < self._newest_ms.get(parcel.verdict.line, 0)
-        return parcel.verdict.late or parcel.was_sent or is_old or is_overtaken
+        return parcel.verdict.late or parcel.was_sent or self._is_old(at_ms) or is_overtaken
+
+    def _is_old(self, at_ms: int) -> bool:
+        return at_ms < self._clock_ms() - HISTORICAL_AFTER_MS
 
     def _living(self) -> list[Device]:
         """None while we hear of none."""
@@ -227,7 +238,7 @@ class Sparkplug:
             topics.append(self._names.topic("DCMD", "+"))
         if self._host.topic:
             topics.append(self._host.topic)
-        link = Link(f"beltsight-{self._names.group}-{self._names.node}", ndeath, topics)
+        link = Link(client_id("edge-node", self._names.group, self._names.node), ndeath, topics)
         self._host.begin_session()
         try:
             link.open(self._broker)

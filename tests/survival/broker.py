@@ -58,6 +58,8 @@ class Subscriber:
     def close(self) -> None:
         self._client.disconnect()
         self._client.loop_stop()
+        # no ring of references: paho closes its own sockets when nobody knows it any more
+        self._client.on_connect = self._client.on_subscribe = self._client.on_message = None
 
     def next(self) -> mqtt.MQTTMessage:
         return self.messages.get(timeout=WITHIN_S)

@@ -219,6 +219,7 @@ def test_every_question_has_the_answer_of_a_walk_through_all(
 ) -> None:
     """Another line's parts lie between; most are in blocks; there are few of some scores, and many of others."""
     monkeypatch.setattr("host.dashboard.blocks.BLOCK_PARTS", 20)
+    monkeypatch.setattr("host.dashboard.blocks.LAG_PARTS", 10)
     monkeypatch.setattr("host.dashboard.search.MAX_FEW", few)
     monkeypatch.setattr("host.dashboard.search.MAX_FEW_OF_MORE", few)
     draw = random.Random(7)
@@ -236,7 +237,7 @@ def test_every_question_has_the_answer_of_a_walk_through_all(
         other.add([replace(one, line="line2", event_id=f"other-{one.part_id}") for one in parts[at : at + 30]])
         while history.summarize():
             pass
-    for _ in range(60):
+    for _ in range(25):
         wanted = filters(draw)
         expected = [one.part_id for one in reversed(parts) if is_wanted(one, wanted)]
         assert ids(history.search(wanted, 30)) == expected[:30], wanted

@@ -166,6 +166,8 @@ class Station:
     def close(self) -> None:
         self._client.disconnect()
         self._client.loop_stop()
+        # no ring of references: paho closes its own sockets when nobody knows it any more
+        self._client.on_connect = self._client.on_message = None
 
     def say(self, leaf: str, payload: bytes, *, retain: bool = False, qos: int = 1) -> None:
         self.send(self._topic(leaf), payload, retain=retain, qos=qos)

@@ -15,7 +15,7 @@ import pytest
 from jinja2 import Environment, StrictUndefined
 
 from host.plant.home_assistant import config_topic, device_id, line_config
-from protocol.commands import Pause, decode_command
+from protocol.commands import Pause, SetThreshold, decode_command
 from protocol.messages import new_run
 from protocol.reports import SWITCHED_OFF, HealthReport, LineState
 from protocol.streams import is_topic_level
@@ -25,10 +25,16 @@ from tests.survival.broker import Subscriber
 
 # Keys and required keys, as Home Assistant documents them (integrations sensor.mqtt, binary_sensor.mqtt, button.mqtt).
 COMMON = {"platform", "name", "unique_id", "qos", "icon", "entity_category", "device_class", "json_attributes_topic"}
+COMMON |= {"availability"}
 UNITS = {"unit_of_measurement", "options"}
 ATTRIBUTES = {"json_attributes_template"}
 PLATFORMS = {
     "sensor": (COMMON | {"state_topic", "value_template", "state_class", *UNITS, *ATTRIBUTES}, "state_topic"),
+    "number": (
+        COMMON | {"command_topic", "command_template", "state_topic", "value_template", "min", "max", "step", "mode"},
+        "command_topic",
+    ),
+    "event": (COMMON | {"state_topic", "value_template", "event_types"}, "event_types"),
     "binary_sensor": (COMMON | {"state_topic", "value_template", "payload_on", "payload_off"}, "state_topic"),
     "button": (COMMON | {"command_topic", "command_template", "payload_press"}, "command_topic"),
 }
@@ -37,11 +43,11 @@ NOW = datetime(2026, 1, 1, 8, 0, tzinfo=timezone.utc)
 CONFIG = line_config("plant", "line1", has_commands=True)
 
 
-def render(template: str, message: object = None, state: str = "before") -> str:
+def render(template: str, message: object = None, state: str = "before", value: object = None) -> str:
     """As Home Assistant does with a message that is JSON."""
     environment = Environment(undefined=StrictUndefined, autoescape=False)
     known = {"utcnow": lambda: NOW, "timedelta": timedelta, "this": SimpleNamespace(state=state)}
-    return environment.from_string(template).render(value_json=message, **known)
+    return environment.from_string(template).render(value_json=message, value=value, **known)
 
 
 def shown(key: str, message: object, state: str = "before") -> str:
@@ -53,15 +59,16 @@ HEALTH = asdict(HealthReport("2026-01-01T08:00:00.000Z", parts=8, ok=6, reject=1
 
 
 def test_the_message_has_the_documented_form() -> None:
-    assert set(CONFIG) == {"device", "origin", "availability", "components"}
+    assert set(CONFIG) == {"device", "origin", "components"}
     assert CONFIG["device"]["identifiers"]
     assert CONFIG["origin"]["name"]
-    assert set(CONFIG["availability"][0]) <= {"topic", "value_template", "payload_available", "payload_not_available"}
     for key, component in CONFIG["components"].items():
         allowed, required = PLATFORMS[component["platform"]]
         assert set(component) <= allowed, key
         assert required in component
         assert "name" in component
+        for one in component.get("availability", ()):
+            assert set(one) <= {"topic", "value_template", "payload_available", "payload_not_available"}
 
 
 def test_numbers_have_units_and_enumerations_their_options() -> None:
@@ -97,7 +104,7 @@ def test_topics_are_the_lines_own() -> None:
         for key, value in component.items()
         if key.endswith("_topic")
     }
-    leaves = ("state", "verdict", "health", "cmd/pause", "cmd/resume")
+    leaves = ("state", "verdict", "health", "drift", "cmd/pause", "cmd/resume", "cmd/threshold")
     assert topics == {f"beltsight/plant/line1/{leaf}" for leaf in leaves}
 
 
@@ -114,8 +121,13 @@ def test_topics_are_the_lines_own() -> None:
 )
 def test_state_availability_and_problem(state: str, reason: str, available: str, problem: str) -> None:
     message = STATE | {"state": state, "reason": reason}
-    assert render(CONFIG["availability"][0]["value_template"], message) == available
     assert shown("problem", message) == problem
+    assert shown("connection", message) == ("ON" if available == "online" else "OFF")
+    for key, component in CONFIG["components"].items():
+        if key in ("state", "problem", "connection"):
+            assert "availability" not in component, "it says that the station is gone"
+        else:
+            assert render(component["availability"][0]["value_template"], message) == available
     assert shown("state", message) == state
     assert state in CONFIG["components"]["state"]["options"]
 
@@ -126,6 +138,33 @@ def test_the_last_part_is_shown_unless_it_is_late() -> None:
     late = asdict(replace(VERDICT, late=True))
     assert shown("decision", late, "OK") == "OK"
     assert shown("latency", late, "3.0") == "3.0"
+    assert shown("threshold", late, "0.25") == "0.25"
+
+
+@pytest.mark.parametrize("state", ["unknown", "unavailable"])
+@pytest.mark.parametrize("key", ["decision", "latency", "threshold"])
+def test_a_late_part_before_any_other_leaves_it_unknown(key: str, state: str) -> None:
+    """Home Assistant takes "None" for that; "unknown" is no number and none of the options, and an error in its log."""
+    assert shown(key, asdict(replace(VERDICT, late=True)), state) == "None"
+
+
+def test_a_reject_is_an_event_and_nothing_else_is() -> None:
+    event = json.loads(shown("reject_event", asdict(VERDICT)))
+    assert event == {"event_type": "reject", "part_id": 7, "score": 0.5, "model": VERDICT.model_id}
+    assert event["event_type"] in CONFIG["components"]["reject_event"]["event_types"]
+    assert shown("reject_event", asdict(replace(VERDICT, late=True))) == ""
+    assert shown("reject_event", asdict(replace(VERDICT, decision="OK"))) == ""
+
+
+def test_attributes_are_few() -> None:
+    """Each change of one is a row of its recorder."""
+    attributes = json.loads(render(CONFIG["components"]["state"]["json_attributes_template"], STATE))
+    assert attributes == {"reason": "", "model": "trivial"}
+    assert "json_attributes_topic" not in CONFIG["components"]["decision"]
+
+
+def test_drift() -> None:
+    assert [shown("drift", {"state": state}) for state in ("off", "steady", "drifting")] == ["OFF", "OFF", "ON"]
 
 
 def test_counts_and_rates() -> None:
@@ -155,8 +194,22 @@ def test_a_button_gives_a_command_that_the_line_takes(name: str) -> None:
     assert isinstance(order, Pause) == (name == "pause")
 
 
-def test_there_are_no_buttons_unless_asked_for() -> None:
-    assert not {"pause", "resume"} & set(line_config("plant", "line1", has_commands=False)["components"])
+def test_a_threshold_gives_a_command_that_the_line_takes() -> None:
+    order = decode_command(
+        "threshold", render(CONFIG["components"]["threshold"]["command_template"], value=0.5).encode()
+    )
+    assert isinstance(order, SetThreshold)
+    assert (order.value, order.expires) == (0.5, "2026-01-01T08:00:30Z")
+
+
+def test_controls_are_not_there_unless_asked_for_and_go_again() -> None:
+    """A component with its platform alone is removed (Home Assistant, MQTT discovery)."""
+    parts = line_config("plant", "line1", has_commands=False)["components"]
+    assert {key: part for key, part in parts.items() if len(part) == 1} == {
+        "pause": {"platform": "button"},
+        "resume": {"platform": "button"},
+        "threshold": {"platform": "number"},
+    }
 
 
 # ---- with a broker
@@ -206,6 +259,14 @@ def test_each_line_is_announced_and_taken_away_again(plant_port: int) -> None:
         wait_until(lambda: removal.process.poll() == 0)
         assert removal.lines == ["beltsight: 2 lines removed from Home Assistant"]
         assert set(kept(plant_port)) == {foreign}
+
+
+def test_a_line_is_announced_by_its_health_too(plant_port: int) -> None:
+    with contextlib.closing(Station(plant_port)) as line1, configs(plant_port) as subscriber:
+        bridge = start_bridge(plant_port, "--home-assistant")
+        line1.reports(parts=1)
+        assert subscriber.next().topic == config_topic("homeassistant", "plant", "line1")
+        bridge.end()
 
 
 def test_the_prefix_can_be_another(plant_port: int) -> None:

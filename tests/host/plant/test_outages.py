@@ -79,6 +79,39 @@ def test_a_killed_bridge_loses_no_verdict(plant_port: int, line1: Station, host:
     bridge.end()
 
 
+def test_a_bridge_to_home_assistant_beside_it_takes_no_verdict_away(
+    plant_port: int, line1: Station, host: HostApplication
+) -> None:
+    bridges = [start_bridge(plant_port, *SPARKPLUG), start_bridge(plant_port, "--home-assistant")]
+    host.wait_for("DBIRTH", device="line1")
+    for part_id in range(40):
+        line1.judges(part_id)
+    host.wait_for_part(39)
+    assert sorted(parts_of(host.of("DDATA", "line1"))) == list(range(40))
+    for bridge in bridges:
+        bridge.end()
+        assert not bridge.complaints
+
+
+def test_a_line_whose_state_the_broker_does_not_give_lives_by_what_else_it_says(
+    plant_port: int, host: HostApplication
+) -> None:
+    """As with RabbitMQ, which gives retained messages to no subscriber with a wildcard."""
+    with contextlib.closing(Station(plant_port, "line2")) as line2:
+        bridge = start_bridge(plant_port, *SPARKPLUG)
+        host.wait_for("NBIRTH")
+        line2.judges(1)
+        host.wait_for_part(1, "line2")
+        line2.reports(parts=1)
+        line2.judges(2)
+        host.wait_for_part(2, "line2")
+        assert not host.of("DDEATH", "line2")
+        assert len(host.of("DBIRTH", "line2")) == 1
+        line2.is_in("lost", "the station vanished")
+        host.wait_for("DDEATH", device="line2")
+        bridge.end()
+
+
 def test_a_bridge_killed_with_verdicts_it_could_not_hand_on_loses_none(
     plant_port: int, line1: Station, host: HostApplication
 ) -> None:
