@@ -8,7 +8,7 @@ from pathlib import Path
 
 from board.config import LineConfig
 from board.disk import Disk
-from board.engines.chain import EngineChain, connect_remote, open_engine
+from board.engines.chain import EngineChain, connect_remote, open_engine, open_own
 from board.engines.fpga import Logic
 from board.engines.fpga_pynq import find_logic
 from board.engines.settings import EngineName, EngineSettings
@@ -16,9 +16,10 @@ from board.log import say
 from board.models.change import Models, OpenInspector, require_taken, require_threshold
 from board.models.choice import Chosen, recall_models, resume_trial
 from board.models.inspector import Inspector
+from board.models.lessons import Lessons, School
 from board.models.pull import pull_package
-from board.seams import Engine
-from protocol.errors import BeltsightError, InputError, ManifestError
+from board.seams import Engine, Files
+from protocol.errors import BeltsightError, EngineError, InputError, ManifestError
 from protocol.manifest import Package, load_package
 from protocol.signing import TrustedKeys
 
@@ -63,8 +64,45 @@ def open_models(
     logic: Logic | None = None,
 ) -> Models:
     """The model at work, and the way to others. Raises: EngineError if no engine runs it."""
-    frame_px = package.manifest.preprocess.frame_px
     logic = logic or find_logic(config.engines.fpga)
+    open_other = find_opener(config, package, trusted, logic)
+    first = open_inspector(package, config.engines, logic, config.challenge.least_share)
+    chosen = chosen or Chosen(config.model)
+    models = Models(first, config.threshold, config.model_change, open_other, chosen.before, unfit=chosen.unfit)
+    if chosen.trial_starts:
+        _go_on_with_trial(models, chosen, open_other)
+    return models
+
+
+def open_lessons(
+    config: LineConfig, models: Models, trusted: TrustedKeys | None, logic: Logic | None = None
+) -> Lessons:
+    """The way to models that the station teaches itself, beside those that it has."""
+    logic = logic or find_logic(config.engines.fpga)
+
+    def open_features(files: Files) -> Engine:
+        troubles = []
+        for name in config.engines.order:
+            if name != "remote":
+                try:
+                    return open_own(name, files, config.engines, logic)
+                except BeltsightError as error:
+                    troubles.append(f"{name}: {error}")
+        raise EngineError(f"no engine gives the backbone's features: {'; '.join(troubles)}")
+
+    school = School(
+        backbones=config.engines.backbones,
+        find_package=lambda model_id: find_package(config, model_id),
+        open_features=open_features,
+        open_inspector=find_opener(config, models.current.package, trusted, logic),
+        needs_signatures=trusted is not None,
+    )
+    return Lessons(school, models)
+
+
+def find_opener(config: LineConfig, package: Package, trusted: TrustedKeys | None, logic: Logic) -> OpenInspector:
+    """Of other models, for frames of the size that this package takes."""
+    frame_px = package.manifest.preprocess.frame_px
 
     def open_other(model_id: str, url: str) -> Inspector:
         folder = find_package(config, model_id)
@@ -78,12 +116,7 @@ def open_models(
             raise InputError(f"{model_id} takes frames of {expected}, this line's are {frame_px}")
         return open_inspector(other, config.engines, logic, config.challenge.least_share)
 
-    first = open_inspector(package, config.engines, logic, config.challenge.least_share)
-    chosen = chosen or Chosen(config.model)
-    models = Models(first, config.threshold, config.model_change, open_other, chosen.before, unfit=chosen.unfit)
-    if chosen.trial_starts:
-        _go_on_with_trial(models, chosen, open_other)
-    return models
+    return open_other
 
 
 def _go_on_with_trial(models: Models, chosen: Chosen, open_other: OpenInspector) -> None:

@@ -29,7 +29,7 @@ from board.loop.panel import Panel
 from board.loop.signals import stop_on_signals
 from board.loop.watchdog import Watchdog
 from board.models.change import Models, require_taken
-from board.packages import choose_package, open_models
+from board.packages import choose_package, open_lessons, open_models
 from board.seams import Ahead, FrameSource, LastPart, ResultSink
 from board.sinks.capture import CaptureSink
 from board.sinks.metrics import MetricsSink
@@ -130,6 +130,7 @@ def run_station(config: LineConfig, stop: threading.Event, begin: Callable[[], N
         line = Line(
             config=config,
             models=models,
+            lessons=open_lessons(config, models, trusted, logic),
             source=source,
             gate=gate,
             mqtt=mqtt,

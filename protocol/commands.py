@@ -9,7 +9,9 @@
                     … "url": "http://host:8000/orange-256"
                     … "even_if_unfit": true    though its export judged it unfit
                     … "confirmed": true    though it is for another product, or carries no known-bad parts
-    rollback        back to the model before
+    teach           … "parts": 10, "model": "bottle-taught"    the next parts are good, and teach a new model; every
+                    part is rejected until it judges
+    rollback        back to the model before; of a lesson that is under way: its end
 
 Who may send which is the broker's access rules' matter. A command is obeyed once, and no later than it says: a copy, or
 one that waited somewhere, changes nothing. Times are compared with the station's clock: one that is wrong refuses
@@ -31,6 +33,7 @@ MAX_COMMAND_BYTES = 1024
 MAX_AHEAD_S = 3600.0  # a command is for now
 MAX_CAPTURED_PARTS = 10_000
 MAX_CHALLENGE_PARTS = 100
+FEWEST_TAUGHT_PARTS, MAX_TAUGHT_PARTS = 5, 200  # their pictures are kept in memory
 _ID = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII)
 _MODEL = re.compile(r"\w[\w.-]{0,127}", re.ASCII)
 _URL = re.compile(r"https?://[A-Za-z0-9.:_\[\]-]{1,253}(/[A-Za-z0-9._~-]{1,128}){1,8}", re.ASCII)
@@ -113,6 +116,19 @@ class SwitchModel(Order):
 
 
 @dataclass(frozen=True)
+class Teach(Order):
+    """The next parts are good ones, and teach a model. No part passes until it judges."""
+
+    parts: int
+    model: str  # the new one's name
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(FEWEST_TAUGHT_PARTS <= self.parts <= MAX_TAUGHT_PARTS, "parts", "must be 5..200")
+        require(bool(_MODEL.fullmatch(self.model)), "model", "must be a name of letters, digits, '-', '_' and '.'")
+
+
+@dataclass(frozen=True)
 class Rollback(Order):
     """Judge with the model before, again."""
 
@@ -124,6 +140,7 @@ ORDERS: dict[str, type[Order]] = {
     "capture": Capture,
     "challenge": ChallengeParts,
     "model": SwitchModel,
+    "teach": Teach,
     "rollback": Rollback,
 }
 

@@ -121,6 +121,10 @@ def run_line(options: argparse.Namespace, console: Console, stop: threading.Even
 
         verdicts.wait_until_running(check, COMPILED_WITHIN_S if is_simulated(options) else READY_WITHIN_S)
         wait_for_page(station, check)
+        if options.teach:
+            model = f"{options.product}-{time.strftime('%Y%m%d-%H%M%S')}"
+            verdicts.order("teach", {"parts": options.teach, "model": model})
+            verdicts.wait_until_learning(check)
         began_s = time.monotonic()
         feed.start(traffic.journey)
         with View(console, Scenery(title(options, manifest), station.hint, traffic.parts)) as view:
@@ -226,6 +230,7 @@ def start_station(
         may_repeat=options.source != "rendered" and not options.effects and not options.frozen_after,
         mqtt_port=options.mqtt_port or free_port(),
         belt_port=free_port(),
+        backbones=options.backbones if options.teach else None,
         tap_port=free_port(),
     )
     broker = started.enter_context(start_broker(folder, settings.mqtt_port))

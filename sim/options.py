@@ -7,6 +7,7 @@ from pathlib import Path
 
 from protocol.address import parse_address
 from protocol.broker import BrokerSettings
+from protocol.commands import FEWEST_TAUGHT_PARTS, MAX_TAUGHT_PARTS
 from protocol.errors import InputError
 from protocol.strict import FieldError
 from sim.camera import CameraSettings
@@ -96,6 +97,10 @@ def parse_options() -> argparse.Namespace:
     page = "the operator's page, beside a station that is started here (default of scripts/run)"
     add("--dashboard", action=argparse.BooleanOptionalAction, default=False, help=page)
     add("--dashboard-port", type=int, default=0, help="its port (default: any free one)")
+    teach = "the first N parts are good ones and teach the station the model that then judges; nothing passes before"
+    add("--teach", type=int, metavar="N", help=teach)
+    backbones = "folder with the backbone that `beltsight backbone` makes (default: %(default)s)"
+    add("--backbones", type=Path, default=ROOT / "backbones", help=backbones)
     add("--record", action="store_true", help="have the board record every frame and verdict in the run's folder")
     add("--verdicts", type=Path, metavar="FILE.jsonl", help="write every verdict there, one JSON line each")
     add("--report", type=Path, metavar="FILE.json", help="write the summary there")
@@ -142,11 +147,27 @@ def check_options(options: argparse.Namespace) -> None:
     if options.free_running and options.distinct:
         raise InputError("--distinct repeats single frames: leave it out with --free-running")
     check_ageing(options)
+    check_teaching(options)
     check_places(options)
     if options.effects is None:
         options.effects = options.source == "rendered"
     options.broker = parse_broker(options.broker)
     options.model = options.model or find_model(options.models, options.product)
+
+
+def check_teaching(options: argparse.Namespace) -> None:
+    """Raises: InputError."""
+    if options.teach is None:
+        return
+    if not FEWEST_TAUGHT_PARTS <= options.teach <= min(MAX_TAUGHT_PARTS, options.parts - 1):
+        most = f"{MAX_TAUGHT_PARTS}, and fewer than --parts"
+        raise InputError(f"--teach is {options.teach}: give {FEWEST_TAUGHT_PARTS} to {most}")
+    if options.connect or options.free_running or options.source != "rendered":
+        raise InputError("--teach is for a station that is started here and rendered parts: leave the other out")
+    if options.as_fast_as_possible:
+        raise InputError("--teach takes a second or two while the belt goes on: leave out --as-fast-as-possible")
+    if not any(options.backbones.glob("*/backbone.json")):
+        raise InputError(f"--teach needs a backbone, {options.backbones} has none: make one with `beltsight backbone`")
 
 
 def check_places(options: argparse.Namespace) -> None:

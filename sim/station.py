@@ -50,6 +50,7 @@ class StationSettings:
     motion: str = ""  # what proves the belt's motion: encoder, barriers, view or nothing; empty: the board's default
     window_mm: float = 80.0
     may_repeat: bool = False  # pictures of a folder come again, bit for bit
+    backbones: Path | None = None  # folder with one: the station can teach itself
 
 
 class Process:
@@ -174,7 +175,9 @@ def start_dashboard(settings: StationSettings, port: int) -> Iterator[Process]:
 def board_config(settings: StationSettings) -> str:
     """The line's TOML file (`board/line.toml` explains the keys)."""
     mode = "triggered" if settings.triggered else "free-running"
-    return f"""\
+    backbones = f"backbones = '{settings.backbones.resolve()}'\n" if settings.backbones else ""
+    return (
+        f"""\
 model = "{settings.model}"
 models_dir = '{settings.models_dir.resolve()}'
 site = "{SITE}"
@@ -189,7 +192,7 @@ endpoint = "tcp://{LOOPBACK}:{settings.belt_port}"
 [engines]
 order = {json.dumps(settings.engines)}
 runtime = "{settings.runtime}"
-
+{backbones}
 [engines.fpga]
 bitstream = '{ROOT / "build" / "overlay" / "beltsight.bit"}'
 
@@ -223,10 +226,14 @@ folder = "recordings"
 [drift]
 folder = "drift"
 parts_per_s = 1000.0
-""" + (f'\n[motion]\nby = "{settings.motion}"\n' if settings.motion else "")
+"""
+        + (f'\n[motion]\nby = "{settings.motion}"\n' if settings.motion else "")
+        + (TAUGHT if settings.backbones else "")
+    )
 
 
 SITE, LINE = "sim", "line1"
+TAUGHT = '\n[model_change]\nfetched = "models"\n'  # beside the configuration: what is taught is not among the shipped
 
 
 def broker_command(folder: Path, port: int) -> list[str]:

@@ -64,7 +64,22 @@ def plan_traffic(options: argparse.Namespace, manifest: Manifest, gate: GateSite
 
 def _open_parts(options: argparse.Namespace, manifest: Manifest) -> Parts:
     depth_bits = manifest.preprocess.depth_bits
-    return open_parts(options.product, options.source, options.seed, options.defect_share, depth_bits)
+    parts = open_parts(options.product, options.source, options.seed, options.defect_share, depth_bits)
+    if options.teach is None:
+        return parts
+    return GoodAtFirst(open_parts(options.product, options.source, options.seed, 0.0, depth_bits), options.teach, parts)
+
+
+@dataclass(frozen=True)
+class GoodAtFirst:
+    """Good parts that teach, then others."""
+
+    good: Parts
+    count: int
+    others: Parts
+
+    def part(self, number: int) -> Part:
+        return (self.good if number < self.count else self.others).part(number)
 
 
 def plan_triggered(options: argparse.Namespace, manifest: Manifest, parts: RememberedParts, gate: GateSite) -> Traffic:

@@ -6,15 +6,21 @@ import contextlib
 import json
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import paho.mqtt.client as mqtt
 
 from protocol.broker import BrokerSettings, close_broker, connect_broker
+from protocol.commands import make_order
 from protocol.errors import InputError, MessageError
-from protocol.messages import Verdict, decode_verdict, new_run
+from protocol.messages import Verdict, decode_verdict, encode_json, new_run
 from protocol.reports import JUDGING
+from protocol.streams import command_topic
+from sim.station import LINE, SITE
+
+ORDER_EXPIRES_S = 60.0
+OBEYED_WITHIN_S = 30.0
 
 
 class Verdicts:
@@ -52,6 +58,14 @@ class Verdicts:
             if time.monotonic() > deadline_s:
                 raise InputError(self._tell_missing(timeout_s))
 
+    def wait_until_learning(self, check: Callable[[], None]) -> None:
+        """Until the board says that the next parts teach it. Raises: InputError."""
+        deadline_s = time.monotonic() + OBEYED_WITHIN_S
+        while not self.wait(lambda: self.state_reason.startswith("learning"), 0.1):
+            check()
+            if time.monotonic() > deadline_s:
+                raise InputError(f"the board does not learn ({self.condition}): see its board.log")
+
     def _tell_missing(self, timeout_s: float) -> str:
         if self.state:
             return f"the board is not ready within {timeout_s:.0f} s: {self.condition}"
@@ -61,6 +75,11 @@ class Verdicts:
         """Until the board's next report, which covers every verdict that has arrived."""
         seen = self.health
         self.wait(lambda: self.health is not seen, timeout_s)
+
+    def order(self, name: str, fields: Mapping[str, object]) -> None:
+        """Send the line that was started here a command."""
+        order = make_order(name, f"belt-{new_run()}", ORDER_EXPIRES_S, fields)
+        self._client.publish(command_topic(SITE, LINE, name), encode_json(order), qos=1)
 
     def close(self) -> None:
         close_broker(self._client)

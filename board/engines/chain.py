@@ -159,12 +159,12 @@ def open_engine(
         return remote.open_engine()
     if BANK_NPZ in package.manifest.files:
         return open_taught(
-            package.path(BANK_NPZ), settings.backbones, lambda files: _open_own(name, files, settings, logic)
+            package.path(BANK_NPZ), settings.backbones, lambda files: open_own(name, files, settings, logic)
         )
-    return _open_own(name, package, settings, logic)
+    return open_own(name, package, settings, logic)
 
 
-def _open_own(name: EngineName, files: Files, settings: EngineSettings, logic: Logic | None) -> Engine:
+def open_own(name: EngineName, files: Files, settings: EngineSettings, logic: Logic | None) -> Engine:
     """One of this station's."""
     if name == "arm":
         return open_arm(files, settings)

@@ -21,12 +21,24 @@ from board.loop.showing import Showing
 from board.loop.watchdog import Watchdog
 from board.models.change import Models
 from board.models.inspector import Finding
+from board.models.lessons import Lessons
 from board.records.health import Health
 from board.seams import Actuator, EndOfStream, FrameSource, ResultSink
 from board.sinks.capture import CaptureSink
 from board.sinks.mqtt import MqttSink
-from protocol.commands import Answer, Capture, ChallengeParts, Order, Pause, Resume, Rollback, SetThreshold, SwitchModel
-from protocol.errors import SinkError
+from protocol.commands import (
+    Answer,
+    Capture,
+    ChallengeParts,
+    Order,
+    Pause,
+    Resume,
+    Rollback,
+    SetThreshold,
+    SwitchModel,
+    Teach,
+)
+from protocol.errors import MessageError, SinkError
 from protocol.messages import Decision, Frame, Verdict, rfc3339_now
 from protocol.reports import LineCondition
 from protocol.supervision import SUPERVISOR, Supervisor, Trouble
@@ -52,6 +64,7 @@ class Line:
         complaints: Sequence[Complains] = (),
         watchdog: Watchdog | None = None,
         panel: Panel | None = None,
+        lessons: Lessons | None = None,
         supervisor: Supervisor = SUPERVISOR,
     ) -> None:
         """`counters` of source and sinks go into the health report, `complaints` of anything into the state."""
@@ -68,6 +81,7 @@ class Line:
         ours = (
             self._threads,
             self._pause,
+            *([lessons.complaint] if lessons else []),
             *models_and_broker,
             gate.complaint,
             self._challenges.complaint,
@@ -76,7 +90,7 @@ class Line:
         )
         self._complaints: tuple[Complains, ...] = (*ours, *complaints)
         self._watchdog = watchdog or Watchdog({})
-        self._panel = panel
+        self._panel, self._lessons = panel, lessons
         self._supervisor = supervisor
         self._announced: tuple[LineCondition, str] = ("stopped", "")
         self._health = Health()
@@ -104,7 +118,7 @@ class Line:
             self._answer(self._commands.obey(received))
         for press in self._panel.take_presses() if self._panel else ():
             self._press(press)
-        self._answer(self._models.step())
+        self._hear(self._models.step())
         self._challenges.step(self._gate.distrust, self._models.current.manifest.id, self._models.threshold)
         self._announce(*judge(said for complain in self._complaints if (said := complain())))
         frame = self._source.read(0 if self._showing.is_due else READ_TIMEOUT_S)
@@ -130,12 +144,47 @@ class Line:
         elif isinstance(order, SetThreshold):
             self._models.set_threshold(order.value, is_confirmed=order.confirmed)
         elif isinstance(order, ChallengeParts):
+            self._require_none_learns()
             self._challenges.begin(order)
         elif isinstance(order, Capture):
             self._capture.begin(order)
+        elif isinstance(order, Teach):
+            self._teach(order)
+            return False
         elif isinstance(order, (SwitchModel, Rollback)):
-            return self._models.begin(order)
+            return self._change_model(order)
         return True
+
+    def _teach(self, order: Teach) -> None:
+        """Raises: MessageError."""
+        if not self._lessons:
+            raise MessageError("this line teaches no models")
+        if self._challenges.is_running:
+            raise MessageError("a challenge with known-bad parts is under way: wait for its end, then put good ones")
+        self._lessons.begin(order)
+
+    def _change_model(self, order: SwitchModel | Rollback) -> bool:
+        """Raises: MessageError."""
+        if self._lessons and isinstance(order, Rollback) and self._lessons.cancel():
+            return True
+        self._require_none_learns()
+        return self._models.begin(order)
+
+    def _require_none_learns(self) -> None:
+        """Raises: MessageError."""
+        if self._learning:
+            raise MessageError(f"the line is {self._learning}: wait, or end it with rollback")
+
+    @property
+    def _learning(self) -> str:
+        """Why no part may pass while a lesson is under way; empty while none is."""
+        return self._lessons.fault if self._lessons else ""
+
+    def _hear(self, answer: Answer | None) -> None:
+        """Of a model that was to be taken."""
+        if self._lessons:
+            self._lessons.hear(answer)
+        self._answer(answer)
 
     def _press(self, press: Press) -> None:
         if press == "pause":
@@ -192,10 +241,12 @@ class Line:
         self._publish(frame, verdict, finding.anomaly)
         self._health.note(verdict, (time.monotonic_ns() - decided_ns) / NS_PER_MS)
         self._alarms.note_part()
-        if not self._paused_by:
+        if self._learning and self._lessons and not self._paused_by:
+            self._answer(self._lessons.note(frame))
+        elif not self._paused_by:
             self._alarms.note(verdict, self._models.current.manifest.calibrated_score)
-        if frame.image is not None and not self._paused_by:
-            self._answer(self._models.note(failed=finding.score is None, rejected=decision == "REJECT"))
+        if frame.image is not None and not self._paused_by and not self._learning:
+            self._hear(self._models.note(failed=finding.score is None, rejected=decision == "REJECT"))
 
     def _inspect(self, frame: Frame) -> Finding:
         finding = Finding(reason=frame.fault)
@@ -205,7 +256,7 @@ class Line:
         if frame.image is None:
             return finding
         obstacle = self._obstacle() or (f"paused by {self._paused_by}" if self._paused_by else self._models.fault)
-        obstacle = obstacle or self._challenges.fault
+        obstacle = obstacle or self._challenges.fault or self._learning
         if obstacle:
             finding.reason = obstacle
         else:
@@ -248,6 +299,7 @@ class Line:
     def _report(self) -> None:
         counters = {**self._mqtt.counters(), **self._models.counters(), **self._counters()}
         counters["capture_parts_left"] = self._capture.parts_left
+        counters["lesson_parts_left"] = self._lessons.parts_left if self._lessons else 0
         self._mqtt.publish_health(self._health.report(counters))
 
     def _threads(self) -> Complaint | None:

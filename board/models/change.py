@@ -13,13 +13,14 @@ import queue
 import time
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from board.disk import Disk
 from board.models.choice import Chosen, remember_models
 from board.models.inspector import Inspector
 from board.models.known_bad import AT_CHANGE_S
-from protocol.commands import Answer, Rollback, SwitchModel
+from protocol.commands import Answer, Rollback, SwitchModel, Teach
 from protocol.errors import BeltsightError, InputError, MessageError
 from protocol.fitness import require_fit
 from protocol.manifest import Manifest
@@ -30,6 +31,7 @@ from protocol.supervision import SUPERVISOR, Supervised, Supervisor
 CLOSE_WITHIN_S = 5.0
 KEPT_AGAIN_S = 2.0  # how often a choice that could not be kept is tried again
 
+ModelOrder = SwitchModel | Rollback | Teach
 OpenInspector = Callable[[str, str], Inspector]
 """By the model's id and, for one that is not there yet, the URL of its package. Raises: BeltsightError."""
 
@@ -49,7 +51,7 @@ class ModelChangeSettings:
 
 @dataclass
 class _Trial:
-    order: SwitchModel | Rollback | None  # None: it began before this start of the station
+    order: ModelOrder | None  # None: it began before this start of the station
     previous: Inspector
     previous_threshold: float
     previous_found: int | None = None  # where that threshold was confirmed
@@ -87,8 +89,8 @@ class Models:
         self._trial: _Trial | None = None
         self._supervisor = supervisor
         self._opening: Supervised | None = None
-        self._opening_for: SwitchModel | Rollback | None = None
-        self._opened: queue.SimpleQueue[tuple[SwitchModel | Rollback, Inspector | str]] = queue.SimpleQueue()
+        self._opening_for: ModelOrder | None = None
+        self._opened: queue.SimpleQueue[tuple[ModelOrder, Inspector | str]] = queue.SimpleQueue()
 
     @property
     def threshold(self) -> float:
@@ -131,8 +133,15 @@ class Models:
         known_bad = self.current.known_bad
         return {"known_bad_parts": known_bad.frames, "known_bad_found": known_bad.found(self._threshold)}
 
-    def begin(self, order: SwitchModel | Rollback) -> bool:
+    @property
+    def is_changing(self) -> bool:
+        """Whether a model is being opened, or on trial."""
+        return self._opening is not None or self._trial is not None
+
+    def begin(self, order: ModelOrder, teach: Callable[[], Inspector] | None = None) -> bool:
         """Open the model beside the current one, for `step` to take over. True if all is done: a trial was ended.
+
+        `teach` makes the model that is to be opened.
 
         Raises: MessageError.
         """
@@ -143,9 +152,11 @@ class Models:
             except InputError as error:
                 raise MessageError(f"{self.current.manifest.id} judges again, but after a restart: {error}") from None
             return True
-        if self._opening or self._trial:
+        if self.is_changing:
             raise MessageError("another model is being taken or on trial: wait for its end")
-        model, url = (order.model, order.url) if isinstance(order, SwitchModel) else (self.before, "")
+        model = self.before if isinstance(order, Rollback) else order.model
+        url = order.url if isinstance(order, SwitchModel) else ""
+        open_it = teach or partial(self._open, model, url)
         if not model:
             raise MessageError("there is no model before this one: command a model by its name")
         if model == self.current.manifest.id:
@@ -155,7 +166,7 @@ class Models:
         # None: a package may be large and the way to it slow; `pull` has its own deadlines, and the line goes on
         self._opening = self._supervisor.start(
             "opening of a model",
-            lambda _: self._prepare(order, model, url),
+            lambda _: self._prepare(order, model, open_it),
             silent_s=None,
             is_needed=False,
             is_once=True,
@@ -233,17 +244,17 @@ class Models:
         self._opening = None
         return _answer(order, f"the model cannot be opened: {opening.ended}")
 
-    def _prepare(self, order: SwitchModel | Rollback, model: str, url: str) -> None:
+    def _prepare(self, order: ModelOrder, model: str, open_it: Callable[[], Inspector]) -> None:
         try:
-            self._opened.put((order, self._open_and_keep(order, model, url)))
+            self._opened.put((order, self._open_and_keep(order, model, open_it)))
         except BeltsightError as error:
             self._opened.put((order, str(error)))
 
-    def _open_and_keep(self, order: SwitchModel | Rollback, model: str, url: str) -> Inspector:
+    def _open_and_keep(self, order: ModelOrder, model: str, open_it: Callable[[], Inspector]) -> Inspector:
         """subtle: kept before it is taken over: here, for a disk may be slow and the line must not wait for it."""
-        is_confirmed = isinstance(order, Rollback) or order.confirmed
+        is_confirmed = not isinstance(order, SwitchModel) or order.confirmed
         unfit = self._unfit | {model} if isinstance(order, SwitchModel) and order.even_if_unfit else self._unfit
-        opened = self._open(model, url)
+        opened = open_it()
         try:
             require_taken(model, opened.manifest, self._settings, unfit)
             self._require_product(opened.manifest, is_confirmed=is_confirmed)
@@ -349,6 +360,6 @@ def require_threshold(manifest: Manifest, value: float) -> None:
         raise InputError(f"threshold {fault}: correct it in the line's configuration, or leave it out")
 
 
-def _answer(order: SwitchModel | Rollback | None, trouble: str) -> Answer:
-    name = "rollback" if isinstance(order, Rollback) else "model"
+def _answer(order: ModelOrder | None, trouble: str) -> Answer:
+    name = {Rollback: "rollback", Teach: "teach"}.get(type(order), "model")
     return Answer(order.id if order else "", name, not trouble, trouble, rfc3339_now())

@@ -45,6 +45,7 @@ COUNTED: dict[str, tuple[str, Literal["counter", "gauge"], str]] = {
     "taken_over": ("connection_taken_over_total", "counter", "Times that another client came under our client id"),
     "dropped_commands": ("commands_dropped_total", "counter", "Commands that came too many at once"),
     "capture_parts_left": ("capture_parts_left", "gauge", "Parts that a commanded capture still takes"),
+    "lesson_parts_left": ("lesson_parts_left", "gauge", "Good parts that a model is still to be taught by"),
     "log_lost": ("log_lines_lost_total", "counter", "Lines of the log that could not be written"),
     "known_bad_parts": ("known_bad_parts", "gauge", "Known-bad parts that the model's package carries"),
     "known_bad_found": ("known_bad_found", "gauge", "Of these, how many the model finds at the present threshold"),

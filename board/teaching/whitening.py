@@ -12,6 +12,7 @@ from board.overlay.compute import requantize
 INT8_MAX = 127
 MAX_SHIFT = 31
 MOST_BIAS = 1 << 22  # a quarter of float32's exact integers: the rest is for the products
+FEATURE_EXPONENT = -5  # of features whose unit is their deviation over ImageNet
 WHITE_EXPONENT = -4  # a deviation of the product's good patches is 16 steps: what lies beyond 8 of them saturates
 RIDGE = 0.1  # of the mean variance is added to each: directions in which few pictures hardly vary are not trusted
 

@@ -21,6 +21,7 @@ _HEALTH_NUMBERS = (
     "held_s",
     "rss_mb",
     "capture_parts_left",
+    "lesson_parts_left",
     "known_bad_parts",
     "known_bad_found",
 )

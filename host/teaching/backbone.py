@@ -11,7 +11,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from board.teaching.whitening import quantize
+from board.teaching.whitening import FEATURE_EXPONENT, quantize
 from host.integers.arithmetic import (
     IMAGE,
     IMAGE_EXPONENT,
@@ -32,7 +32,6 @@ GAIN = INT8_MAX * 2.0**RELU_EXPONENT / 6  # 6 becomes the largest int8
 # The network wants (pixel - 127) / 128, an image's integers stand for (pixel - 128) / 128.
 IMAGE_OFFSET = 1 / 128
 REACH = 4.0  # standard deviations that a sum without ReLU may lie from its mean before it saturates
-FEATURE_EXPONENT = -5  # of features whose unit is their deviation over ImageNet
 POOL_PX = 3  # features are means over so many neighbours (PatchCore, Roth et al. 2022, section 3.1)
 
 

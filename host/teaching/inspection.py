@@ -6,23 +6,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from board.teaching.inspection import FEWEST
 from host.integers.arithmetic import Int8
-from host.pictures.reading import Images
 from protocol.errors import InputError
 from protocol.manifest import Preprocess
 from protocol.pictures.layout import list_set
 
-FEWEST = 5
-WHITE = 250  # of 255, in all colours: a sensor at its end
-MOST_WHITE = 0.6  # of a picture: a light background is no fault
-COPY_PX = 24  # side of the small copies by which pictures are compared: noise and compression go out in the mean
-# Mean difference of two such copies, of 255: of one still scene up to 0.9 (noise, compression, a light that changes by
-# 3 %), of two bottles under one camera 1.1 and more.
-ALIKE_LEVELS = 1.0
 # Times farther apart than pictures of one product: oranges from anywhere reach 2.3, oranges and bottles 2.6 and more.
 APART = 2.4
 
@@ -75,37 +67,6 @@ def check_size(folder: Path, how: Preprocess, camera_px: tuple[int, int] | None)
             f"the pictures of {folder} have {sizes[0]} pixels, the line's camera gives {sizes[1]}: take them with that "
             "camera, or correct --camera"
         )
-
-
-def check_exposure(paths: Sequence[Path], images: Images) -> None:
-    """Raises: InputError for an over-exposed picture."""
-    for path, image in zip(paths, images, strict=True):
-        if (image.min(axis=2) >= WHITE).mean() > MOST_WHITE:
-            raise InputError(f"{path} is over-exposed: shorten the exposure or dim the light, and take all again")
-
-
-def choose_different(folder: Path, images: Images) -> list[int]:
-    """Numbers of the pictures without those that show a scene again: a copy would vouch for its original.
-
-    Raises: InputError if too few are left.
-    """
-    copies = np.stack([_shrink(image) for image in images])
-    chosen: list[int] = []
-    for number, copy in enumerate(copies):
-        if not chosen or np.abs(copies[chosen] - copy).mean(axis=1).min() >= ALIKE_LEVELS:
-            chosen.append(number)
-    if len(chosen) < FEWEST:
-        raise InputError(
-            f"the {len(images)} pictures of {folder} are alike: they show {len(chosen)} different parts; take {FEWEST} "
-            "or more, each of another part, as the belt brings them"
-        )
-    return chosen
-
-
-def _shrink(image: Images) -> NDArray[np.float32]:
-    """float32 (n,): a small copy, without the picture's own brightness."""
-    small = cv2.resize(image, (COPY_PX, COPY_PX), interpolation=cv2.INTER_AREA).astype(np.float32)
-    return np.asarray(small - small.mean(axis=(0, 1)), np.float32).reshape(-1)
 
 
 def check_products(paths: Sequence[Path], features: Int8) -> None:

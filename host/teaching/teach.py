@@ -25,8 +25,10 @@ import numpy as np
 
 from board.teaching.bank import MAP_EXPONENT
 from board.teaching.certainty import describe_certainty
+from board.teaching.inspection import check_exposure, choose_different
 from board.teaching.lesson import learn
 from board.teaching.store import BANK_NPZ, encode_bank
+from board.teaching.whitening import FEATURE_EXPONENT
 from host.compiler.cost import summarise_cost
 from host.export.calibration import calibrate, draw_calibration
 from host.export.card import CARD_MD, write_challenge, write_provenance, write_verdict
@@ -47,14 +49,11 @@ from host.judging.fitness import judge_fitness
 from host.judging.thresholds import Evidence, ThresholdRule, set_threshold
 from host.pictures.inspected import choose_inspected
 from host.pictures.reading import Images, digest, load_frame, load_images
-from host.teaching.backbone import FEATURE_EXPONENT
 from host.teaching.detector import make_detector
 from host.teaching.examination import Pupil, choose_known_bad, draw_challenge, examine, score_labelled
 from host.teaching.inspection import (
-    check_exposure,
     check_products,
     check_size,
-    choose_different,
     draw_parts,
     list_pictures,
 )
@@ -161,7 +160,7 @@ def make_package(order: Order) -> Path:
     check_size(order.pictures, how, order.camera_px)
     images = load_images(paths, how)
     check_exposure(paths, images)
-    chosen = choose_different(order.pictures, images)
+    chosen = choose_different(str(order.pictures), images)
     paths, images = [paths[number] for number in chosen], images[chosen]
     pupil = teach(backbone, paths, images, how)
     net = make_detector(backbone.net, pupil.lesson.detector)

@@ -30,6 +30,7 @@ ORDERED: dict[str, dict[str, object]] = {
     "capture": {"parts": 3},
     "challenge": {"parts": 1},
     "model": {"model": "no-such-model"},
+    "teach": {"parts": 5, "model": "taught"},
     "rollback": {},
 }
 

@@ -39,6 +39,7 @@ export class Control {
     byId("pause").addEventListener("click", () => this.order("Pause the line?", "From then on every part is rejected.", "pause", {}));
     byId("resume").addEventListener("click", () => this.order("Resume?", "Parts are judged again.", "resume", {}));
     byId("capture").addEventListener("click", () => this.capture());
+    byId("teach").addEventListener("click", () => this.teach());
     byId("challenge").addEventListener("click", () => this.challenge());
     byId("set-model").addEventListener("click", () => this.setModel());
     byId("rollback").addEventListener("click", () => this.order("Back to the model before?", "The station tests it first, unless it still stands by.", "rollback", {}));
@@ -66,6 +67,8 @@ export class Control {
     setText(byId("threshold-now"), score(this.threshold));
     if (this.threshold !== null && this.threshold !== this.offered) this.offer();
     setText(byId("challenge-last"), lastChallenge(summary.challenge));
+    const lesson = summary.health.lesson_parts_left;
+    setText(byId("teach-left"), lesson ? `Learning: ${count(lesson)} good parts are still to come.` : "");
     const left = summary.health.capture_parts_left;
     setText(byId("capture-left"), left ? `Under way: ${count(left)} good parts are still to come.` : "");
   }
@@ -125,6 +128,12 @@ export class Control {
   capture() {
     const parts = Number(byId("capture-parts").value);
     this.order("Capture good parts?", `The next ${parts} parts that are OK are recorded.`, "capture", { parts });
+  }
+
+  teach() {
+    const parts = Number(byId("teach-parts").value), model = byId("teach-model").value.trim();
+    const what = `The next ${parts} parts must be good ones. Every part is rejected until ${model} judges.`;
+    this.order("Teach a model?", what, "teach", { parts, model });
   }
 
   challenge() {

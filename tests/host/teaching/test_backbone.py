@@ -11,11 +11,12 @@ import torch
 from torch.nn import functional
 
 from board.preprocess import as_input
+from board.teaching.whitening import FEATURE_EXPONENT
 from host.integers.arithmetic import IntegerNet, check_exact, run_all
 from host.integers.parity import features_onnxruntime
 from host.integers.qdq import write_qdq
 from host.pictures.reading import Images
-from host.teaching.backbone import FEATURE_EXPONENT, POOL_PX, make_backbone
+from host.teaching.backbone import POOL_PX, make_backbone
 from host.teaching.lite0 import BLOCKS, Floats, State, fold_block, fold_stem, read_weights
 from host.teaching.make_backbone import draw_proof, make
 from host.teaching.store import LICENCE_TXT, load_backbone

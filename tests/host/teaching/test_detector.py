@@ -9,6 +9,7 @@ import pytest
 from board.overlay.golden import run_program
 from board.preprocess import as_input
 from board.teaching.lesson import Lesson, learn
+from board.teaching.whitening import FEATURE_EXPONENT
 from host.compiler.compilation import compile_net
 from host.integers.arithmetic import IntegerNet, run_all
 from host.integers.carried import write_carried
@@ -16,7 +17,7 @@ from host.integers.parity import features_numpy, run_numpy, run_onnxruntime, run
 from host.integers.qdq import write_qdq
 from host.integers.qonnx_graph import write_qonnx
 from host.pictures.reading import Images
-from host.teaching.backbone import FEATURE_EXPONENT, make_backbone
+from host.teaching.backbone import make_backbone
 from host.teaching.detector import FEATURES, WHITE, make_detector
 from tests.host.teaching.goods import draw_noise, draw_scenes
 from tests.host.teaching.weights import random_state

@@ -15,10 +15,11 @@ from board.overlay.golden import run_program
 from board.overlay.program import PROGRAM_BIN, decode_file
 from board.teaching.lesson import learn
 from board.teaching.store import BANK_NPZ, encode_bank, load_bank
+from board.teaching.whitening import FEATURE_EXPONENT
 from host.export.package import encode_golden, make_golden, write_files
 from host.integers.parity import features_numpy
 from host.pictures.reading import Images
-from host.teaching.backbone import FEATURE_EXPONENT, make_backbone
+from host.teaching.backbone import make_backbone
 from host.teaching.detector import make_detector
 from host.teaching.store import Origin, load_backbone, write_backbone
 from protocol.errors import EngineError, ManifestError

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import subprocess
 import sys
@@ -19,14 +18,14 @@ from board.preprocess import preprocess
 from board.score import score_map
 from host.integers.parity import run_onnxruntime
 from host.pictures.reading import Images
+from host.teaching.backbone import make_backbone
 from host.teaching.inspection import check_products, draw_parts, list_good
-from host.teaching.make_backbone import make
-from host.teaching.store import LICENCE_TXT
+from host.teaching.store import LICENCE_TXT, Origin, write_backbone
 from host.teaching.teach import Order, main, make_package, parse_camera
 from protocol.errors import EXIT_BAD_INPUT, InputError, run_main
 from protocol.manifest import MANIFEST, MODEL_ONNX, encode_manifest, load_package
 from tests.host.teaching.goods import SCENE_PX, draw_noise, draw_scenes, photograph, write_pictures
-from tests.host.teaching.weights import random_state, write_state
+from tests.host.teaching.weights import random_state
 
 INPUT_PX, PICTURES, PARTS = 32, 8, 12
 
@@ -34,8 +33,10 @@ INPUT_PX, PICTURES, PARTS = 32, 8, 12
 @pytest.fixture(scope="module")
 def backbone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("backbone")
-    weights = write_state(random_state(), folder / "random.pth")
-    return make(weights, INPUT_PX, folder, hashlib.sha256(weights.read_bytes()).hexdigest())
+    proof = np.stack([draw_noise()[:INPUT_PX, :INPUT_PX]])
+    net = make_backbone(random_state(), INPUT_PX)
+    write_backbone(folder / "random", net, Origin("random", "0" * 64, "nobody's"), proof)
+    return folder / "random"
 
 
 def order(pictures: Path, backbone: Path, camera_px: tuple[int, int] | None = None) -> Order:
