@@ -49,6 +49,7 @@ from protocol.keys import is_loopback, require_private
 from protocol.supervision import SUPERVISOR
 
 EXAMPLE_PORT = 8080
+STOCK_WITHIN_S = 30.0  # a hundred thousand pictures take four
 MAX_CONNECTIONS = 200
 MAX_HEADER_BYTES = 32 << 10
 
@@ -174,6 +175,7 @@ def open_desk(opened: contextlib.ExitStack, options: argparse.Namespace, config:
     """Raises: InputError."""
     name = read_name(options.folder, config.site, config.line)
     pictures = PictureStore(options.folder / "pictures", int(options.rejected_mb * 1e6), int(options.good_mb * 1e6))
+    opened.callback(partial(pictures.await_stock, STOCK_WITHIN_S))
     engine = open_database(history_url(options))
     opened.callback(engine.dispose)
     history = History(engine, config.site, config.line, parse_shifts(options.shifts))
