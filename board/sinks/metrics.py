@@ -30,6 +30,7 @@ from protocol.supervision import SUPERVISOR, Supervisor
 
 SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
 CALLER_S = 2.0  # for a caller that says nothing: one is answered at a time
+STAGES = ("wait", "decode", "preprocess", "infer", "decide")
 STATES = tuple(state for state in CONDITIONS if state != "lost")  # whoever answers is not lost
 IIO = Path("/sys/bus/iio/devices")
 # Numbers of the health report by their metric; what is not listed is no number, or is counted here anyway.
@@ -126,7 +127,7 @@ class MetricsSink:
         self._parts: Counter[Decision] = Counter()
         self._missed = 0
         self._latency = Histogram()
-        self._stages: dict[str, Histogram] = {}
+        self._stages = {stage: Histogram() for stage in STAGES}  # a series that begins at 1 has no increase
         self._last: Verdict | None = None
         try:
             self._server = HttpServer(settings.address(), self._handler())

@@ -26,6 +26,9 @@ _FAILED = {
 }
 
 
+UNKNOWN_KEY = "unknown key"
+
+
 class Admission:
     """`folders` maps a ZAP domain to the folder of the public keys it lets in. Open it before the sockets it guards."""
 
@@ -33,6 +36,8 @@ class Admission:
         self._folders, self._metrics = folders, metrics
         self._allowed: dict[bytes, dict[bytes, str]] = {}
         self._stamps: dict[Path, int] = {}
+        for why in (UNKNOWN_KEY, *_FAILED.values()):  # each series begins at 0
+            metrics.refused.labels(why)
         self._said = Once()
         self._monitors: list[Socket] = []
         self.socket = open_socket("ROUTER", ZAP_ENDPOINT, bind=True, high_water_mark=64)
@@ -69,7 +74,7 @@ class Admission:
                 name = self._allowed.get(domain, {}).get(encode_z85(credentials[0]))
             status, text = (b"200", b"") if name else (b"400", b"unknown key")
             if not name:
-                self._note("unknown key", address.decode(errors="replace"))
+                self._note(UNKNOWN_KEY, address.decode(errors="replace"))
             self.socket.send_multipart([peer, empty, version, number, status, text, (name or "").encode(), b""])
 
     def note_failures(self, monitor: Any) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Literal
 
 from host.server.catalogue import Catalogue, State
 from host.server.models import Version
@@ -17,6 +18,15 @@ from protocol.detection import RefusalCode
 
 AHEAD = 2  # batches that a worker may have in hand: one runs, the next lies ready
 MAX_BEGUN = 2
+Loss = Literal[  # of a worker
+    "died",
+    "left",
+    "cannot be reached",
+    "speaks nonsense",
+    "hangs over a batch",
+    "hangs while loading a model",
+    "is silent",
+]
 
 
 @dataclass(frozen=True)
@@ -160,9 +170,9 @@ class Dispatcher:
                 self._refuse(pending, "broken-model", f"{pending.version.id}: {pending.version.fault}")
         return taken_over, broken
 
-    def lost_workers(self, now_s: float) -> list[tuple[bytes, str]]:
+    def lost_workers(self, now_s: float) -> list[tuple[bytes, Loss]]:
         """Names of workers that are silent or hang, and how that shows."""
-        lost = []
+        lost: list[tuple[bytes, Loss]] = []
         for worker in self.workers.values():
             loading = "loading" in worker.held.values()
             if worker.batches and now_s - worker.head_since_s > self._limits.batch_s:

@@ -16,9 +16,9 @@ import zmq
 from host.server.admission import Admission
 from host.server.cluster import RayCrew
 from host.server.crew import Crew
-from host.server.dispatch import Dispatcher, Limits
+from host.server.dispatch import Dispatcher, Limits, Loss
 from host.server.logs import Once, log
-from host.server.metrics import Metrics
+from host.server.metrics import REFUSED_BY_WORKER, Metrics
 from host.server.models import Scan, Version, scan_models
 from host.server.orders import (
     BEAT_EVERY_S,
@@ -259,13 +259,13 @@ class Front:
             if now_s >= pending.expires_s:
                 self._reply_refusal(pending.client, pending.request.id, "late", "the deadline passed during the work")
                 continue
-            self._metrics.replies.labels("answered" if is_answer(header) else "refused by worker").inc()
+            self._metrics.replies.labels("answered" if is_answer(header) else REFUSED_BY_WORKER).inc()
             self._metrics.seconds.observe(now_s - pending.arrived_s)
             self._send(
                 self._boards, [pending.client, header, anomaly] if is_answer(header) else [pending.client, header]
             )
 
-    def _lose(self, name: bytes, how: str) -> None:
+    def _lose(self, name: bytes, how: Loss) -> None:
         if name not in self._dispatcher.workers:
             return
         self._metrics.lost.labels(how).inc()

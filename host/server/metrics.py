@@ -9,17 +9,22 @@ from __future__ import annotations
 import http.server
 import time
 from collections.abc import Iterator
+from typing import Literal, get_args
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from host.server.dispatch import Loss
 from protocol.console import STDERR
+from protocol.detection import RefusalCode
 from protocol.errors import InputError
 from protocol.http_server import HttpServer
 from protocol.supervision import SUPERVISOR
 
 ALIVE_WITHIN_S = 5.0
+REFUSED_BY_WORKER = "refused by worker"
+Fate = Literal["taken over", "broken"]  # of a model's version
 TIMES_S = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10)
 
 
@@ -40,9 +45,19 @@ class Metrics:
         self.orphans = Counter("beltsight_orphan_results", "Results that nobody waited for any more", registry=registry)
         self.swaps = Counter("beltsight_model_versions", "Versions by what became of them", ["how"], registry=registry)
         self.refused = Counter("beltsight_refused_peers", "Connections refused", ["why"], registry=registry)
+        self._begin_at_zero()
         registry.register(Threads())
         self.turned_s = time.monotonic()  # set by the poll loop in each turn
         self.ready = False
+
+    def _begin_at_zero(self) -> None:
+        """A series that is born at 1 has no increase that anybody could be warned by."""
+        for outcome in ("answered", REFUSED_BY_WORKER, *get_args(RefusalCode)):
+            self.replies.labels(outcome)
+        for loss in get_args(Loss):
+            self.lost.labels(loss)
+        for fate in get_args(Fate):
+            self.swaps.labels(fate)
 
     @property
     def alive(self) -> bool:

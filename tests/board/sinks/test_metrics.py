@@ -117,6 +117,16 @@ def test_state_model_and_counters(port: int) -> None:
 
 
 @pytest.mark.usefixtures("sink")
+def test_every_series_is_there_before_it_counts(port: int) -> None:
+    """One that is born at 1 has no increase."""
+    samples = parse(read(port))
+    for stage in ("wait", "decode", "preprocess", "infer", "decide"):
+        assert value(samples, "stage_seconds_count", stage=stage) == 0
+    for decision in ("OK", "REJECT", "UNKNOWN"):
+        assert value(samples, "parts_total", decision=decision) == 0
+
+
+@pytest.mark.usefixtures("sink")
 def test_nothing_else_is_told(port: int) -> None:
     with pytest.raises(urllib.error.HTTPError, match="404"):
         read(port, "/etc/passwd")
