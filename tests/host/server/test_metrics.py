@@ -11,7 +11,6 @@ from host.server.dispatch import Loss
 from host.server.metrics import Metrics
 from protocol.detection import RefusalCode
 
-
 OUTCOMES = ("answered", "refused by worker", *get_args(RefusalCode))
 
 
