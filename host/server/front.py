@@ -326,6 +326,8 @@ class Front:
         self._scanned.put(scan_models(self._folder, known))
 
     def _take_over(self, scan: Scan) -> None:
+        if scan.fault and scan.fault != self._scan.fault:
+            log("models cannot be listed", level=logging.WARNING, fault=scan.fault)
         for path, reading in scan.readings.items():
             if reading.fault and self._scan.readings.get(path) is not reading:
                 log("model cannot be read", level=logging.WARNING, folder=str(path), fault=reading.fault)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import threading
 from pathlib import Path
 
 import pytest
@@ -52,6 +54,75 @@ def test_a_broken_manifest_is_a_fault_and_not_the_end(folder: Path) -> None:
     assert "manifest is not JSON" in scan_models(folder, Scan()).readings[folder / "trivial"].fault
     with pytest.raises(ManifestError):
         read_version(folder / "trivial")
+
+
+# ---- others write to the folder meanwhile
+
+
+def test_what_is_no_file_is_said_and_not_waited_for(folder: Path) -> None:
+    whole = scan_models(folder, Scan())
+    shutil.copytree(folder / "trivial", folder / "second")
+    (folder / "second" / MODEL_ONNX).unlink()
+    os.mkfifo(folder / "second" / MODEL_ONNX)
+    (folder / "third").mkdir()
+    os.mkfifo(folder / "third" / MANIFEST)
+    os.mkfifo(folder / "fourth")
+    (folder / "fifth").mkdir()
+    (folder / "fifth" / MANIFEST).symlink_to("/dev/zero")
+    scan = scan_models(folder, whole)
+    assert scan.versions["trivial"] is whole.versions["trivial"]
+    assert [path.name for path, reading in scan.readings.items() if "is no file" in reading.fault] == [
+        "fifth",
+        "second",
+        "third",
+    ]
+
+
+def test_a_folder_that_may_only_be_entered_is_read(folder: Path) -> None:
+    """As of mode 0711: nobody lists it."""
+    (folder / "trivial").chmod(0o711)
+    assert list(scan_models(folder, Scan()).versions) == ["trivial"]
+
+
+@pytest.mark.skipif(os.getuid() == 0, reason="root may read everything")
+def test_what_may_not_be_read_is_said_until_it_may(folder: Path) -> None:
+    (folder / "trivial" / MODEL_ONNX).chmod(0)
+    closed = scan_models(folder, Scan())
+    assert "Permission denied" in closed.readings[folder / "trivial"].fault
+    (folder / "trivial" / MODEL_ONNX).chmod(0o644)
+    assert list(scan_models(folder, closed).versions) == ["trivial"]
+
+
+def test_while_the_folder_is_away_its_models_stay(folder: Path) -> None:
+    """A share that is not mounted for a moment."""
+    whole = scan_models(folder, Scan())
+    folder.rename(folder.with_name("away"))
+    away = scan_models(folder, whole)
+    assert "its models stay as they were" in away.fault
+    assert away.versions == whole.versions
+    folder.with_name("away").rename(folder)
+    assert scan_models(folder, away).fault == ""
+
+
+def test_the_folder_may_change_at_any_moment(folder: Path) -> None:
+    """Models are moved in and out as fast as may be, while it is looked through."""
+    over = threading.Event()
+
+    def move() -> None:
+        while not over.is_set():
+            for name, other in (("trivial", "moved"), ("moved", "trivial")):
+                (folder / name).rename(folder / other)
+
+    thread = threading.Thread(target=move)
+    thread.start()
+    scan = Scan()
+    try:
+        for _ in range(200):
+            scan = scan_models(folder, scan)
+    finally:
+        over.set()
+        thread.join()
+    assert list(scan_models(folder, scan).versions) == ["trivial"]
 
 
 # ---- which version speaks
