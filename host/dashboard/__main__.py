@@ -32,7 +32,7 @@ from host.dashboard.hub import Hub
 from host.dashboard.identity import read_name
 from host.dashboard.link import Link
 from host.dashboard.looker import Looker
-from host.dashboard.passwords import require_passwords, set_password
+from host.dashboard.passwords import Credentials, require_passwords, set_password
 from host.dashboard.pictures import PictureStore
 from host.dashboard.retention import Retention
 from host.dashboard.reversals import Reversals
@@ -229,7 +229,7 @@ def open_desk(opened: contextlib.ExitStack, options: argparse.Namespace, config:
         link=link,
         looker=looker,
         hub=hub,
-        sessions=Sessions(),
+        sessions=Sessions(credential=Credentials(options.passwords).of),
         guesses=Guesses(),
     )
 

@@ -61,7 +61,17 @@ def act_routes(desk: Desk) -> list[Route]:
     async def login(request: Request) -> Response:
         require_own_page(request)
         body = await read_body(request)
-        return await run_in_threadpool(log_in, desk, address(request), body)
+        where = address(request)
+        wait_s = desk.guesses.enter(where)
+        if wait_s > 0:
+            text = f"too many logins: wait {wait_s:.0f} s"
+            raise Refused(429, text, {"Retry-After": f"{wait_s + 1:.0f}"})
+        response = None
+        try:
+            response = await run_in_threadpool(log_in, desk, where, body)
+        finally:
+            desk.guesses.leave(where, is_right=response is not None)
+        return response
 
     async def logout(request: Request) -> Response:
         require_session(desk, request)
@@ -96,13 +106,8 @@ def log_in(desk: Desk, where: str, body: Fields) -> Response:
     user, password = body.get("user"), body.get("password")
     if not isinstance(user, str) or not isinstance(password, str) or set(body) != {"user", "password"}:
         raise InputError("give user and password")
-    wait_s = desk.guesses.must_wait_s(where)
-    if wait_s > 0:
-        text = f"too many failed logins: wait {wait_s:.0f} s"
-        raise Refused(429, text, {"Retry-After": f"{wait_s + 1:.0f}"})
     known = user[:32] if user.isprintable() else ""
     if not is_password(desk.passwords, user, password):
-        desk.guesses.note_failure(where)
         desk.audit.finish(desk.audit.begin(known, where, "login", {}), "refused")
         raise Refused(403, "name or password is wrong; `beltsight dashboard --set-password NAME` makes one")
     desk.audit.finish(desk.audit.begin(known, where, "login", {}), "done")

@@ -64,6 +64,33 @@ def is_password(path: Path, name: str, password: str) -> bool:
     return hmac.compare_digest(given, digest) and name in users
 
 
+class Credentials:
+    """What lets each user in, as the file says it now; nobody while it cannot be read."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._stamp: tuple[int, ...] | None = None
+        self._users: dict[str, tuple[str, str]] = {}
+        self._lock = threading.Lock()
+
+    def of(self, name: str) -> str:
+        """Empty for who is no user."""
+        with self._lock:
+            try:
+                self._look()
+            except (OSError, InputError):
+                return ""
+            return ":".join(self._users.get(name, ()))
+
+    def _look(self) -> None:
+        status = self._path.stat()
+        stamp = (status.st_mtime_ns, status.st_ctime_ns, status.st_size, status.st_ino)
+        if stamp != self._stamp:
+            self._stamp, self._users = None, {}
+            self._users = _load(self._path)
+            self._stamp = stamp
+
+
 def _hash(password: str, salt: str) -> str:
     salted = bytes.fromhex(salt)
     text = password.encode("utf-8", "surrogatepass")

@@ -22,7 +22,7 @@ from pathlib import Path
 import zmq
 
 from host.last_words import LastWords
-from host.server.admission import Admission
+from host.server.admission import BOARDS, WORKERS, Admission
 from host.server.cluster import MOST_WORKERS, RayCrew
 from host.server.crew import Crew, Keys
 from host.server.dispatch import Limits
@@ -39,7 +39,6 @@ from protocol.supervision import SUPERVISOR
 DEFAULTS = Limits()
 SILENT_S = 2.0  # of the poll loop
 UNREAD_REPLIES = 1000  # more than one board can be owed
-BOARDS, WORKERS = b"boards", b"workers"  # ZAP domains
 
 
 def main() -> int:

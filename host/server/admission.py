@@ -19,6 +19,7 @@ from protocol.sockets import Socket, open_socket
 
 ZAP_ENDPOINT = "inproc://zeromq.zap.01"
 MAX_KEYS = 4096
+BOARDS, WORKERS = b"boards", b"workers"  # ZAP domains
 _FAILED = {
     zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL: "not encrypted, or for another server",
     # a port scan; or the same as above, from a peer that saw it first
@@ -26,7 +27,7 @@ _FAILED = {
 }
 
 
-UNKNOWN_KEY = "unknown key"
+UNKNOWN_KEY, WITHDRAWN = "unknown key", "key was withdrawn"
 
 
 class Admission:
@@ -35,8 +36,8 @@ class Admission:
     def __init__(self, folders: Mapping[bytes, Path], metrics: Metrics) -> None:
         self._folders, self._metrics = folders, metrics
         self._allowed: dict[bytes, dict[bytes, str]] = {}
-        self._stamps: dict[Path, int] = {}
-        for why in (UNKNOWN_KEY, *_FAILED.values()):  # each series begins at 0
+        self._stamps: dict[Path, dict[Path, tuple[int, ...]]] = {}
+        for why in (UNKNOWN_KEY, WITHDRAWN, *_FAILED.values()):  # each series begins at 0
             metrics.refused.labels(why)
         self._said = Once()
         self._monitors: list[Socket] = []
@@ -44,19 +45,30 @@ class Admission:
         self.reload()
 
     def reload(self) -> None:
-        """Look for keys that were added or removed. A connection that stands is not cut.
+        """Look for keys that were added, changed or removed. Raises: InputError if a folder cannot be read.
 
-        Raises: InputError if a folder or a key cannot be read.
+        A key that cannot be read lets nobody in, and keeps no other's removal from being seen.
         """
         for domain, folder in self._folders.items():
             try:
-                stamp = folder.stat().st_mtime_ns
+                paths = sorted(folder.glob("*.public"))[:MAX_KEYS] if folder.stat() else []
             except OSError as error:
                 raise InputError(f"cannot read {folder} ({error.strerror}): put the clients' keys there") from None
-            if self._stamps.get(folder) != stamp:
-                paths = sorted(folder.glob("*.public"))[:MAX_KEYS]
-                self._allowed[domain] = {load_public(path): path.stem for path in paths}
-                self._stamps[folder] = stamp
+            stamps = {path: stamp for path in paths if (stamp := _stamp(path))}
+            if self._stamps.get(folder) != stamps:
+                self._stamps[folder] = stamps
+                self._allowed[domain] = dict(filter(None, map(self._load, stamps)))
+
+    def lets_in(self, domain: bytes, key: str) -> bool:
+        """Whether the key that a connection came in with is still one that may."""
+        return key.encode() in self._allowed.get(domain, {})
+
+    def _load(self, path: Path) -> tuple[bytes, str] | None:
+        try:
+            return load_public(path), path.stem
+        except InputError as error:
+            log("key cannot be read", level=logging.ERROR, fault=str(error))
+            return None
 
     def watch(self, socket: Socket) -> Any:
         """The monitor of a guarded socket, to be polled for `note_failures`."""
@@ -74,21 +86,40 @@ class Admission:
                 name = self._allowed.get(domain, {}).get(encode_z85(credentials[0]))
             status, text = (b"200", b"") if name else (b"400", b"unknown key")
             if not name:
-                self._note(UNKNOWN_KEY, address.decode(errors="replace"))
-            self.socket.send_multipart([peer, empty, version, number, status, text, (name or "").encode(), b""])
+                self.note(UNKNOWN_KEY, address.decode(errors="replace"))
+            # the key itself is the connection's User-Id: another key may get the same name later
+            user = encode_z85(credentials[0]) if name else b""
+            self.socket.send_multipart([peer, empty, version, number, status, text, user, b""])
 
     def note_failures(self, monitor: Any) -> None:
         """Count handshakes that never came to a key: a plain client, one that expects another server."""
         while monitor.poll(0):
             event = parse_monitor_message(monitor.recv_multipart())
-            self._note(_FAILED[zmq.Event(event["event"])], "")
+            self.note(_FAILED[zmq.Event(event["event"])], "")
 
     def close(self) -> None:
         for monitor in self._monitors:
             monitor.close(0)
         self.socket.close(0)
 
-    def _note(self, why: str, address: str) -> None:
+    def note(self, why: str, address: str) -> None:
         self._metrics.refused.labels(why).inc()
         if self._said.first((why, address)):
             log("peer refused", level=logging.WARNING, why=why, address=address)
+
+
+def _stamp(path: Path) -> tuple[int, ...]:
+    """Empty if it has gone since it was listed."""
+    try:
+        status = path.stat()
+    except OSError:
+        return ()
+    return status.st_mtime_ns, status.st_ctime_ns, status.st_size, status.st_ino
+
+
+def key_of(frame: zmq.Frame) -> str:
+    """The key with which a message's connection came in; empty where it is not encrypted."""
+    try:
+        return str(frame.get("User-Id"))
+    except zmq.ZMQError:
+        return ""

@@ -26,6 +26,7 @@ Loss = Literal[  # of a worker
     "hangs over a batch",
     "hangs while loading a model",
     "is silent",
+    "key was withdrawn",
 ]
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import zmq
 
-from host.server.admission import Admission
+from host.server.admission import BOARDS, WITHDRAWN, WORKERS, Admission, key_of
 from host.server.cluster import RayCrew
 from host.server.crew import Crew
 from host.server.dispatch import Dispatcher, Limits, Loss
@@ -46,6 +46,7 @@ from protocol.supervision import SUPERVISOR, Supervised, Supervisor
 
 TEND_EVERY_S = 0.02
 SCAN_EVERY_S = 1.0
+KEYS_EVERY_S = 1.0
 SCAN_WITHIN_S = 60.0  # the sums of large models are made anew
 MAX_PER_TURN = 64  # messages of one socket that are served before the others have their turn
 
@@ -75,7 +76,7 @@ class Front:
         self._scan: Scan = Scan()
         self._scanning: Supervised | None = None
         self._scanned: queue.SimpleQueue[Scan] = queue.SimpleQueue()
-        self._tend_at_s = self._beat_at_s = self._scan_at_s = 0.0
+        self._tend_at_s = self._beat_at_s = self._scan_at_s = self._keys_at_s = 0.0
         self._said = Once()
         self._poller = zmq.Poller()
         self._watched: set[int] = set()
@@ -124,7 +125,16 @@ class Front:
                 client, *parts = self._boards.recv_multipart(zmq.NOBLOCK, copy=False)
             except zmq.Again:
                 return
-            self._serve_board(client.bytes, parts)
+            if not self._is_withdrawn(BOARDS, client):
+                self._serve_board(client.bytes, parts)
+
+    def _is_withdrawn(self, domain: bytes, frame: zmq.Frame) -> bool:
+        """subtle: ZeroMQ asks who may come in once; a connection then stands for as long as it likes."""
+        key = key_of(frame) if self._admission else ""
+        if not key or not self._admission or self._admission.lets_in(domain, key):
+            return False
+        self._admission.note(WITHDRAWN, key)
+        return True
 
     def _serve_board(self, client: bytes, parts: Sequence[zmq.Frame]) -> None:
         now_s = time.monotonic()
@@ -207,9 +217,13 @@ class Front:
     def _serve_workers(self, socket: Socket) -> None:
         for _ in range(MAX_PER_TURN):
             try:
-                peer, *parts = socket.recv_multipart(zmq.NOBLOCK)
+                first, *frames = socket.recv_multipart(zmq.NOBLOCK, copy=False)
             except zmq.Again:
                 return
+            peer, parts = first.bytes, [frame.bytes for frame in frames]
+            if self._is_withdrawn(WORKERS, first):
+                self._lose(peer[:-1], "key was withdrawn")
+                continue
             try:
                 order = decode(parts)
             except MessageError as error:
@@ -288,6 +302,9 @@ class Front:
             self._beat_at_s = now_s + BEAT_EVERY_S
             for name in list(self._dispatcher.workers):
                 self._send_worker(name, CONTROL, [encode(Beat())])
+        if now_s >= self._keys_at_s:
+            self._keys_at_s = now_s + KEYS_EVERY_S
+            self._reload_keys()
         self._scan_when_due(now_s)
         self._settle_models()
         for worker, load in self._dispatcher.next_loads(now_s):
@@ -320,7 +337,6 @@ class Front:
                 is_needed=False,
                 is_once=True,
             )
-            self._reload_keys()
 
     def _look_through(self, known: Scan, _: Supervised) -> None:
         self._scanned.put(scan_models(self._folder, known))

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from host.dashboard.passwords import is_password, require_passwords, set_password
-from host.dashboard.sessions import ALL_FAILURES, FAILURES, IDLE_S, LASTS_S, MAX_SESSIONS, WINDOW_S, Guesses, Sessions
+from host.dashboard.passwords import Credentials, is_password, require_passwords, set_password
+from host.dashboard.sessions import FAILURES, IDLE_S, LASTS_S, MAX_SESSIONS, WINDOW_S, Guesses, Sessions, network_of
 from protocol.errors import InputError
 from tests.host.dashboard.conftest import Clock
 
@@ -89,15 +89,55 @@ def test_only_a_sessions_own_token_is_accepted(clock: Clock) -> None:
         assert not one.accepts(token)
 
 
-def test_guesses_are_counted_by_address_and_in_all(clock: Clock) -> None:
+def test_logins_are_counted_at_the_door(clock: Clock) -> None:
+    """Many at once are no more than one after the other, and no other address waits for them."""
     guesses = Guesses(clock)
+    waits_s = [guesses.enter("10.0.0.1") for _ in range(150)]
+    assert waits_s.count(0.0) == FAILURES
+    assert waits_s[-1] == pytest.approx(WINDOW_S)
+    assert guesses.enter("10.0.0.2") == 0
+    guesses.leave("10.0.0.2", is_right=True)
     for _ in range(FAILURES):
-        assert guesses.must_wait_s("10.0.0.1") == 0
-        guesses.note_failure("10.0.0.1")
-    assert guesses.must_wait_s("10.0.0.1") == pytest.approx(WINDOW_S)
-    assert guesses.must_wait_s("10.0.0.2") == 0
-    for number in range(ALL_FAILURES):
-        guesses.note_failure(f"10.0.1.{number}")
-    assert guesses.must_wait_s("10.0.0.2") > 0
+        guesses.leave("10.0.0.1", is_right=False)
+    assert guesses.enter("10.0.0.1") > 0
     clock.now_s += WINDOW_S + 1
-    assert guesses.must_wait_s("10.0.0.1") == 0
+    assert guesses.enter("10.0.0.1") == 0
+
+
+def test_no_number_of_failing_addresses_locks_out_another(clock: Clock) -> None:
+    guesses = Guesses(clock)
+    for number in range(250):
+        for _ in range(FAILURES):
+            assert guesses.enter(f"10.0.1.{number}") == 0
+            guesses.leave(f"10.0.1.{number}", is_right=False)
+    assert guesses.enter("10.0.0.1") == 0
+
+
+def test_who_knows_the_password_is_not_counted(clock: Clock) -> None:
+    guesses = Guesses(clock)
+    for _ in range(3 * FAILURES):
+        assert guesses.enter("10.0.0.1") == 0
+        guesses.leave("10.0.0.1", is_right=True)
+
+
+def test_one_network_of_ipv6_is_one_address(clock: Clock) -> None:
+    guesses = Guesses(clock)
+    waits_s = [guesses.enter(f"2001:db8::{number:x}") for number in range(20)]
+    assert waits_s.count(0.0) == FAILURES
+    assert guesses.enter("2001:db8:0:1::1") == 0
+    assert network_of("::ffff:10.0.0.1") == "10.0.0.1"
+
+
+def test_a_session_ends_when_its_user_goes_or_has_another_password(tmp_path: Path, clock: Clock) -> None:
+    path = tmp_path / "passwords"
+    for name in ("anna", "ben", "carla"):
+        set_password(path, name, "correct horse")
+    sessions = Sessions(clock, Credentials(path).of)
+    cookies = {name: sessions.begin(name) for name in ("anna", "ben", "carla", "nobody")}
+    lines = [line for line in path.read_text().splitlines(keepends=True) if not line.startswith("anna:")]
+    path.write_text("".join(lines))
+    set_password(path, "ben", "another horse")
+    found = {name: sessions.find(cookie) is not None for name, cookie in cookies.items()}
+    assert found == {"anna": False, "ben": False, "carla": True, "nobody": False}
+    path.unlink()
+    assert sessions.find(cookies["carla"]) is None

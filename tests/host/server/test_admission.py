@@ -105,8 +105,35 @@ def test_a_board_is_let_in_while_the_server_runs(secure: Server, keys: Keys) -> 
     until(lambda: is_let_in(secure, keys))
 
 
-def is_let_in(server: Server, keys: Keys) -> bool:
-    with Board(server.endpoint, keys.options("late-comer")) as board:
+def test_who_is_connected_is_heard_no_more_when_the_key_goes(secure: Server, keys: Keys) -> None:
+    keys.make("leaver")
+    keys.allow("leaver")
+    (keys.folder / "allowed" / "damaged.public").write_text("no key")
+    try:
+        until(lambda: is_let_in(secure, keys, "leaver"))
+        with (
+            Board(secure.endpoint, keys.options("leaver")) as leaver,
+            Board(secure.endpoint, keys.options("board")) as board,
+        ):
+            assert is_grey(leaver.ask(grey(1)), 1)
+            (keys.folder / "allowed" / "leaver.public").unlink()
+            until(lambda: not is_heard(leaver))
+            assert is_grey(board.ask(grey(2)), 2)
+    finally:
+        (keys.folder / "allowed" / "damaged.public").unlink()
+    assert secure.metric(f'{REFUSED}{{why="key was withdrawn"}}') > 0
+
+
+def is_heard(board: Board) -> bool:
+    board.send(grey(1))
+    if board.hears_nothing(1.0):
+        return False
+    board.receive()
+    return True
+
+
+def is_let_in(server: Server, keys: Keys, name: str = "late-comer") -> bool:
+    with Board(server.endpoint, keys.options(name)) as board:
         return board.is_answered()
 
 
