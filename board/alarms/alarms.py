@@ -17,6 +17,7 @@ from board.condition import Complaint
 from protocol.manifest import Distribution
 from protocol.messages import Verdict
 from protocol.strict import require
+from protocol.units import FIRST_YEAR, LAST_YEAR
 
 MOST_REJECTED_OF = 50  # parts
 CALM_PARTS = 100  # without an alarm's reason, until it ends
@@ -26,6 +27,9 @@ EQUAL_SCORES = 200  # in a row, where it is not known how much the scores of thi
 # The range of 50 normal scores is 4.5 deviations; below 0.2 of the calibration's they hardly depend on the part.
 LEAST_RANGE = 0.2
 FAR_BELOW = 8.0  # deviations under the calibration's 5 % quantile, for all of the latest scores
+_TOO_LATE = f"more than {MOST_LATE} of the last {LATE_OF} parts were judged too late for the gate"
+_TOO_LATE += ": a faster engine, or a slower belt"
+_MISDATED = "verdicts carry a wrong date: set the station's clock, start NTP"
 _SAME = "the last {} scores are all but the same: does the camera see the parts? Then resume"
 _FAR_BELOW = "the last {} scores are all far below those of good parts: look at camera and model, then resume"
 
@@ -41,12 +45,6 @@ class AlarmSettings:
         require(0 <= self.idle_after_s <= 86_400, "idle_after_s", "must be 0..86400")
         require(0 < self.most_rejected <= 1, "most_rejected", "must be above 0 and at most 1")
         require(2 <= self.unknown_parts <= 10_000, "unknown_parts", "must be 2..10000")
-
-
-TOO_LATE = (
-    f"more than {MOST_LATE} of the last {LATE_OF} parts were judged too late for the gate: a faster engine, or a "
-)
-TOO_LATE += "slower belt"
 
 
 class Held:
@@ -72,6 +70,7 @@ class Alarms:
         self._settings = settings
         self._idle = Idle(settings.idle_after_s, now_s)
         self._judged_by: tuple[str, float] | None = None
+        self._is_misdated = False
         self.learn_anew()
 
     def learn_anew(self) -> None:
@@ -91,6 +90,7 @@ class Alarms:
         if self._judged_by != (verdict.model_id, verdict.threshold):
             self._judged_by = (verdict.model_id, verdict.threshold)
             self.learn_anew()
+        self._is_misdated = not FIRST_YEAR <= int(verdict.time[:4]) < LAST_YEAR
         self._late.append(verdict.missed_deadline)
         self._held["unknown"].note(self._judge_unknown(verdict))
         if verdict.decision != "UNKNOWN" and verdict.score is not None:
@@ -98,13 +98,14 @@ class Alarms:
             self._held["scores"].note(self._judge_scores(verdict.score, calibrated))
 
     def complaint(self) -> Complaint | None:
-        """The alarms; else whether the line is idle, which needs no statistics and is always said, or too slow."""
+        """The alarms; else, which needs no statistics, whether the line is idle, or its verdicts late or misdated."""
         reasons = [held.reason for held in self._held.values() if held.reason and self._settings.enabled]
-        return Complaint("alarm", "; ".join(reasons)) if reasons else self._idle.complaint() or self._slow()
+        return Complaint("alarm", "; ".join(reasons)) if reasons else self._idle.complaint() or self._untimely()
 
-    def _slow(self) -> Complaint | None:
-        is_slow = self._settings.enabled and sum(self._late) > MOST_LATE
-        return Complaint("degraded", TOO_LATE) if is_slow else None
+    def _untimely(self) -> Complaint | None:
+        if self._settings.enabled and sum(self._late) > MOST_LATE:
+            return Complaint("degraded", _TOO_LATE)
+        return Complaint("degraded", _MISDATED) if self._is_misdated else None
 
     def _judge_unknown(self, verdict: Verdict) -> str:
         self._unknown_in_a_row = self._unknown_in_a_row + 1 if verdict.decision == "UNKNOWN" else 0

@@ -14,12 +14,12 @@ from importlib import metadata
 from pathlib import Path
 
 from board.checkup.finding import Finding, fail, ok, warn
+from protocol.units import FIRST_YEAR, LAST_YEAR
 
 PYTHON = (3, 10)
 # Floors of pyproject.toml; by the name of the module, as distributions differ (OpenCV has four)
 NEEDED = {"numpy": (1, 21), "cv2": (4, 5), "zmq": (22, 3), "paho.mqtt": (2, 1)}
 INSTALL = {"cv2": "opencv-python-headless", "zmq": "pyzmq", "paho.mqtt": "paho-mqtt"}
-FIRST_YEAR, LAST_YEAR = 2026, 2100  # no station was built before
 STA_UNSYNC = 0x40  # adjtimex(2): the clock is not synchronised
 LEAST_BYTES = 64 << 20  # the outbox at its fullest takes about 100 MB; below this it will not last an outage
 LEAST_SHARE = 0.05

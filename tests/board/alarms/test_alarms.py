@@ -52,6 +52,13 @@ def test_a_line_that_has_not_changed_gives_no_alarm(share: float) -> None:
     assert Belt().run(4000, share) == 4000
 
 
+@pytest.mark.parametrize("year", ["1970", "2025", "2100"])
+def test_a_wrong_clock_is_said_until_it_is_right(year: str) -> None:
+    belt = Belt()
+    assert belt.note(replace(VERDICT, time=year + VERDICT.time[4:])).startswith("degraded: verdicts carry a wrong date")
+    assert belt.note(VERDICT) == ""
+
+
 @pytest.mark.parametrize("share", [0.003, 0.05, 0.4])
 def test_false_alarms_of_the_share(share: float) -> None:
     """At most one in 100,000 parts; over 1,800,000 parts of six shares there was none."""
