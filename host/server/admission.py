@@ -20,7 +20,7 @@ from protocol.sockets import Socket, open_socket
 ZAP_ENDPOINT = "inproc://zeromq.zap.01"
 MAX_KEYS = 4096
 BOARDS, WORKERS = b"boards", b"workers"  # ZAP domains
-_FAILED = {
+FAILED = {
     zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL: "not encrypted, or for another server",
     # a port scan; or the same as above, from a peer that saw it first
     zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL: "gone before the handshake was over",
@@ -37,7 +37,7 @@ class Admission:
         self._folders, self._metrics = folders, metrics
         self._allowed: dict[bytes, dict[bytes, str]] = {}
         self._stamps: dict[Path, dict[Path, tuple[int, ...]]] = {}
-        for why in (UNKNOWN_KEY, WITHDRAWN, *_FAILED.values()):  # each series begins at 0
+        for why in (UNKNOWN_KEY, WITHDRAWN, *FAILED.values()):  # each series begins at 0
             metrics.refused.labels(why)
         self._said = Once()
         self._monitors: list[Socket] = []
@@ -72,7 +72,7 @@ class Admission:
 
     def watch(self, socket: Socket) -> Any:
         """The monitor of a guarded socket, to be polled for `note_failures`."""
-        monitor = socket.get_monitor_socket(sum(_FAILED))
+        monitor = socket.get_monitor_socket(sum(FAILED))
         monitor.setsockopt(zmq.LINGER, 0)
         self._monitors.append(monitor)
         return monitor
@@ -94,8 +94,10 @@ class Admission:
     def note_failures(self, monitor: Any) -> None:
         """Count handshakes that never came to a key: a plain client, one that expects another server."""
         while monitor.poll(0):
-            event = parse_monitor_message(monitor.recv_multipart())
-            self.note(_FAILED[zmq.Event(event["event"])], "")
+            self.note_failure(parse_monitor_message(monitor.recv_multipart())["event"])
+
+    def note_failure(self, event: int) -> None:
+        self.note(FAILED[zmq.Event(event)], "")
 
     def close(self) -> None:
         for monitor in self._monitors:

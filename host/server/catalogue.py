@@ -6,6 +6,7 @@ and takes over once every worker has it and found its golden maps; until then, a
 
 from __future__ import annotations
 
+import math
 from collections import OrderedDict
 from collections.abc import Collection, Mapping
 from typing import Literal
@@ -14,6 +15,9 @@ from host.server.models import Version
 
 State = Literal["loading", "ready", "broken"]
 Held = Mapping[str, State]  # what one worker holds, by digest
+HELD_S = 10.0  # for so long after it was last asked for, a model is in use
+DISPLACE_EVERY_S = 10.0
+MAX_OWNERS = 1024  # that are remembered
 MAX_DEATHS = 3  # workers that may die while they load a version before it is given up
 
 
@@ -23,16 +27,63 @@ class Catalogue:
         self._current: dict[str, Version] = {}
         self._candidates: dict[str, Version] = {}
         self._old: dict[str, Version] = {}  # by digest: replaced, some requests still wait for them
-        self._demanded: OrderedDict[str, None] = OrderedDict()  # ids, the latest asked for last
+        # by id, the latest asked for last: who asked, and when last
+        self._demanded: OrderedDict[str, dict[bytes, float]] = OrderedDict()
+        self._displaced_s: dict[bytes, float] = {}  # when an owner last had another model make way
         self._deaths: dict[str, int] = {}
 
     def find(self, model: str) -> Version | None:
         return self._current.get(model)
 
-    def demand(self, version: Version) -> None:
-        """Somebody asks for it: the workers should hold it."""
-        self._demanded[version.id] = None
+    def demand(self, version: Version, owner: bytes = b"", now_s: float = 0.0, *, is_ping: bool = False) -> bool:
+        """The owner asks for it: the workers should hold it. False if there is no place for it.
+
+        An owner has half of the places at most, and models in use make way only for who has fewer, and seldom: loading
+        takes the workers' time from everybody.
+        """
+        if version.id not in self._demanded:
+            if not self._may_add(owner, now_s, is_ping=is_ping):
+                return False
+            self._demanded[version.id] = {}
+        asked = self._demanded[version.id]
+        if len(asked) > MAX_OWNERS:
+            asked.clear()
+        asked[owner] = now_s
         self._demanded.move_to_end(version.id)
+        return True
+
+    def _may_add(self, owner: bytes, now_s: float, *, is_ping: bool) -> bool:
+        held = self._held_by_owner(now_s)
+        has_room = len(self._demanded) < self._max_loaded and held.get(owner, 0) < max(2, self._max_loaded // 2)
+        if has_room:
+            return True
+        victim = None
+        if now_s - self._displaced_s.get(owner, -math.inf) >= DISPLACE_EVERY_S:
+            victim = self._find_victim(owner, held, now_s, only_idle=is_ping)
+        if victim is None:
+            return False
+        if len(self._displaced_s) > MAX_OWNERS:
+            self._displaced_s.clear()
+        self._displaced_s[owner] = now_s
+        del self._demanded[victim]
+        return True
+
+    def _held_by_owner(self, now_s: float) -> dict[bytes, int]:
+        held: dict[bytes, int] = {}
+        for asked in self._demanded.values():
+            for owner in _recent(asked, now_s):
+                held[owner] = held.get(owner, 0) + 1
+        return held
+
+    def _find_victim(self, owner: bytes, held: Mapping[bytes, int], now_s: float, *, only_idle: bool) -> str | None:
+        unused = [model for model in self._demanded if model not in self._current or not self._current[model].users]
+        idle = next((model for model in unused if not _recent(self._demanded[model], now_s)), None)
+        if idle is not None or only_idle or not held:
+            return idle
+        most = max(held, key=lambda one: (held[one], one == owner))
+        if most != owner and held[most] <= held.get(owner, 0) + 1:
+            return None
+        return next((model for model in unused if _recent(self._demanded[model], now_s) == [most]), None)
 
     def update(self, found: Mapping[str, Version]) -> list[Version]:
         """Take over what the folder holds now; the versions that are new."""
@@ -52,7 +103,8 @@ class Catalogue:
 
     def wanted(self) -> dict[str, Version]:
         """What every worker should hold, by digest."""
-        self._forget_what_is_not_asked_for()
+        for model in self._demanded.keys() - self._current.keys():
+            del self._demanded[model]
         self._old = {digest: version for digest, version in self._old.items() if version.users}
         versions = [self._current[model] for model in self._demanded if model in self._current]
         versions += [*self._candidates.values(), *self._old.values()]
@@ -92,9 +144,6 @@ class Catalogue:
     def _retire(self, version: Version) -> None:
         self._old[version.digest] = version
 
-    def _forget_what_is_not_asked_for(self) -> None:
-        for model in list(self._demanded):
-            if len(self._demanded) <= self._max_loaded:
-                return
-            if model not in self._current or not self._current[model].users:
-                del self._demanded[model]
+
+def _recent(asked: Mapping[bytes, float], now_s: float) -> list[bytes]:
+    return [owner for owner, at_s in asked.items() if now_s - at_s < HELD_S]

@@ -6,7 +6,7 @@ Every request that `submit` took leaves exactly once: in the pairs that `finish`
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -81,11 +81,13 @@ class Dispatcher:
 
     def submit(self, pending: Pending) -> None:
         """Take over a request that fits its model; a refusal may follow at once."""
-        self.catalogue.demand(pending.version)
+        has_place = self.catalogue.demand(pending.version, pending.owner, pending.arrived_s)
         if pending.key in self._keys:
             self._refuse_unowned(pending, "duplicate", "a request of this number is being worked on: count up")
         elif pending.version.fault:
             self._refuse_unowned(pending, "broken-model", f"{pending.version.id}: {pending.version.fault}")
+        elif not has_place:
+            self._refuse_unowned(pending, "busy", f"other models take all places: ask for {pending.version.id} later")
         elif not self.queue.put(pending):
             self._refuse_unowned(pending, "busy", "the server's queue is full: ask again later, or add workers")
         else:
@@ -148,16 +150,28 @@ class Dispatcher:
                 return worker, number, batch
         return None
 
-    def finish(self, name: bytes, number: int, now_s: float) -> list[Pending]:
-        """The requests of a batch whose result came, in order; none if nobody waits for it any more."""
+    def finish(self, name: bytes, number: int, now_s: float, each_ms: Sequence[float] = ()) -> list[Pending]:
+        """The requests of a batch whose result came, in order; none if nobody waits for it any more.
+
+        `each_ms`: what each took of the worker's time.
+        """
         worker = self.workers.get(name)
         batch = worker.batches.pop(number, None) if worker else None
         if worker is None or batch is None:
             return []
         worker.head_since_s = now_s
-        for pending in batch.pendings:
+        each_s = [spent_ms / 1e3 for spent_ms in each_ms]
+        if len(each_s) != len(batch.pendings):
+            each_s = [(now_s - batch.sent_s) / len(batch.pendings)] * len(batch.pendings)
+        for pending, spent_s in zip(batch.pendings, each_s, strict=True):
+            self.queue.charge(pending, spent_s)
             self._release(pending)
         return batch.pendings
+
+    def drop(self, source: int) -> None:
+        """What waits for a connection that has gone. It is refused: the descriptor may be another's by now."""
+        for pending in self.queue.remove(lambda one: one.source == source):
+            self._refuse(pending, "late", "the connection that asked was closed")
 
     def expire(self, now_s: float) -> None:
         for pending in self.queue.remove(lambda one: one.expires_s <= now_s):

@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import zmq
+from zmq.utils.monitor import parse_monitor_message
 
-from host.server.admission import BOARDS, WITHDRAWN, WORKERS, Admission, key_of
+from host.server.admission import BOARDS, FAILED, WITHDRAWN, WORKERS, Admission, key_of
 from host.server.cluster import RayCrew
 from host.server.crew import Crew
 from host.server.dispatch import Dispatcher, Limits, Loss
@@ -48,6 +49,7 @@ TEND_EVERY_S = 0.02
 SCAN_EVERY_S = 1.0
 KEYS_EVERY_S = 1.0
 SCAN_WITHIN_S = 60.0  # the sums of large models are made anew
+MAX_PIXELS = 16 << 20  # of a picture: a fraction of a second to decode, which others wait for
 MAX_PER_TURN = 64  # messages of one socket that are served before the others have their turn
 
 
@@ -83,10 +85,14 @@ class Front:
         self._handlers: dict[Any, Callable[[], None]] = {}
         for socket in workers:  # first of all: a result frees a worker
             self._register(socket, lambda socket=socket: self._serve_workers(socket))  # type: ignore[misc]
+        # before their requests: whose connection has gone waits for nothing
+        departures = boards.get_monitor_socket(zmq.EVENT_DISCONNECTED | sum(FAILED))
+        departures.setsockopt(zmq.LINGER, 0)
+        self._register(departures, lambda: self._serve_departures(departures))
         self._register(boards, self._serve_boards)
         if admission is not None:
             self._register(admission.socket, admission.answer)
-            for socket in (boards, *workers):
+            for socket in workers:
                 monitor = admission.watch(socket)
                 self._register(monitor, lambda monitor=monitor: admission.note_failures(monitor))  # type: ignore[misc]
         self._take_over(scan_models(models, Scan()))
@@ -119,6 +125,14 @@ class Front:
 
     # ---- boards
 
+    def _serve_departures(self, monitor: Any) -> None:
+        while monitor.poll(0):
+            event = parse_monitor_message(monitor.recv_multipart())
+            if event["event"] == zmq.EVENT_DISCONNECTED:
+                self._dispatcher.drop(event["value"])
+            elif self._admission is not None:
+                self._admission.note_failure(event["event"])
+
     def _serve_boards(self) -> None:
         for _ in range(MAX_PER_TURN):
             try:
@@ -126,7 +140,7 @@ class Front:
             except zmq.Again:
                 return
             if not self._is_withdrawn(BOARDS, client):
-                self._serve_board(client.bytes, parts)
+                self._serve_board(client, parts)
 
     def _is_withdrawn(self, domain: bytes, frame: zmq.Frame) -> bool:
         """subtle: ZeroMQ asks who may come in once; a connection then stands for as long as it likes."""
@@ -136,8 +150,8 @@ class Front:
         self._admission.note(WITHDRAWN, key)
         return True
 
-    def _serve_board(self, client: bytes, parts: Sequence[zmq.Frame]) -> None:
-        now_s = time.monotonic()
+    def _serve_board(self, frame: zmq.Frame, parts: Sequence[zmq.Frame]) -> None:
+        now_s, client = time.monotonic(), frame.bytes
         try:
             message = decode_to_server([part.buffer for part in parts])
         except MessageError as error:
@@ -150,20 +164,22 @@ class Front:
             text = f"{message.model} on this server is another file: copy the model folder to board and server"
             self._reply_refusal(client, message.id, "other-model", text)
         elif isinstance(message, Ping):
-            self._serve_ping(client, message, version)
+            self._serve_ping(frame, message, version, now_s)
         else:
-            self._serve_request(client, message, parts, version, now_s)
+            self._serve_request(frame, message, parts, version, now_s)
 
-    def _serve_ping(self, client: bytes, ping: Ping, version: Version) -> None:
-        self._dispatcher.catalogue.demand(version)
+    def _serve_ping(self, frame: zmq.Frame, ping: Ping, version: Version, now_s: float) -> None:
+        client = frame.bytes
+        has_place = self._dispatcher.catalogue.demand(version, key_of(frame).encode() or client, now_s, is_ping=True)
         ready = self._dispatcher.is_ready(version)
-        text = version.fault or ("" if ready else "no worker has the model yet")
+        waiting = "no worker has the model yet" if has_place else "other models take all places"
+        text = version.fault or ("" if ready else waiting)
         self._send(self._boards, [client, encode_reply(Pong(ping.id, ready, text))])
 
     def _serve_request(
-        self, client: bytes, request: Request, parts: Sequence[zmq.Frame], version: Version, now_s: float
+        self, frame: zmq.Frame, request: Request, parts: Sequence[zmq.Frame], version: Version, now_s: float
     ) -> None:
-        header, pixels = parts
+        client, (header, pixels) = frame.bytes, parts
         wrong = wrong_size(request, version, pixels)
         if wrong:
             self._reply_refusal(client, request.id, "wrong-size", wrong)
@@ -177,6 +193,8 @@ class Front:
             version=version,
             arrived_s=now_s,
             expires_s=now_s + request.deadline_ms / 1e3,
+            owner=key_of(frame).encode(),
+            source=frame.get(zmq.SRCFD),
         )
         self._dispatcher.submit(pending)
 
@@ -244,7 +262,7 @@ class Front:
             return
         worker.heard_s = now_s
         if isinstance(order, Result):
-            self._forward(self._dispatcher.finish(name, order.number, now_s), parts[1:], now_s)
+            self._forward(self._dispatcher.finish(name, order.number, now_s, order.each_ms), parts[1:], now_s)
         elif isinstance(order, Loaded):
             self._dispatcher.note_loaded(name, order.digest, order.fault)
             log("model loaded", worker=name.hex(), digest=order.digest, fault=order.fault)
@@ -381,6 +399,8 @@ def wrong_size(request: Request, version: Version, pixels: zmq.Frame) -> str:
     expected = how.input_px if request.content == "image" else how.frame_px
     if request.shape != expected and (request.content == "image" or not how.takes(request.shape)):
         return f"{request.content} of {request.shape}; {version.id} takes {expected}"
+    if request.shape[0] * request.shape[1] > MAX_PIXELS:
+        return f"{request.content} of {request.shape} has more than {MAX_PIXELS} pixels"
     raw_bytes = request.shape[0] * request.shape[1] * 3
     if request.encoding == "raw":
         return "" if len(pixels) == raw_bytes else f"{len(pixels)} bytes of pixels, not {raw_bytes}"

@@ -69,6 +69,7 @@ class Batch:
 class Result:
     number: int
     infer_ms: float
+    each_ms: tuple[float, ...] = ()  # of the worker's time, request by request
 
 
 Order = Hello | Beat | Load | Unload | Loaded | Goodbye | Batch | Result

@@ -125,17 +125,21 @@ class Worker:
         order = decode(parts)
         if not isinstance(order, Batch):
             return
-        replies = judge(self._models.get(order.digest), parts[1:], started_s)
-        result = encode(Result(order.number, elapsed_ms(started_s)))
+        replies, each_ms = judge(self._models.get(order.digest), parts[1:], started_s)
+        result = encode(Result(order.number, elapsed_ms(started_s), each_ms))
         self._work.send_multipart([result, *replies])
 
 
-def judge(model: Any, pairs: Sequence[Buffer], started_s: float) -> list[Buffer]:
-    """Reply headers, each followed by its map or nothing. `model` is a host.server.sessions.Model."""
+def judge(model: Any, pairs: Sequence[Buffer], started_s: float) -> tuple[list[Buffer], tuple[float, ...]]:
+    """Reply headers, each followed by its map or nothing; and what each request took, in ms: its decoding, and its part
+    of the rest. `model` is a host.server.sessions.Model.
+    """
     # subtle: by place in the batch, for the requests of two boards may have equal headers
     replies: list[list[Buffer] | None] = []
     requests, images = [], []
+    decoding_ms: list[float] = []
     for header, pixels in zip(pairs[::2], pairs[1::2], strict=True):
+        began_s = time.monotonic()
         request = decode_to_server((header, pixels))
         if not isinstance(request, Request):
             raise MessageError("a batch of something else than requests")
@@ -145,8 +149,11 @@ def judge(model: Any, pairs: Sequence[Buffer], started_s: float) -> list[Buffer]
             replies.append(None)
         except MessageError as error:
             replies.append([refuse(request.id, "undecodable", str(error)), b""])
+        decoding_ms.append(elapsed_ms(began_s))
     judged = iter(infer(model, requests, images, started_s))
-    return [part for reply in replies for part in (reply or next(judged))]
+    parts = [part for reply in replies for part in (reply or next(judged))]
+    rest_ms = (elapsed_ms(started_s) - sum(decoding_ms)) / len(decoding_ms)
+    return parts, tuple(round(own_ms + rest_ms, 3) for own_ms in decoding_ms)
 
 
 def infer(model: Any, requests: list[Request], images: list[Any], started_s: float) -> list[list[Buffer]]:

@@ -61,6 +61,15 @@ def test_an_idle_worker_gets_a_single_request_at_once() -> None:
     assert bench.batch() == (ONE, 1, "a")
 
 
+def test_what_waits_for_a_connection_that_has_gone_is_dropped() -> None:
+    bench = Bench(ONE)
+    for number, client in enumerate("abc", start=1):
+        bench.submit(client, number).source = number
+    bench.dispatcher.drop(2)
+    assert bench.refused() == [("b", "late")]
+    assert bench.batch() == (ONE, 1, "ac")
+
+
 def test_requests_that_wait_for_a_busy_worker_go_together() -> None:
     bench = Bench(ONE)
     for client in "abc":

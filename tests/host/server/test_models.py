@@ -202,5 +202,23 @@ def test_of_many_models_those_asked_for_last_stay_loaded(catalogue: Catalogue) -
         catalogue.demand(version)
     assert set(catalogue.wanted()) == {"old", "c"}
     OLD.users = 1
-    catalogue.demand(others["b"])
+    assert catalogue.demand(others["b"], now_s=20.0)
     assert set(catalogue.wanted()) == {"old", "b"}, "what is in use is not dropped"
+    OLD.users = 0
+
+
+def test_who_asks_for_many_models_takes_nobody_elses_place() -> None:
+    catalogue = Catalogue(max_loaded=8)
+    models = {f"m{number}": make_version(f"m{number}", f"m{number}") for number in range(12)}
+    catalogue.update({"model": OLD, **models})
+    assert catalogue.demand(OLD, b"board", 0.0)
+    loaded = set()
+    for turn in range(100):
+        for version in models.values():
+            catalogue.demand(version, b"hostile", turn * 0.01, is_ping=turn % 2 == 0)
+        catalogue.demand(OLD, b"board", turn * 0.01)
+        loaded |= set(catalogue.wanted())
+    assert "old" in catalogue.wanted()
+    assert len(loaded) <= 1 + 4 + 1, "half of the places, and one that made way for another"
+    for number in range(4, 7):
+        assert catalogue.demand(models[f"m{number}"], f"board {number}".encode(), 1.0)

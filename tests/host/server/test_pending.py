@@ -64,6 +64,51 @@ def test_what_a_worker_died_over_comes_alone_and_first() -> None:
     assert [names(lines.take(4, anything)) for _ in range(2)] == ["z1", "a1 b1"]
 
 
+def owned(owner: str, client: str, number: int = 1) -> Pending:
+    pending = make_pending(VERSION, client=client, number=number)
+    pending.owner = owner.encode()
+    return pending
+
+
+def test_many_connections_of_one_owner_have_one_share() -> None:
+    lines = queue()
+    for number in range(60):
+        lines.put(owned("hostile", f"h{number}"))
+    for number in range(1, 5):
+        lines.put(owned("board", "b", number))
+    served = [one.owner for one in lines.take(8, anything)]
+    assert served.count(b"board") == 4
+    assert sum(lines.put(owned("hostile", f"more {number}")) for number in range(60)) < 30
+
+
+def test_whose_pictures_take_long_comes_less_often() -> None:
+    """Time is shared, not pictures: at 100 ms against 1 ms, one in a hundred."""
+    lines = queue(per_client=1000, total=4000, total_bytes=1 << 20)
+    for number in range(1, 1000):
+        lines.put(owned("hostile", "h", number))
+        lines.put(owned("board", "b", number))
+    spent_s = Counter[bytes]()
+    for _ in range(500):
+        (one,) = lines.take(1, anything)
+        cost_s = 0.1 if one.owner == b"hostile" else 0.001
+        lines.charge(one, cost_s)
+        spent_s[one.owner] += cost_s  # type: ignore[assignment]
+    assert spent_s[b"hostile"] < 1.5 * spent_s[b"board"]
+
+
+def test_who_has_waited_for_nothing_has_saved_nothing() -> None:
+    lines = queue(per_client=100)
+    for number in range(1, 50):
+        lines.put(owned("busy", "b", number))
+    for _ in range(40):
+        (one,) = lines.take(1, anything)
+        lines.charge(one, 0.01)
+    for number in range(1, 50):
+        lines.put(owned("new", "n", number))
+    served = [one.owner for one in lines.take(8, anything)]
+    assert served.count(b"busy") >= 1
+
+
 def test_every_bound_holds() -> None:
     lines = queue(per_client=2, total=4, total_bytes=1000)
     taken = [lines.put(make_pending(VERSION, client=name)) for name in "aaabbcc"]
