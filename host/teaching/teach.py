@@ -29,7 +29,7 @@ from board.teaching.inspection import check_exposure, choose_different
 from board.teaching.lesson import learn
 from board.teaching.store import BANK_NPZ, encode_bank
 from board.teaching.whitening import FEATURE_EXPONENT
-from host.compiler.cost import summarise_cost
+from host.compiler.cost import summarise_cost, summarise_work
 from host.export.calibration import calibrate, draw_calibration
 from host.export.card import CARD_MD, write_challenge, write_provenance, write_verdict
 from host.export.order import source_commit
@@ -253,7 +253,7 @@ def describe(order: Order, backbone: Backbone, pupil: Pupil, net: IntegerNet, pa
         map=pupil.meaning,
         threshold=pupil.threshold,
         files={},
-        cost=summarise_cost(net),
+        cost=summarise_work(net) if order.is_small else summarise_cost(net),
         provenance={
             "command": shlex.join([*words, "--backbone", backbone.files.folder.name, "--id", order.id]),
             "backbone": f"{backbone.files.manifest.name}, weights {backbone.files.manifest.weights_sha256}",
