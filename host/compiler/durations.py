@@ -18,11 +18,11 @@ from board.overlay.simulation.simulator import MemoryPort
 from host.compiler.footprints import ACTIVATIONS, Transfer, find_accesses, moved_beats, row_beats, steps_of
 
 COMPUTE_OVERHEAD = 26  # to fill and drain the pipeline
-LOAD_OVERHEAD = 13  # beside the latency of the memory port
+LOAD_OVERHEAD = 16  # beside the latency of the memory port
 STORE_OVERHEAD = 12
 LEAST_STEPS = 2  # a pair of pixels has two results to write
-RESULT_DELAY = 17  # from a pair's last step to the write of its first result
-ROW_CYCLES = 6  # least from one row's request to the next
+RESULT_DELAY = 19  # from a pair's last step to the write of its first result
+ROW_CYCLES = 5  # least from one row's request to the next
 BURST_BEATS = 16
 BURSTS = 4  # under way at once
 

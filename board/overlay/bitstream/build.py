@@ -22,7 +22,7 @@ from board.overlay.hardware import single_accesses
 from board.overlay.hardware.overlay import NAME
 from board.overlay.registers import DEFAULT_ADDRESS
 from board.overlay.simulation.design import find_verilog
-from board.overlay.synthesis.yosys import run_yosys
+from board.overlay.synthesis.yosys import KEEP, run_yosys
 
 HERE = Path(__file__).resolve().parent
 PRODUCT = "beltsight"
@@ -115,7 +115,8 @@ def nextpnr_commands(settings: Settings, sources: Path) -> list[list[str]]:
 
 def _synthesise_for_nextpnr(sources: Path) -> None:
     files = (f"{NAME}.v", f"{single_accesses.MODULE}.v", "pynq_z2.v")
-    steps = [f"read_verilog {' '.join(files)}", "synth_xilinx -family xc7 -flatten -abc9 -top pynq_z2"]
+    steps = [f"read_verilog {' '.join(files)}", "hierarchy -top pynq_z2", *KEEP]
+    steps += ["synth_xilinx -family xc7 -flatten -abc9 -top pynq_z2"]
     # nextpnr takes the cells that only remember names of modules for logic
     run_yosys([*steps, "delete t:$scopeinfo", "write_json pynq_z2.json"], sources)
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from amaranth.hdl import Cat, Const, Module, Signal, signed
 
-from board.overlay.hardware.component import Elaboratable, delayed
+from board.overlay.hardware.component import Elaboratable, data, delayed
 from board.overlay.isa import CHANNELS_IN, CHANNELS_OUT, PIXELS
 
 PRODUCT_BITS = 34  # a cascade of two products of 25 × 8 bits
@@ -45,8 +45,8 @@ class MacArray(Elaboratable):
     def _cascade(self, m: Module, j: int, pair: int) -> Any:
         """a·w + a'·w' of one pair of input channels, as two DSP48E1 with all their registers: 4 cycles."""
         first, second = 2 * pair, 2 * pair + 1
-        product = [Signal(signed(33), name=f"m{j}_{i}") for i in (first, second)]
-        sums = [Signal(signed(PRODUCT_BITS), name=f"p{j}_{i}") for i in (first, second)]
+        product = [data(signed(33), name=f"m{j}_{i}") for i in (first, second)]
+        sums = [data(signed(PRODUCT_BITS), name=f"p{j}_{i}") for i in (first, second)]
         m.d.sync += [
             product[0].eq(delayed(m, self.a[first], 1) * delayed(m, self.w[j][first], 1)),
             sums[0].eq(product[0]),
@@ -60,11 +60,11 @@ class MacArray(Elaboratable):
         u, v, t = products
         halves = []
         for product in (u, v):
-            upper = Signal(signed(17), name=f"lane{c}_upper")
+            upper = data(signed(17), name=f"lane{c}_upper")
             m.d.sync += upper.eq(product[16:].as_signed() + product[15])
             halves.append(upper)
         lower_u, lower_t = (delayed(m, product[:16], 1).as_signed() for product in (u, t))
-        sums = [Signal(signed(18), name=f"lane{c}_sum{p}") for p in range(PIXELS)]
+        sums = [data(signed(18), name=f"lane{c}_sum{p}") for p in range(PIXELS)]
         m.d.sync += [sums[0].eq(lower_u + halves[1]), sums[1].eq(halves[0] + lower_t)]
         for p in range(PIXELS):
             m.d.comb += self.lanes[p][c].eq(delayed(m, sums[p], 1))
@@ -76,7 +76,7 @@ def _tree(m: Module, terms: list[Any], carries: list[Any]) -> tuple[Any, list[An
         sums = []
         for left, right in zip(terms[::2], terms[1::2], strict=True):
             carry, carries = (carries[0], carries[1:]) if carries else (Const(0, 1), [])
-            total = Signal(signed(max(len(left), len(right)) + 1))
+            total = data(signed(max(len(left), len(right)) + 1))
             # {left, 1} + {right, carry}: the carry enters the adder's own chain
             whole = Cat(Const(1, 1), left).as_signed() + Cat(carry, right).as_signed()
             m.d.sync += total.eq(whole >> 1)

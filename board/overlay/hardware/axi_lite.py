@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Module, Signal
+from collections.abc import Mapping
+from functools import reduce
+from operator import or_
+from typing import Any
 
-from board.overlay.hardware.component import Elaboratable
+from amaranth.hdl import Module, Mux, Signal
+
+from board.overlay.hardware.component import Elaboratable, data
 
 ADDRESS_BITS = 12
 READ_SIGNALS = ("araddr", "arvalid", "arready", "rdata", "rresp", "rvalid", "rready")
@@ -21,7 +26,8 @@ class AxiLitePorts:
 
 
 class AxiLite(AxiLitePorts, Elaboratable):
-    """Writes: `write` with `write_address`, `write_data`. Reads: `read` with `read_address`, answered in that cycle."""
+    """Writes: `write` with `write_address`, `write_data`. Reads: `read_address`, in the next cycle `read`,
+    answered in that cycle."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -52,12 +58,27 @@ class AxiLite(AxiLitePorts, Elaboratable):
         with m.If(have_address & have_data & ~self.bvalid):
             m.d.sync += [have_address.eq(0), have_data.eq(0), self.bvalid.eq(1)]
 
-        asked = Signal()
-        m.d.comb += [self.arready.eq(~asked & ~self.rvalid), self.read.eq(asked)]
+        asked, reads = Signal(), Signal()
+        m.d.comb += [self.arready.eq(~asked & ~reads & ~self.rvalid), self.read.eq(reads)]
+        m.d.sync += reads.eq(asked)
         with m.If(self.arvalid & self.arready):
             m.d.sync += [self.read_address.eq(self.araddr), asked.eq(1)]
         with m.If(asked):
-            m.d.sync += [self.rdata.eq(self.read_data), self.rvalid.eq(1), asked.eq(0)]
+            m.d.sync += asked.eq(0)
+        with m.If(reads):
+            m.d.sync += [self.rdata.eq(self.read_data), self.rvalid.eq(1)]
         with m.If(self.rvalid & self.rready):
             m.d.sync += self.rvalid.eq(0)
         return m
+
+
+def choose_register(m: Module, address: Signal, registers: Mapping[int, Any]) -> Signal:
+    """The value of the register whose offset was `address` a cycle ago, else 0."""
+    value = Signal(32)
+    parts = []
+    for offset, register in registers.items():
+        chosen = data(name=f"chosen_{offset:x}")  # for 32 pins; the address itself would have hundreds
+        m.d.sync += chosen.eq(address == offset)
+        parts.append(Mux(chosen, register, 0))
+    m.d.comb += value.eq(reduce(or_, parts))
+    return value

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from amaranth.hdl import Const, Mux, Signal
+from amaranth.hdl import Const, Module, Mux, Signal
 
 if TYPE_CHECKING:
 
@@ -14,7 +14,24 @@ if TYPE_CHECKING:
 else:
     from amaranth.hdl import Elaboratable
 
-__all__ = ["Elaboratable", "Loop", "Nest", "Stream", "connect", "data", "delayed"]
+__all__ = [
+    "PINS",
+    "SPREAD_CYCLES",
+    "Elaboratable",
+    "Loop",
+    "Nest",
+    "Skid",
+    "Stream",
+    "connect",
+    "copied",
+    "data",
+    "delayed",
+    "kept",
+    "spread",
+]
+
+PINS = 32  # that one register drives at most: a wire to more of them is too long for a cycle
+SPREAD_CYCLES = 2
 
 
 class Stream:
@@ -26,14 +43,47 @@ class Stream:
         self.payload = Signal(shape, name=f"{name}_payload")
 
 
+class Skid(Elaboratable):
+    """A stream from `source` to `sink`. What it says to either, it says from a register."""
+
+    def __init__(self, bits: int) -> None:
+        self.source, self.sink = Stream(bits, "source"), Stream(bits, "sink")
+
+    def elaborate(self, _platform: object) -> Module:
+        m = Module()
+        waits = Signal()  # one stands aside, as it came when the sink could take no more
+        moves = Signal()
+        m.d.comb += [moves.eq(~self.sink.valid | self.sink.ready), self.source.ready.eq(~waits)]
+        m.d.sync += waits.eq(~moves & (waits | self.source.valid))
+        with m.If(moves):
+            m.d.sync += self.sink.valid.eq(waits | self.source.valid)
+        parts = range(0, len(self.source.payload), PINS)
+        for place in parts:
+            self._part(m, slice(place, place + PINS))
+        return m
+
+    def _part(self, m: Module, bits: slice) -> None:
+        """With its own copies of the two registers that move it."""
+        payload, aside = data(len(self.source.payload[bits])), data(len(self.source.payload[bits]))
+        held = Signal(attrs={"keep": "true"})
+        waits = Signal(attrs={"keep": "true"})
+        moves = Signal()
+        m.d.comb += [moves.eq(~held | self.sink.ready), self.sink.payload[bits].eq(payload)]
+        m.d.sync += waits.eq(~moves & (waits | self.source.valid))
+        with m.If(moves):
+            m.d.sync += [held.eq(waits | self.source.valid), payload.eq(Mux(waits, aside, self.source.payload[bits]))]
+        with m.If(~waits):
+            m.d.sync += aside.eq(self.source.payload[bits])
+
+
 class Loop:
     """Counts 0..last and again. `ends` tells the last from a register, so that a nest of loops costs no comparison."""
 
     def __init__(self, last: Any, name: str) -> None:
         self.last = last
-        self.count = Signal(len(last), name=name)
-        self.ends = Signal(name=f"{name}_ends")
-        self.last_but_one = Signal(len(last), name=f"{name}_last_but_one")
+        self.count = data(len(last), name=name)
+        self.ends = data(name=f"{name}_ends")
+        self.last_but_one = data(len(last), name=f"{name}_last_but_one")
 
     @property
     def single(self) -> Any:
@@ -55,7 +105,7 @@ class Nest:
 
     def __init__(self, *loops: Loop) -> None:
         self.loops = loops
-        self.wraps = Signal(len(loops), name="wraps")
+        self.wraps = data(len(loops), name="wraps")
 
     def begin(self) -> list[Any]:
         statements, together = [], Const(1, 1)
@@ -81,11 +131,29 @@ def data(shape: Any = 1, **settings: Any) -> Any:
 
 
 def delayed(m: Any, signal: Any, cycles: int) -> Any:
-    """`signal` as it was `cycles` cycles ago."""
+    """`signal` as it was `cycles` cycles ago; no reset reaches it."""
     for _ in range(cycles):
-        earlier, signal = signal, Signal(signal.shape())
+        earlier, signal = signal, data(signal.shape())
         m.d.sync += signal.eq(earlier)
     return signal
+
+
+def copied(m: Any, signal: Any, count: int) -> list[Any]:
+    """`signal` a cycle later in `count` registers, each for the pins that lie near it; no reset reaches them."""
+    copies = kept(count, "copy", signal.shape())
+    m.d.sync += [copy.eq(signal) for copy in copies]
+    return copies
+
+
+def kept(count: int, name: str, shape: Any = 1) -> list[Any]:
+    """Registers that stay as many as they are. Without `keep` every tool makes one of those that hold the same."""
+    return [data(shape, name=f"{name}{i}", attrs={"keep": "true"}) for i in range(count)]
+
+
+def spread(m: Any, signal: Any, count: int) -> list[Any]:
+    """`signal` SPREAD_CYCLES later in `count` registers, by a tree of two levels."""
+    trunks = copied(m, signal, -(-count // PINS))
+    return [copied(m, trunks[i // PINS], 1)[0] for i in range(count)]
 
 
 def connect(m: Any, source: Stream, sink: Stream) -> None:

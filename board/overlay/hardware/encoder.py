@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from amaranth.hdl import Cat, Module, Mux, Signal, signed
+from amaranth.hdl import Cat, Const, Module, Signal, signed
 
 from board.overlay.hardware.component import Elaboratable
 
 POSITION_BITS = 64
 FILTER_BITS = 16
 BACK_BITS = 16
+STEP_PARTS = 3  # of 1 or −1, each with a register for its pins: one in each look-up table, one in each carry
 
 
 class Encoder(Elaboratable):
@@ -31,11 +32,11 @@ class Encoder(Elaboratable):
     def elaborate(self, _platform: object) -> Module:
         m = Module()
         a, b = self._filtered(m, self.a), self._filtered(m, self.b)
-        counts, back, skipped = self._decode(m, a, b)
+        counts, back, step, skipped = self._decode(m, a, b)
         following, furthest = Signal(signed(POSITION_BITS)), self.furthest
         advances, went_back = Signal(), Signal()
         m.d.comb += [
-            following.eq(self.position + Mux(back, -1, 1)),
+            following.eq(self.position + step),
             advances.eq(counts & ~back & (self.position == furthest)),
         ]
         m.d.sync += went_back.eq(furthest - self.position > self.most_back)
@@ -57,21 +58,26 @@ class Encoder(Elaboratable):
                 m.d.sync += [held.eq(level), steady.eq(0)]
         return held
 
-    def _decode(self, m: Module, a: Any, b: Any) -> tuple[Any, Any, Any]:
-        """Registers: something is counted, backwards, and a count is missing because both levels changed at once."""
+    def _decode(self, m: Module, a: Any, b: Any) -> tuple[Any, Any, Any, Any]:
+        """From registers: something is counted, backwards, what it adds, and a count is missing because both levels
+        changed at once."""
         a_before, b_before = Signal(), Signal()
-        counts, back, skipped = Signal(), Signal(), Signal()
+        counts, goes_back, skipped = Signal(), Signal(), Signal()
+        back, *backs = (Signal(name=f"back{i}", attrs={"keep": "true"}) for i in range(1 + STEP_PARTS))
+        m.d.sync += [copy.eq(goes_back) for copy in (back, *backs)]
         m.d.sync += [a_before.eq(a), b_before.eq(b)]
         with m.If(self.quadrature):
             changed = Cat(a ^ a_before, b ^ b_before)
             m.d.sync += [
                 counts.eq(changed.xor()),
-                back.eq(a_before ^ b ^ self.turned),
                 skipped.eq(changed.all()),
             ]
+            m.d.comb += goes_back.eq(a_before ^ b ^ self.turned)
         with m.Else():
-            m.d.sync += [counts.eq(a & ~a_before), back.eq((b & self.directs) ^ self.turned), skipped.eq(0)]
-        return counts, back, skipped
+            m.d.sync += [counts.eq(a & ~a_before), skipped.eq(0)]
+            m.d.comb += goes_back.eq((b & self.directs) ^ self.turned)
+        step = Cat(Const(1, 1), *(copy.replicate((POSITION_BITS - 1) // STEP_PARTS) for copy in backs)).as_signed()
+        return counts, back, step, skipped
 
     def _silent(self, m: Module, advances: Signal) -> Any:
         """A belt that only trembles is silent too."""

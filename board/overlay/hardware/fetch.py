@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Cat, Module, Signal
-from amaranth.lib.fifo import SyncFIFOBuffered
+from typing import Any
 
-from board.overlay.hardware.component import Elaboratable, Stream
+from amaranth.hdl import Cat, Module, Signal
+
+from board.overlay.hardware.component import Elaboratable, Stream, copied, data, delayed
 from board.overlay.hardware.decode import unit_opcodes
+from board.overlay.hardware.fifo import Fifo
 from board.overlay.hardware.segments import ACCESS
 from board.overlay.isa import BEAT_BYTES, INSTRUCTION_BYTES, OPCODE_BITS, End, Segment, Unit
 
@@ -33,14 +35,15 @@ class Fetch(Elaboratable):
 
     def elaborate(self, _platform: object) -> Module:
         m = Module()
-        word, part = Signal(8 * INSTRUCTION_BYTES), Signal(range(BEATS))
+        word, part = data(8 * INSTRUCTION_BYTES), Signal(range(BEATS))
         opcode = word[:OPCODE_BITS]
-        nothing = Signal()
+        nothing = data()
+        self._shift(m, word)
         m.d.sync += nothing.eq(self.instructions == 0)
         fifos = []
         for unit in Unit:
             name = f"queue_{unit.name.lower()}"
-            m.submodules[name] = fifo = SyncFIFOBuffered(width=8 * INSTRUCTION_BYTES, depth=QUEUE)
+            m.submodules[name] = fifo = Fifo(8 * INSTRUCTION_BYTES, QUEUE)
             m.d.comb += [
                 fifo.w_data.eq(word),
                 self.queues[unit].valid.eq(fifo.r_rdy),
@@ -69,9 +72,11 @@ class Fetch(Elaboratable):
                 m.d.comb += self.beats.ready.eq(1)
                 with m.If(self.beats.valid):
                     m.d.comb += self.moved.eq(1)
-                    m.d.sync += [word.eq(Cat(word, self.beats.payload) >> 64), part.eq(part + 1)]
+                    m.d.sync += part.eq(part + 1)
                     with m.If(part == BEATS - 1):
-                        m.next = "DISPATCH"
+                        m.next = "SHIFT"
+            with m.State("SHIFT"):
+                m.next = "DISPATCH"
             with m.State("DISPATCH"), m.Switch(opcode):
                 for unit in Unit:
                     with m.Case(*unit_opcodes(unit)):
@@ -90,3 +95,11 @@ class Fetch(Elaboratable):
             with m.State("NO_END"):
                 m.d.comb += self.no_end.eq(1)
         return m
+
+    def _shift(self, m: Module, word: Any) -> None:
+        """Beats into the word, a cycle after they came."""
+        beat = delayed(m, self.beats.payload, 1)
+        parts = [word.word_select(i, 8 * BEAT_BYTES) for i in range(BEATS)]
+        for shift, part, above in zip(copied(m, self.moved, BEATS), parts, (*parts[1:], beat), strict=True):
+            with m.If(shift):
+                m.d.sync += part.eq(above)

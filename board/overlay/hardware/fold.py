@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from amaranth.hdl import Cat, Const, Module, Mux, Signal, signed
 
-from board.overlay.hardware.component import Elaboratable, Loop, Stream
+from board.overlay.hardware.component import Elaboratable, Loop, Stream, data
 from board.overlay.isa import IMAGE_TAPS, WORD_BYTES
 
 PIXEL_BITS = 24
@@ -22,7 +22,7 @@ class Fold(Elaboratable):
         self.stride_last = Signal()
         self.lead = Signal(signed(6))
         self.beats = Stream(64, "fold_beats")
-        self.word = Signal(8 * WORD_BYTES)
+        self.word = data(8 * WORD_BYTES)
         self.word_valid = Signal()  # is always taken
         self.moved = Signal()
         self.running = Signal()  # to the last word and the last pixel of the last row
@@ -31,14 +31,14 @@ class Fold(Elaboratable):
         m = Module()
         active = Signal()
         y, x = Loop(self.rows_last, "y"), Loop(self.words_last, "x")
-        full = Signal()  # the row has its words
-        position, emit = Signal(signed(13)), Signal(signed(13))  # of this pixel, of the next word's last pixel
-        window = Signal(PIXEL_BITS * (IMAGE_TAPS - 1))  # the last four pixels
-        beat, beat_valid, place = Signal(64), Signal(), Signal(3)  # the next pixel begins at byte `place` of `beat`
+        full = data()  # the row has its words
+        position, emit = data(signed(13)), data(signed(13))  # of this pixel, of the next word's last pixel
+        window = data(PIXEL_BITS * (IMAGE_TAPS - 1))  # the last four pixels
+        beat, beat_valid, place = data(64), data(), data(3)  # the next pixel begins at byte `place` of `beat`
         # Of position and place, from registers: every path through `ready` would else begin with a comparison.
-        inside, last_inside, past = Signal(), Signal(), Signal()  # the row; its last pixel; that one or behind it
-        straddles, uses_up = Signal(), Signal()  # the pixel needs the next beat too; ends this one
-        due = Signal()  # position == emit
+        inside, last_inside, past = data(), data(), data()  # the row; its last pixel; that one or behind it
+        straddles, uses_up = data(), data()  # the pixel needs the next beat too; ends this one
+        due = data()  # position == emit
 
         ready = Signal()  # the pixel is here
         m.d.comb += ready.eq(active & (~inside | (beat_valid & (~straddles | self.beats.valid))))

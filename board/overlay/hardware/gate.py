@@ -8,11 +8,12 @@ from typing import Any
 
 from amaranth.hdl import Cat, Module, Mux, Signal, signed
 
-from board.overlay.hardware.component import Elaboratable
+from board.overlay.hardware.component import PINS, Elaboratable
 from board.overlay.hardware.windows import WINDOWS, Windows
 
 PLACE_BITS = 64  # of a time in cycles, or of a position in counts, with its sign
 CYCLE_BITS = 32
+HALVES = PLACE_BITS // PINS
 AHEAD_CYCLES = 8  # a window takes a few through the queue
 NOWHERE = -(1 << PLACE_BITS - 1)
 
@@ -95,11 +96,15 @@ class Gate(Elaboratable):
         windows, here = self.windows, self.here
         start, end = windows.oldest[:PLACE_BITS].as_signed(), windows.oldest[PLACE_BITS:-1].as_signed()
         # compared a cycle before they are needed: 64 bits are long
-        due, in_time, has_length = Signal(), Signal(), Signal()
+        comes, in_time, has_length = Signal(), Signal(), Signal()
+        due, due_left, *dues = (Signal(name=f"due{i}", attrs={"keep": "true"}) for i in range(2 + 2 * HALVES))
+        begins = _choose(dues[:HALVES], start, self.begins).as_signed()
+        ends = _choose(dues[HALVES:], end, self.ends).as_signed()
         before, behind = Signal(), Signal()  # of the open window: before its start (the belt went back), behind its end
         is_open, left = self.is_open, self.left
         opens, goes_on, late = Signal(), Signal(), Signal()
         m.d.comb += [
+            comes.eq(windows.any & ~due & ~shutting & (here >= start)),
             windows.take.eq(due),
             late.eq(due & ~in_time & windows.oldest[-1]),
             opens.eq(due & in_time & has_length),
@@ -108,15 +113,21 @@ class Gate(Elaboratable):
         ]
         m.d.sync += [
             here.eq(Mux(self.by_position, self.position, (self.time + 2)[:PLACE_BITS].as_signed())),
-            due.eq(windows.any & ~due & ~shutting & (here >= start)),
+            *(copy.eq(comes) for copy in (due, due_left, *dues)),
             in_time.eq(here == start),
             has_length.eq(here < end),
-            before.eq(here < Mux(due, start, self.begins)),
-            behind.eq(here >= Mux(due, end, self.ends)),
-            left.eq(Mux(due, self.limit, left - 1)),
+            self.begins.eq(begins),
+            self.ends.eq(ends),
+            before.eq(here < begins),
+            behind.eq(here >= ends),
+            left.eq(Mux(due_left, self.limit, left - 1)),
             is_open.eq((opens | goes_on) & ~shutting),
             self.pin.eq((opens | goes_on & ~before) & ~shutting),
         ]
-        with m.If(due):
-            m.d.sync += [self.begins.eq(start), self.ends.eq(end)]
         return late
+
+
+def _choose(first: list[Any], one: Any, other: Any) -> Any:
+    """`one` where `first` is 1, which is a register for each half."""
+    parts = (slice(PINS * half, PINS * (half + 1)) for half in range(HALVES))
+    return Cat(Mux(select, one[part], other[part]) for select, part in zip(first, parts, strict=True))

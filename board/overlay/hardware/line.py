@@ -11,7 +11,7 @@ from typing import Any
 from amaranth.hdl import Cat, Const, Module, Signal
 from amaranth.lib.cdc import FFSynchronizer
 
-from board.overlay.hardware.axi_lite import ADDRESS_BITS
+from board.overlay.hardware.axi_lite import ADDRESS_BITS, choose_register
 from board.overlay.hardware.barrier import TIME_BITS, Barrier
 from board.overlay.hardware.component import Elaboratable
 from board.overlay.hardware.encoder import Encoder
@@ -20,7 +20,9 @@ from board.overlay.registers import LINE, OFFSETS, timer_version
 
 
 class LineIO(Elaboratable):
-    """The bus is that of `AxiLite`: `write_data` stays for two cycles from `write` on."""
+    """The bus is that of `AxiLite`: `write_data` stays for two cycles from `write` on, `read_address` is there a cycle
+    before `read`.
+    """
 
     def __init__(self) -> None:
         self.barrier_pin, self.passage_pin, self.gate_pin = Signal(), Signal(), Signal()
@@ -49,10 +51,8 @@ class LineIO(Elaboratable):
             "BARRIER_COUNT": Cat(self.barrier.count[:16], self.barrier.lost),
             "TIMER_VERSION": Const(timer_version(), 32),
         }
-        with m.Switch(self.read_address):
-            for name in LINE:
-                with m.Case(OFFSETS[name]):
-                    m.d.comb += self.read_data.eq(values[name])
+        chosen = choose_register(m, self.read_address, {OFFSETS[name]: values[name] for name in LINE})
+        m.d.comb += self.read_data.eq(chosen)
         return m
 
     def _barrier(self, m: Module, name: str, pin: Signal, barrier: Barrier) -> dict[str, Any]:

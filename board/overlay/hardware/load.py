@@ -7,7 +7,7 @@ from typing import Any
 from amaranth.hdl import Cat, Module, Mux, Signal
 
 from board.overlay.hardware.activation import ADDRESS_BITS
-from board.overlay.hardware.component import Elaboratable, Stream
+from board.overlay.hardware.component import PINS, Elaboratable, Stream, data, kept
 from board.overlay.hardware.decode import split_fields
 from board.overlay.hardware.fold import Fold
 from board.overlay.hardware.tile import TileRows, TileWords, count_beats
@@ -24,6 +24,8 @@ from board.overlay.isa import (
     WeightFormat,
 )
 
+PARTS = 8 * WORD_BYTES // PINS  # of a word
+
 
 class LoadUnit(Elaboratable):
     """`instruction` is taken when the unit is free; `finished` for one cycle when its last word is written."""
@@ -36,19 +38,21 @@ class LoadUnit(Elaboratable):
         self.rows = TileRows()
         self.beats = Stream(64, "load_beats")
         self.write = Signal()
-        self.write_address = Signal(ADDRESS_BITS)
-        self.write_data = Signal(8 * WORD_BYTES)
+        self.write_address = data(ADDRESS_BITS)
+        self.write_data = data(8 * WORD_BYTES)
         self.weight_write = Signal()
-        self.weight_word = Signal(range(WEIGHT_WORDS))
-        self.weight_row = Signal(range(CHANNELS_OUT))
+        self.weight_word = data(range(WEIGHT_WORDS))
+        self.weight_row = data(range(CHANNELS_OUT))
         self.weight_data = Signal(ROW_BITS)
 
     def elaborate(self, _platform: object) -> Module:
         m = Module()
-        current = Signal(8 * INSTRUCTION_BYTES)
+        current = data(8 * INSTRUCTION_BYTES)
         tile, image, weights = (split_fields(current, kind) for kind in (LoadTile, LoadImage, LoadWeights))
         fields = (tile, image, weights)
-        is_image, is_weights, narrow = Signal(), Signal(), Signal()  # of `current`
+        # of `current`; those that choose between words have a register for each part of them
+        is_image, is_weights, narrow = data(), data(), data()
+        are_image, are_narrow = (kept(PARTS, name) for name in ("are_image", "are_narrow"))
         opcode = self.instruction.payload[:OPCODE_BITS]
         asked = split_fields(self.instruction.payload, LoadWeights)
         m.submodules.rows = rows = self.rows
@@ -58,15 +62,17 @@ class LoadUnit(Elaboratable):
         start_words, start_fold = Signal(), Signal()
         self._ask(m, fields, is_image, is_weights)
 
-        for to, of_tile, of_image in (
-            (words.base, tile.base, image.base),
-            (words.base_row, tile.base_row, image.base_row),
-            (words.base_col, tile.base_col, image.base_col),
-            (words.rows_last, tile.rows, image.rows),
-            (words.cols_last, tile.cols, image.words),
-            (words.words_last, tile.words, 0),
+        for number, (to, of_tile, of_image) in enumerate(
+            (
+                (words.base, tile.base, image.base),
+                (words.base_row, tile.base_row, image.base_row),
+                (words.base_col, tile.base_col, image.base_col),
+                (words.rows_last, tile.rows, image.rows),
+                (words.cols_last, tile.cols, image.words),
+                (words.words_last, tile.words, 0),
+            )
         ):
-            m.d.sync += to.eq(Mux(is_image, of_image, of_tile))  # from START to GO
+            m.d.sync += to.eq(Mux(are_image[number % PARTS], of_image, of_tile))  # from START to GO
         m.d.comb += [
             fold.rows_last.eq(image.rows),
             fold.cols_last.eq(image.cols),
@@ -75,7 +81,7 @@ class LoadUnit(Elaboratable):
             fold.lead.eq(image.lead),
         ]
 
-        pair = self._pair_beats(m, pairs, narrow)
+        pair = self._pair_beats(m, pairs, narrow, are_narrow)
         writes_weights = self._write_weights(m, weights, start & is_weights, pair)
         m.d.comb += [
             words.next.eq(fold.word_valid | (pair.valid & ~is_weights)),  # no pairs while there is an image
@@ -84,21 +90,19 @@ class LoadUnit(Elaboratable):
             self.beats.ready.eq(pairs | fold.beats.ready),
             self.moved.eq((self.beats.valid & self.beats.ready) | fold.moved),
         ]
-        m.d.sync += [
-            self.write.eq(words.next),
-            self.write_address.eq(words.address),
-            self.write_data.eq(Mux(is_image, fold.word, pair.payload)),
-        ]
+        m.d.sync += [self.write.eq(words.next), self.write_address.eq(words.address)]
+        for part, image_part in enumerate(are_image):
+            here = slice(PINS * part, PINS * (part + 1))
+            m.d.sync += self.write_data[here].eq(Mux(image_part, fold.word[here], pair.payload[here]))
         m.d.comb += [self.instruction.ready.eq(self.idle), rows.start.eq(start)]
         m.d.comb += [words.start.eq(start_words), fold.start.eq(start_fold)]
         with m.FSM():
             with m.State("IDLE"):
-                m.d.sync += [
-                    current.eq(self.instruction.payload),
-                    is_image.eq(opcode == LoadImage.OPCODE),
-                    is_weights.eq(opcode == LoadWeights.OPCODE),
-                    narrow.eq((opcode == LoadWeights.OPCODE) & (asked.format == WeightFormat.INT4)),
-                ]
+                takes_image, takes_weights = opcode == LoadImage.OPCODE, opcode == LoadWeights.OPCODE
+                takes_narrow = takes_weights & (asked.format == WeightFormat.INT4)
+                m.d.sync += [current.eq(self.instruction.payload), is_weights.eq(takes_weights)]
+                m.d.sync += [copy.eq(takes_image) for copy in (is_image, *are_image)]
+                m.d.sync += [copy.eq(takes_narrow) for copy in (narrow, *are_narrow)]
                 with m.If(self.instruction.valid):
                     m.d.sync += self.idle.eq(0)
                     m.next = "START"
@@ -119,7 +123,7 @@ class LoadUnit(Elaboratable):
 
     def _ask(self, m: Module, fields: Any, is_image: Any, is_weights: Any) -> None:
         (tile, image, weights), rows = fields, self.rows
-        image_bytes, weight_rows = Signal(13), Signal(15)
+        image_bytes, weight_rows = data(13), data(15)
         more = weights.words + 1
         m.d.sync += [image_bytes.eq(image.cols + (image.cols << 1) + 3), weight_rows.eq((more << 3) + (more << 2))]
         wide = weights.format == WeightFormat.INT8
@@ -135,13 +139,16 @@ class LoadUnit(Elaboratable):
         with m.If(is_weights):
             m.d.comb += rows.beats.eq(Mux(wide, weight_rows << 1, weight_rows))
 
-    def _pair_beats(self, m: Module, active: Any, narrow: Any) -> Stream:
+    def _pair_beats(self, m: Module, active: Any, narrow: Any, are_narrow: list[Any]) -> Stream:
         """Two beats, or one of 16 nibbles, as 16 bytes; always taken."""
         pair = Stream(8 * WORD_BYTES, "pair")
-        low, half = Signal(64), Signal()
+        low, half = data(64), Signal()
         beat = self.beats.payload
         nibbles = [beat[4 * i : 4 * i + 4] for i in range(WORD_BYTES)]
-        m.d.comb += pair.payload.eq(Mux(narrow, Cat(Cat(n, n[3].replicate(4)) for n in nibbles), Cat(low, beat)))
+        widened, joined = Cat(Cat(n, n[3].replicate(4)) for n in nibbles), Cat(low, beat)
+        for part, narrow_part in enumerate(are_narrow):
+            here = slice(PINS * part, PINS * (part + 1))
+            m.d.comb += pair.payload[here].eq(Mux(narrow_part, widened[here], joined[here]))
         with m.If(~active):
             m.d.sync += half.eq(narrow)
         with m.Elif(self.beats.valid & ~narrow):
@@ -150,7 +157,7 @@ class LoadUnit(Elaboratable):
         return pair
 
     def _write_weights(self, m: Module, weights: Any, start: Any, pair: Stream) -> Any:
-        running, left = Signal(), Signal(10)
+        running, left = Signal(), data(10)
         m.d.comb += [self.weight_write.eq(pair.valid & running), self.weight_data.eq(pair.payload)]
         with m.If(start):
             m.d.sync += [

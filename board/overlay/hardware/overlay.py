@@ -7,13 +7,14 @@ import sys
 from typing import Any
 
 from amaranth.back import verilog
-from amaranth.hdl import Cat, Const, Module, Signal
+from amaranth.hdl import Cat, ClockDomain, Const, Module, ResetInserter, Signal
 
 from board.overlay import isa
-from board.overlay.hardware.axi_lite import READ_SIGNALS, WRITE_SIGNALS, AxiLite
-from board.overlay.hardware.component import Elaboratable
+from board.overlay.hardware.axi_lite import READ_SIGNALS, WRITE_SIGNALS, AxiLite, choose_register
+from board.overlay.hardware.component import Elaboratable, copied
 from board.overlay.hardware.engine import Engine
 from board.overlay.hardware.line import LineIO
+from board.overlay.hardware.two_port import TEXT, VERILOG
 from board.overlay.registers import ID_VALUE, OFFSETS
 
 NAME = "beltsight_overlay"
@@ -23,7 +24,11 @@ AXI_LITE = (*WRITE_SIGNALS, *READ_SIGNALS)
 
 
 class Overlay(Elaboratable):
+    """`rst` must last for four cycles; eight later, registers may be written, and 40 later a run be started."""
+
     def __init__(self) -> None:
+        self.clock = ClockDomain("sync", reset_less=True)
+        self.rst = Signal()
         self.axi_lite = AxiLite()
         self.engine = Engine()
         self.line = LineIO()
@@ -32,10 +37,48 @@ class Overlay(Elaboratable):
 
     def elaborate(self, _platform: object) -> Module:
         m = Module()
-        m.submodules.axi_lite, m.submodules.engine, m.submodules.line = self.axi_lite, self.engine, self.line
-        done, failed, enabled = Signal(), Signal(), Signal()
+        m.domains.sync = self.clock
+        # a tree of registers: one wire to all would take most of a cycle
+        (trunk,) = copied(m, self.rst, 1)
+        parts = {"registers": _Registers(self), "axi_lite": self.axi_lite, "line": self.line}
+        *resets, engine_rst = copied(m, trunk, len(parts) + 1)
+        for (name, part), rst in zip(parts.items(), resets, strict=True):
+            m.submodules[name] = ResetInserter(rst)(part)
+        m.submodules.engine = self.engine
+        m.d.comb += self.engine.rst.eq(engine_rst)
         for name, _, value in BURST:
             m.d.comb += [self.constants[f"{channel}{name}"].eq(value) for channel in ("ar", "aw")]
+        return m
+
+    def ports(self) -> dict[str, tuple[Signal, None]]:
+        """Ports of the Verilog module by name, named so that Vivado finds the interfaces by itself."""
+        signals = {
+            "clk": self.clock.clk,
+            "rst": self.rst,
+            **{f"s_axi_{name}": getattr(self.axi_lite, name) for name in AXI_LITE},
+            **{f"m_axi_{name}": signal for name, signal in vars(self.engine.reader.port).items()},
+            **{f"m_axi_{name}": signal for name, signal in vars(self.engine.writer.port).items()},
+            **{f"m_axi_{name}": signal for name, signal in self.constants.items()},
+            "irq": self.irq,
+            "leds": self.line.leds,
+            "buttons": self.line.buttons_pin,
+            "barrier": self.line.barrier_pin,
+            "passage": self.line.passage_pin,
+            "encoder": self.line.encoder_pins,
+            "gate": self.line.gate_pin,
+        }
+        return {name: (signal, None) for name, signal in signals.items()}
+
+
+class _Registers(Elaboratable):
+    """The engine's registers, and the line's, which are its own matter."""
+
+    def __init__(self, overlay: Overlay) -> None:
+        self.axi_lite, self.engine, self.line, self.irq = overlay.axi_lite, overlay.engine, overlay.line, overlay.irq
+
+    def elaborate(self, _platform: object) -> Module:
+        m = Module()
+        done, failed, enabled = Signal(), Signal(), Signal()
         m.d.comb += self.irq.eq(enabled & (done | failed))
         self._run(m, done, failed, enabled)
         self._reads(m, done, failed, enabled)
@@ -88,43 +131,21 @@ class Overlay(Elaboratable):
             **{f"SEGMENT{i}": engine.segments.base[i] << 3 for i in isa.Segment},
             **{f"SIZE{i}": engine.segments.size[i] << 3 for i in isa.Segment},
         }
-        with m.Switch(bus.read_address):
-            for name, value in values.items():
-                with m.Case(OFFSETS[name]):
-                    m.d.comb += bus.read_data.eq(value)
-            with m.Default():
-                m.d.comb += bus.read_data.eq(self.line.read_data)
+        value = choose_register(m, bus.read_address, {OFFSETS[name]: value for name, value in values.items()})
+        m.d.comb += bus.read_data.eq(value | self.line.read_data)
 
     def _pass_on(self, m: Module) -> None:
-        """The line's registers are its own matter."""
         line, bus = self.line, self.axi_lite
         for name in ("write", "write_address", "write_data", "read", "read_address"):
             m.d.comb += getattr(line, name).eq(getattr(bus, name))
-
-    def ports(self) -> dict[str, tuple[Signal, None]]:
-        """Ports of the Verilog module by name, named so that Vivado finds the interfaces by itself."""
-        signals = {
-            **{f"s_axi_{name}": getattr(self.axi_lite, name) for name in AXI_LITE},
-            **{f"m_axi_{name}": signal for name, signal in vars(self.engine.reader.port).items()},
-            **{f"m_axi_{name}": signal for name, signal in vars(self.engine.writer.port).items()},
-            **{f"m_axi_{name}": signal for name, signal in self.constants.items()},
-            "irq": self.irq,
-            "leds": self.line.leds,
-            "buttons": self.line.buttons_pin,
-            "barrier": self.line.barrier_pin,
-            "passage": self.line.passage_pin,
-            "encoder": self.line.encoder_pins,
-            "gate": self.line.gate_pin,
-        }
-        return {name: (signal, None) for name, signal in signals.items()}
 
 
 def emit_verilog() -> str:
     """The design as Verilog. What the memories hold after power-up is left open: no program reads it."""
     overlay = Overlay()
-    text: str = verilog.convert(overlay, name=NAME, ports=overlay.ports(), strip_internal_attrs=True)
+    text: str = verilog.convert(overlay, name=NAME, platform=VERILOG, ports=overlay.ports(), strip_internal_attrs=True)
     # subtle: Amaranth writes a line for every word of a memory, two thirds of the file and of the time of its readers
-    return re.sub(r"^ *\S+ ?\[\d+\] = \d+'[dh]0+;\n", "", text, flags=re.MULTILINE)
+    return re.sub(r"^ *\S+ ?\[\d+\] = \d+'[dh]0+;\n", "", text, flags=re.MULTILINE) + TEXT
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ from __future__ import annotations
 from amaranth.hdl import Array, Module, Signal
 from amaranth.lib.data import StructLayout
 
-from board.overlay.hardware.component import Elaboratable, Stream
+from board.overlay.hardware.component import Elaboratable, Stream, data, kept
 from board.overlay.hardware.reader import BEATS_BITS, REQUEST
 from board.overlay.isa import Segment
 
@@ -31,18 +31,20 @@ class Translator(Elaboratable):
 
     def elaborate(self, _platform: object) -> Module:
         m = Module()
-        access = Signal(ACCESS)
-        base, size, end = Signal(29), Signal(29), Signal(30)
+        access = data(ACCESS)
+        of_base, of_size = kept(2, "segment", 2)
+        base, size, end = data(29), data(29), data(30)
         with m.FSM():
             with m.State("IDLE"):
                 m.d.comb += self.access.ready.eq(~self.fault)
                 m.d.sync += access.eq(self.access.payload)
+                m.d.sync += [copy.eq(self.access.payload.segment) for copy in (of_base, of_size)]
                 with m.If(self.access.valid & ~self.fault):
                     m.next = "ADD"
             with m.State("ADD"):
                 m.d.sync += [
-                    base.eq(self.table.base[access.segment] + access.offset),
-                    size.eq(self.table.size[access.segment]),
+                    base.eq(self.table.base[of_base] + access.offset),
+                    size.eq(self.table.size[of_size]),
                     end.eq(access.offset + access.beats),
                 ]
                 m.next = "CHECK"

@@ -7,7 +7,7 @@ from typing import Any
 from amaranth.hdl import Module, Signal, signed
 
 from board.overlay.hardware.addresses import COORDINATE_BITS
-from board.overlay.hardware.component import Elaboratable, Loop, Nest
+from board.overlay.hardware.component import Elaboratable, Loop, Nest, data
 from board.overlay.isa import WEIGHT_WORDS
 
 
@@ -19,13 +19,13 @@ class Sequencer(Elaboratable):
         self.start = Signal()
         self.enable = Signal()
         self.valid = Signal()
-        self.first = Signal()  # step of its pair
+        self.first = data()  # step of its pair
         self.last = Signal()
-        self.row = Signal(signed(COORDINATE_BITS))
-        self.col = [Signal(signed(COORDINATE_BITS), name=f"sequence_col{p}") for p in range(2)]
+        self.row = data(signed(COORDINATE_BITS))
+        self.col = [data(signed(COORDINATE_BITS), name=f"sequence_col{p}") for p in range(2)]
         self.block = Signal(7)
         self.second = Signal()  # source b
-        self.weight = Signal(range(WEIGHT_WORDS))
+        self.weight = data(range(WEIGHT_WORDS))
 
     def elaborate(self, _platform: object) -> Module:
         m = Module()
@@ -34,7 +34,7 @@ class Sequencer(Elaboratable):
         source, i, j = Loop(f.sources, "source"), Loop(f.kernel_rows, "i"), Loop(f.kernel_cols, "j")
         block = Loop(f.blocks, "block")
         nest = Nest(block, j, i, source, pair, y)
-        row_start, col_start = Signal(signed(COORDINATE_BITS)), Signal(signed(COORDINATE_BITS))
+        row_start, col_start = data(signed(COORDINATE_BITS)), data(signed(COORDINATE_BITS))
         running, rest = Signal(), Signal()
         col_step = f.stride_cols + 1
         m.d.comb += [

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Module, Signal
-from amaranth.lib.fifo import SyncFIFOBuffered
+from amaranth.hdl import Module, Mux, Signal
 
 from board.overlay.hardware.activation import ADDRESS_BITS, ActivationMemory
-from board.overlay.hardware.component import Elaboratable, Stream, delayed
+from board.overlay.hardware.component import Elaboratable, Stream, data, delayed, kept
 from board.overlay.hardware.decode import split_fields
+from board.overlay.hardware.fifo import Fifo
 from board.overlay.hardware.tile import TileRows, TileWords, count_beats
 from board.overlay.isa import INSTRUCTION_BYTES, WORD_BYTES, StoreTile
 
@@ -31,11 +31,11 @@ class StoreUnit(Elaboratable):
 
     def elaborate(self, _platform: object) -> Module:
         m = Module()
-        current = Signal(8 * INSTRUCTION_BYTES)
+        current = data(8 * INSTRUCTION_BYTES)
         f = split_fields(current, StoreTile)
         m.submodules.rows = rows = self.rows
         m.submodules.words = words = TileWords()
-        m.submodules.buffer = buffer = SyncFIFOBuffered(width=8 * WORD_BYTES, depth=self.ROOM)
+        m.submodules.buffer = buffer = Fifo(8 * WORD_BYTES, self.ROOM)
         m.d.comb += [
             rows.segment.eq(f.segment),
             rows.address.eq(f.address),
@@ -50,7 +50,8 @@ class StoreUnit(Elaboratable):
             words.words_last.eq(f.words),
         ]
 
-        taken, leaves, half = Signal(), Signal(), Signal()
+        taken, leaves, half, next_half = Signal(), Signal(), Signal(), Signal()
+        halves = kept(2, "half")  # the same as `half`, for the bits of a beat
         free = Signal(range(self.ROOM + 1), init=self.ROOM)
         room = Signal()  # of what is free now, one word may be taken before this is seen
         m.d.sync += [free.eq(free - taken + leaves), room.eq(free > 1)]
@@ -62,12 +63,15 @@ class StoreUnit(Elaboratable):
             buffer.w_en.eq(delayed(m, taken, ActivationMemory.PORT_CYCLES)),
             buffer.w_data.eq(self.read_data),
             self.beats.valid.eq(buffer.r_rdy),
-            self.beats.payload.eq(buffer.r_data.word_select(half, 64)),
+            next_half.eq(half ^ (self.beats.valid & self.beats.ready)),
             leaves.eq(self.beats.valid & self.beats.ready & half),
             buffer.r_en.eq(leaves),
         ]
-        with m.If(self.beats.valid & self.beats.ready):
-            m.d.sync += half.eq(~half)
+        # subtle: no reset reaches the copies, but it lasts, and they follow `half`
+        m.d.sync += [half.eq(next_half), *(copy.eq(next_half) for copy in halves)]
+        for part, copy in enumerate(halves):
+            low, high = (buffer.r_data[place : place + 32] for place in (32 * part, 64 + 32 * part))
+            m.d.comb += self.beats.payload[32 * part : 32 * (part + 1)].eq(Mux(copy, high, low))
 
         m.d.comb += self.instruction.ready.eq(self.idle)
         with m.FSM():

@@ -7,7 +7,7 @@ from typing import Any
 from amaranth.hdl import Const, Module, Mux, Signal
 
 from board.overlay.hardware.activation import ADDRESS_BITS
-from board.overlay.hardware.component import Elaboratable, Loop, Nest, Stream
+from board.overlay.hardware.component import Elaboratable, Loop, Nest, Stream, data
 from board.overlay.hardware.segments import ACCESS
 
 
@@ -25,10 +25,10 @@ class TileRows(Elaboratable):
 
     def elaborate(self, _platform: object) -> Module:
         m = Module()
-        row = Signal(10)
+        row = data(10)
         offset = self.access.payload.offset
         m.d.comb += [self.access.payload.segment.eq(self.segment), self.access.payload.beats.eq(self.beats)]
-        position = Signal(29)
+        position = data(29)
         m.d.comb += offset.eq(position)
         with m.If(self.start):
             m.d.sync += [self.access.valid.eq(1), position.eq(self.address), row.eq(0)]
@@ -50,14 +50,14 @@ class TileWords(Elaboratable):
         self.cols_last = Signal(10)
         self.words_last = Signal(7)
         self.next = Signal()
-        self.address = Signal(ADDRESS_BITS)
+        self.address = data(ADDRESS_BITS)
         self.valid = Signal()  # from the start to the last `next`
         self.last = Signal()
 
     def elaborate(self, _platform: object) -> Module:
         m = Module()
         y, x, word = Loop(self.rows_last, "y"), Loop(self.cols_last, "x"), Loop(self.words_last, "word")
-        row, col = Signal(ADDRESS_BITS), Signal(ADDRESS_BITS)
+        row, col = data(ADDRESS_BITS), data(ADDRESS_BITS)
         nest = Nest(word, x, y)
         m.d.comb += self.last.eq(nest.wraps[2])
         with m.If(self.start):
@@ -79,8 +79,8 @@ def count_beats(m: Module, cols_last: Any, words_last: Any) -> Signal:
     """Beats of a row, two cycles later. Multiplied in look-up tables: the DSPs are the array's."""
     terms = [Mux(words_last[i], cols_last << i, 0) for i in range(len(words_last))]
     terms += [Const(0, 1)] * (-len(terms) % 4)
-    parts = [Signal(17) for _ in range(0, len(terms), 4)]
-    rest, words = Signal(11), Signal(18)
+    parts = [data(17) for _ in range(0, len(terms), 4)]
+    rest, words = data(11), data(18)
     m.d.sync += [part.eq((a + b) + (c + d)) for part, (a, b, c, d) in zip(parts, batched(terms), strict=True)]
     m.d.sync += [rest.eq(cols_last + words_last + 1), words.eq((parts[0] + parts[1]) + rest)]
     beats = Signal(19)

@@ -1,11 +1,15 @@
-"""AXI4 writes: a burst is asked for only when all its beats are here, so that it can always be finished."""
+"""AXI4 writes: a burst is asked for only when all its beats are here, so that it can always be finished.
+
+Address and data of a burst are offered at the same time, and neither waits for the other to be taken (AXI4, A3.3.1).
+"""
 
 from __future__ import annotations
 
 from amaranth.hdl import Cat, Const, Module, Mux, Signal
-from amaranth.lib.fifo import SyncFIFO, SyncFIFOBuffered
+from amaranth.lib.fifo import SyncFIFO
 
-from board.overlay.hardware.component import Elaboratable, Stream
+from board.overlay.hardware.component import Elaboratable, Skid, Stream, data
+from board.overlay.hardware.fifo import Fifo
 from board.overlay.hardware.reader import ADDRESS_BITS, REQUEST, BurstSplitter
 
 
@@ -13,8 +17,8 @@ class WritePort:
     """The write half of an AXI4 port."""
 
     def __init__(self) -> None:
-        self.awaddr = Signal(ADDRESS_BITS)
-        self.awlen = Signal(8)
+        self.awaddr = data(ADDRESS_BITS)
+        self.awlen = data(8)
         self.awvalid = Signal()
         self.awready = Signal()
         self.wdata = Signal(64)
@@ -47,48 +51,52 @@ class Writer(Elaboratable):
         m = Module()
         port = self.port
         m.submodules.splitter = splitter = BurstSplitter()
-        m.submodules.buffer = buffer = SyncFIFOBuffered(width=64, depth=self.ROOM)
-        m.submodules.lengths = lengths = SyncFIFO(width=8, depth=self.BURSTS)
+        m.submodules.buffer = buffer = Fifo(64, self.ROOM)
+        m.submodules.lengths = lengths = SyncFIFO(width=5, depth=self.BURSTS)
+        m.submodules.skid = skid = Skid(64 + 1)
         under_way = Signal(range(self.BURSTS + 1))  # bursts asked for and not answered
         waiting = Signal(range(self.ROOM + 2))  # beats in the buffer that no burst has claimed
-        accepted, leaves = port.awvalid & port.awready, port.wvalid & port.wready
-        answered = port.bvalid & port.bready
-        arrives = buffer.w_en & buffer.w_rdy
-        holding = Signal()
+        holding, asks, enough, room = Signal(), Signal(), Signal(), Signal()
+        arrives, answered = buffer.w_en & buffer.w_rdy, Signal()
+        leaves, last = skid.source.valid & skid.source.ready, Signal()
 
         # of what is free now, one place may be taken before this is seen
         m.d.sync += self.beats.ready.eq(buffer.level < self.ROOM - 1)
-        enough = Signal()
-        m.d.sync += enough.eq(splitter.burst & ~accepted & (splitter.beats <= waiting))
-        with m.If(~holding), m.If(enough & ~self.stop & lengths.w_rdy & (under_way != self.BURSTS)):
-            m.d.sync += holding.eq(1)
-        with m.Elif(accepted):
+        m.d.sync += enough.eq(splitter.burst & ~asks & (splitter.beats <= waiting))
+        m.d.sync += room.eq(~asks & (under_way < self.BURSTS))
+        m.d.comb += asks.eq(enough & room & ~holding & ~self.stop & lengths.w_rdy)
+        with m.If(~holding):
+            m.d.sync += holding.eq(asks)
+            m.d.sync += [port.awaddr.eq(Cat(Const(0, 3), splitter.address)), port.awlen.eq(splitter.beats - 1)]
+        with m.Elif(port.awready):
             m.d.sync += holding.eq(0)
-        m.d.sync += under_way.eq(under_way + accepted - answered)
-        m.d.sync += waiting.eq(waiting + arrives - Mux(accepted, splitter.beats, 0))
+        m.d.sync += answered.eq(port.bvalid)
+        m.d.sync += under_way.eq(under_way + asks - answered)
+        m.d.sync += waiting.eq(waiting + arrives - Mux(asks, splitter.beats, 0))
 
-        m.d.sync += self.failed.eq(answered & (port.bresp != 0))
-        sent = Signal(8)
+        m.d.sync += self.failed.eq(port.bvalid & (port.bresp != 0))
+        sent = Signal(5, init=1)
+        m.d.comb += last.eq(sent == lengths.r_data)
         with m.If(leaves):
-            m.d.sync += sent.eq(Mux(port.wlast, 0, sent + 1))
+            m.d.sync += sent.eq(Mux(last, 1, sent + 1))
         m.d.comb += [
             splitter.request.valid.eq(self.request.valid),
             splitter.request.payload.eq(self.request.payload),
             self.request.ready.eq(splitter.request.ready),
-            splitter.taken.eq(accepted),
+            splitter.taken.eq(asks),
             buffer.w_data.eq(self.beats.payload),
             buffer.w_en.eq(self.beats.valid & self.beats.ready),
-            port.awaddr.eq(Cat(Const(0, 3), splitter.address)),
-            port.awlen.eq(splitter.beats - 1),
             port.awvalid.eq(holding),
-            lengths.w_en.eq(accepted),
-            lengths.w_data.eq(port.awlen),
-            port.wdata.eq(buffer.r_data),
-            port.wstrb.eq(0xFF),
-            port.wvalid.eq(lengths.r_rdy & buffer.r_rdy),
-            port.wlast.eq(sent == lengths.r_data),
-            lengths.r_en.eq(leaves & port.wlast),
+            lengths.w_en.eq(asks),
+            lengths.w_data.eq(splitter.beats),
+            skid.source.valid.eq(lengths.r_rdy & buffer.r_rdy),
+            skid.source.payload.eq(Cat(buffer.r_data, last)),
             buffer.r_en.eq(leaves),
+            lengths.r_en.eq(leaves & last),
+            Cat(port.wdata, port.wlast).eq(skid.sink.payload),
+            port.wvalid.eq(skid.sink.valid),
+            skid.sink.ready.eq(port.wready),
+            port.wstrb.eq(0xFF),
             port.bready.eq(1),
             self.beat.eq(leaves),
             self.quiet.eq(~holding & (under_way == 0)),

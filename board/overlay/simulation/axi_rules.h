@@ -15,6 +15,7 @@ constexpr int kMostBeats = 16;      // AXI3
 constexpr int kBoundaryBytes = 128; // no burst crosses a multiple of it
 constexpr int kBeatBytes = 8;
 constexpr int kMostBursts = 4;      // under way at once, in each direction
+constexpr int kMostAloneCycles = 4; // of a write's address, before its data is offered too
 constexpr int kSegments = 4;
 
 class Report {
@@ -60,7 +61,8 @@ class MemoryRules {
         }
         if (p.m_axi_awvalid && p.m_axi_awready) {
             look_at_burst({p.m_axi_awaddr, p.m_axi_awlen + 1ULL}, p.m_axi_awsize, p.m_axi_awburst, report);
-            writes_.push_back(static_cast<int>(p.m_axi_awlen) + 1);
+            writes_.push_back(static_cast<int>(p.m_axi_awlen) + 1 - early_);
+            early_ = 0;
             unanswered_++;
             report.broken_if(unanswered_ > kMostBursts, "more than 4 write bursts are under way");
         }
@@ -114,17 +116,31 @@ class MemoryRules {
     }
 
     template <class Pins> void look_at_writes(const Pins& p, Report& report) {
+        const bool is_alone = p.m_axi_awvalid && !p.m_axi_awready && writes_.empty() && !early_ && !p.m_axi_wvalid;
+        alone_ = is_alone ? alone_ + 1 : 0;
+        report.broken_if(alone_ > kMostAloneCycles, "the data of a write waits until its address is taken");
         const bool keeps_waiting = p.m_axi_wready && !p.m_axi_wvalid && !writes_.empty() && !just_asked(p);
         report.broken_if(keeps_waiting, "the memory had to wait for the data of a write");
-        if (!p.m_axi_wvalid || !p.m_axi_wready) return;
-        report.broken_if(writes_.empty(), "write data without its address");
-        if (writes_.empty()) return;
-        report.broken_if(p.m_axi_wlast != (writes_.front() == 1), "the last beat of a write is marked wrongly");
-        report.broken_if(p.m_axi_wstrb != 0xFF, "a beat is not written whole");
-        if (--writes_.front() == 0) {
+        const bool moves = p.m_axi_wvalid && p.m_axi_wready;
+        if (moves) report.broken_if(p.m_axi_wstrb != 0xFF, "a beat is not written whole");
+        if (moves && writes_.empty()) {
+            look_at_early(p, report);
+        } else if (moves) {
+            report.broken_if(p.m_axi_wlast != (writes_.front() == 1), "the last beat of a write is marked wrongly");
+            writes_.front()--;
+        }
+        while (!writes_.empty() && writes_.front() == 0) {
             writes_.pop_front();
             answerable_++;
         }
+    }
+
+    // data may be taken before its address, which must be offered by then
+    template <class Pins> void look_at_early(const Pins& p, Report& report) {
+        const int beats = static_cast<int>(p.m_axi_awlen) + 1;
+        early_++;
+        report.broken_if(!p.m_axi_awvalid || early_ > beats, "write data without its address");
+        report.broken_if(p.m_axi_wlast != (early_ == beats), "the last beat of a write is marked wrongly");
     }
 
     // the data of a burst may begin in the cycle after its address
@@ -145,6 +161,8 @@ class MemoryRules {
     Offer ar_, r_, aw_, w_, b_;
     std::deque<int> reads_, writes_; // beats that are left of each burst
     int unanswered_ = 0, answerable_ = 0;
+    int early_ = 0; // beats taken of the burst whose address is not
+    int alone_ = 0; // cycles
 };
 
 // The port of the registers: AXI4-Lite.

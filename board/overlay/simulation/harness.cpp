@@ -15,11 +15,17 @@ namespace {
 constexpr uint32_t kBase = 0x10000000;  // bus address of the buffer
 constexpr uint32_t kSegment0 = 0x3C, kSize0 = 0x4C;  // registers
 constexpr int kMostAnswerCycles = 200;  // of a register access
+constexpr int kResetCycles = 4, kClearCycles = 40;  // until a run can be started
 
 struct Burst {
     uint32_t address;
     int beats;
     uint64_t ready_at;
+};
+
+struct Beat {
+    uint64_t data;
+    unsigned bytes;  // that are written
 };
 
 struct Random {
@@ -62,13 +68,14 @@ struct Simulation {
     int latency = 30;
     double efficiency = 0.8;
     double stall = 0.0;
-    bool shy = false;  // ready only where valid is there already
+    bool shy = false;  // ready only where valid is there already, and for a write's address only where its data is too
     Random random, host_random;
     int host_patience = 0;  // the most cycles that the host waits with each part of an access
     int64_t fail_read_at = -1, fail_write_at = -1;  // the beat or burst that is answered with an error
     bool frozen = false;  // the memory does not answer any more
     // state
     std::deque<Burst> reads, writes, answers;
+    std::deque<Beat> beats;  // of writes, taken
     double read_credit = 0, write_credit = 0;
     int64_t read_beats = 0, write_bursts = 0;
     bool read_offered = false;
@@ -108,19 +115,10 @@ struct Simulation {
             read_credit -= 1;
         }
         if (w_moves) {
-            if (!writes.empty()) {
-                Burst& burst = writes.front();
-                const uint64_t data = top.m_axi_wdata;
-                for (int byte = 0; byte < 8; byte++)
-                    if (top.m_axi_wstrb >> byte & 1) store(burst.address + byte, data >> 8 * byte);
-                burst.address += 8;
-                if (--burst.beats == 0) {
-                    answers.push_back({0, 0, cycle + latency});
-                    writes.pop_front();
-                }
-            }
+            beats.push_back({top.m_axi_wdata, top.m_axi_wstrb});
             write_credit -= 1;
         }
+        while (!writes.empty() && !beats.empty()) write_beat();
         if (b_moves) {
             answers.pop_front();
             write_bursts++;
@@ -130,6 +128,19 @@ struct Simulation {
         top.clk = 0;
         cycle++;
         offer(b_moves);
+    }
+
+    void write_beat() {
+        Burst& burst = writes.front();
+        const Beat beat = beats.front();
+        beats.pop_front();
+        for (int byte = 0; byte < 8; byte++)
+            if (beat.bytes >> byte & 1) store(burst.address + byte, beat.data >> 8 * byte);
+        burst.address += 8;
+        if (--burst.beats == 0) {
+            answers.push_back({0, 0, cycle + latency});
+            writes.pop_front();
+        }
     }
 
     bool holds(uint32_t address, int bytes) const {
@@ -151,9 +162,10 @@ struct Simulation {
         read_credit = read_credit + efficiency > 2 ? 2 : read_credit + efficiency;
         write_credit = write_credit + efficiency > 2 ? 2 : write_credit + efficiency;
         top.m_axi_arready = !frozen && reads.size() < 8 && !chance(stall) && (!shy || top.m_axi_arvalid);
-        top.m_axi_awready = !frozen && writes.size() < 8 && !chance(stall) && (!shy || top.m_axi_awvalid);
-        // subtle: W may be ready only where its burst is known, or data would have nowhere to go
-        top.m_axi_wready = !frozen && !writes.empty() && write_credit >= 1 && !chance(stall) && (!shy || top.m_axi_wvalid);
+        top.m_axi_awready = !frozen && writes.size() < 8 && !chance(stall) &&
+                            (!shy || (top.m_axi_awvalid && (top.m_axi_wvalid || !beats.empty())));
+        top.m_axi_wready = !frozen && (shy ? top.m_axi_wvalid && beats.size() < 16 : !writes.empty()) &&
+                           write_credit >= 1 && !chance(stall);
         if (!read_offered)
             read_offered = !frozen && !reads.empty() && cycle >= reads.front().ready_at && read_credit >= 1 &&
                            !chance(stall);
@@ -221,9 +233,9 @@ Simulation* overlay_open(uint8_t* memory, uint64_t bytes, int garbage) {
     simulation->memory = memory;
     simulation->memory_bytes = bytes;
     simulation->top.rst = 1;
-    simulation->tick();
+    for (int i = 0; i < kResetCycles; i++) simulation->tick();
     simulation->top.rst = 0;
-    simulation->tick();
+    for (int i = 0; i < kClearCycles; i++) simulation->tick();
     return simulation;
 }
 

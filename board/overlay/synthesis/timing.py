@@ -4,18 +4,30 @@ from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 
 from board.overlay.errors import OverlayError
 from board.overlay.synthesis import delays
 from board.overlay.synthesis.netlist import Cell, Netlist, Pin
+from board.overlay.synthesis.wires import find_nets
 
 LUTS = {f"LUT{inputs}" for inputs in range(1, 7)} | {"INV"}
 FLIP_FLOPS = {"FDRE", "FDSE"}
 LUTRAMS = {"RAM32M", "RAM64M"}
-CLOCKS = {"FDRE.C", "FDSE.C", "DSP48E1.CLK", "RAM32M.WCLK", "RAM64M.WCLK", "RAMB36E1.CLKARDCLK", "RAMB36E1.CLKBWRCLK"}
+SHIFTERS = {"SRL16E", "SRLC32E"}
+CLOCKS = {
+    "SRL16E.CLK",
+    "SRLC32E.CLK",
+    "FDRE.C",
+    "FDSE.C",
+    "DSP48E1.CLK",
+    "RAM32M.WCLK",
+    "RAM64M.WCLK",
+    "RAMB36E1.CLKARDCLK",
+    "RAMB36E1.CLKBWRCLK",
+}
 # Of one sink, between cells of one slice: (driver, sink's port).
 PACKED = {("LUT", "D"), ("LUT", "S"), ("LUT", "DI"), ("LUT", "I0"), ("LUT", "I1"), ("CARRY4", "D"), ("MUXF7", "D")}
 PACKED |= {("MUXF8", "D"), ("MUXF7", "I0"), ("MUXF7", "I1")}
@@ -45,16 +57,24 @@ class Path:
         return sum(left.cell != "CARRY4" or right.cell != "CARRY4" for left, right in pairwise(self.hops))
 
 
+Wires = Callable[[int, int], float]  # ns of a net with so many sinks, of which so many are DSPs and block RAMs
+
+
+def no_wires(_sinks: int, _blocks: int) -> float:
+    return 0.0
+
+
 class Timing:
     """Latest arrival at every net, and the paths to the ends."""
 
-    def __init__(self, netlist: Netlist) -> None:
-        self.netlist = netlist
+    def __init__(self, netlist: Netlist, wires: Wires = delays.wire) -> None:
+        self.netlist, self._wires = netlist, wires
         self._drivers: dict[int, tuple[Cell | None, Pin]] = {net: (None, Pin("", 0)) for net in netlist.inputs}
         self._sinks: Counter[int] = Counter(netlist.outputs.keys())
         for cell in netlist.cells:
             self._drivers |= {net: (cell, pin) for pin, net in cell.outputs.items()}
             self._sinks.update(net for pin, net in cell.inputs.items() if f"{cell.kind}.{pin.port}" not in CLOCKS)
+        self._loads = {net.number: net for net in find_nets(netlist)}
         self._arrivals: dict[int, float] = {}
         self._before: dict[int, int] = {}
         self._propagate()
@@ -109,7 +129,11 @@ class Timing:
             return 0.0
         if self._sinks[net] == 1 and (kind, pin.port) in PACKED and cell.kind not in LUTS:
             return 0.0
-        return delays.net(self._sinks[net])
+        return self._wire(net)
+
+    def _wire(self, net: int) -> float:
+        found = self._loads.get(net)
+        return self._wires(max(1, found.loads), found.blocks) if found else self._wires(1, 0)
 
     def _ends(self) -> Iterator[tuple[float, str, int]]:
         for cell in self.netlist.cells:
@@ -118,7 +142,7 @@ class Timing:
                 if net in self._arrivals:
                     yield self._arrivals[net] + self._net(net, cell, pin) + setup, self._end_name(cell, pin), net
         for net, name in self.netlist.outputs.items():
-            yield self._arrivals.get(net, 0.0) + delays.net(self._sinks[net]) + delays.PORT, name, net
+            yield self._arrivals.get(net, 0.0) + self._wire(net) + delays.PORT, name, net
 
     def _end_name(self, cell: Cell, pin: Pin) -> str:
         if cell.kind in FLIP_FLOPS:
@@ -143,6 +167,8 @@ def launches(cell: Cell) -> Iterator[tuple[Pin, float]]:
             yield pin, delays.FF_CLOCK_TO_Q
         elif cell.kind in LUTRAMS:
             yield pin, delays.LUTRAM_CLOCK_TO_O
+        elif cell.kind in SHIFTERS:
+            yield pin, delays.SHIFTER_CLOCK_TO_Q
         elif cell.kind == "RAMB36E1":
             registered = cell.parameters["DOA_REG" if pin.port in {"DOADO", "DOPADOP"} else "DOB_REG"]
             yield pin, delays.BRAM_CLOCK_TO_DO_REGISTERED if registered else delays.BRAM_CLOCK_TO_DO
@@ -164,15 +190,21 @@ def captures(cell: Cell) -> Iterator[tuple[Pin, float]]:
 def _setup(cell: Cell, port: str) -> float | None:
     if cell.kind in FLIP_FLOPS:
         return delays.FF_SETUP.get(port)
+    if cell.kind in SHIFTERS:
+        return delays.SHIFTER_SETUP if port in {"D", "CE"} else None
     if cell.kind in LUTRAMS:
         return delays.LUTRAM_SETUP if port.startswith(("DI", "WE", "ADDRD")) else None
     if cell.kind == "RAMB36E1":
-        if port.startswith("ADDR"):
-            return delays.BRAM_SETUP_ADDRESS
-        return delays.BRAM_SETUP_DATA if port.startswith("DI") else delays.BRAM_SETUP_OTHER
+        return _bram_setup(port)
     if cell.kind == "DSP48E1":
         return _dsp_setup(cell, port)
     return None
+
+
+def _bram_setup(port: str) -> float:
+    if port.startswith("ADDR"):
+        return delays.BRAM_SETUP_ADDRESS
+    return delays.BRAM_SETUP_DATA if port.startswith("DI") else delays.BRAM_SETUP_OTHER
 
 
 def _dsp_setup(cell: Cell, port: str) -> float | None:

@@ -16,11 +16,14 @@ PACKAGE = "pyosys"
 TIMEOUT_S = 3600  # 70 seconds on a quiet machine
 # Part of a larger design: no pads, no clock buffer.
 SYNTHESIS = "synth_xilinx -family xc7 -flatten -noiopad -noclkbuf"
+# subtle: `keep` of a register is that of its wire; its flip-flop has to have it too, or those that hold the same become
+# one
+KEEP = ("proc", "setattr -set keep 1 a:keep %ci1:+$dff[Q]")
 
 
 def synthesise(verilog: str, top: str, folder: Path) -> Netlist:
     """Raises OverlayError where Yosys is not installed or refuses."""
-    key = hashlib.sha256("\n".join((verilog, top, SYNTHESIS, yosys_version())).encode()).hexdigest()[:16]
+    key = hashlib.sha256("\n".join((verilog, top, SYNTHESIS, *KEEP, yosys_version())).encode()).hexdigest()[:16]
     netlist = folder / f"netlist-{top}-{key}.json"
     if not netlist.exists():
         folder.mkdir(parents=True, exist_ok=True)
@@ -28,7 +31,8 @@ def synthesise(verilog: str, top: str, folder: Path) -> Netlist:
             old.unlink()
         source, fresh = folder / f"{top}.v", netlist.with_suffix(".part")
         source.write_text(verilog)
-        run_yosys([f"read_verilog {source.name}", f"{SYNTHESIS} -top {top}", f"write_json {fresh.name}"], folder)
+        steps = [f"read_verilog {source.name}", f"hierarchy -top {top}", *KEEP, f"{SYNTHESIS} -top {top}"]
+        run_yosys([*steps, f"write_json {fresh.name}"], folder)
         fresh.rename(netlist)
     return load_netlist(netlist, top)
 

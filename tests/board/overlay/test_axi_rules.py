@@ -61,7 +61,22 @@ def test_what_keeps_to_the_rules_is_not_blamed(look: Look) -> None:
     behind = [AW, AW, W, W_END, {**W, **B}, W_END, {**AR, **B}, R, R_END, {"irq": 1}]
     full = [{**AR, "arlen": 15, "araddr": 0x1F80}, *[R] * 15, R_END]
     slow = [{**AW, "awready": 0}, AW, {**W, "wready": 0}, W, W_END, B]
-    for rows in (READ, WRITE, four, behind, full, slow, READ * 3 + WRITE * 3):
+    waits = {**AW, "awready": 0}
+    early = [
+        {**waits, **W},
+        waits,
+        {**waits, **W_END},
+        AW,
+        B,
+        {**waits, **W},
+        AW,
+        W_END,
+        B,
+        {**waits, **W},
+        {**AW, **W_END},
+        B,
+    ]
+    for rows in (READ, WRITE, four, behind, full, slow, early, READ * 3 + WRITE * 3):
         assert look(memory(*rows)) == ""
     write = registers(
         {"awvalid": 1, "awready": 1}, {"wvalid": 1, "wready": 1}, {"bvalid": 1}, {"bvalid": 1, "bready": 1}
@@ -92,6 +107,18 @@ def test_what_keeps_to_the_rules_is_not_blamed(look: Look) -> None:
         ([AR] * 5, 4, "more than 4 read bursts are under way"),
         ([AW, W, W_END] * 5, 12, "more than 4 write bursts are under way"),
         ([W], 0, "write data without its address"),
+        ([{**AW, "awready": 0}] * 5, 4, "the data of a write waits until its address is taken"),
+        ([{**AW, **W, "awready": 0}] * 3, 1, "the last beat of a write is marked wrongly"),
+        (
+            [{**AW, **W, "awready": 0}, {**AW, **W_END, "awready": 0}, {**AW, **W, "awready": 0}],
+            2,
+            "write data without its address",
+        ),
+        (
+            [{**AW, **W, "awready": 0}, {**AW, **W_END, "awready": 0}, {**AW, **B, "awready": 0}],
+            2,
+            "the memory answers a write that is not over",
+        ),
         ([AW, W_END], 1, "the last beat of a write is marked wrongly"),
         ([AW, W, W], 2, "the last beat of a write is marked wrongly"),
         ([AW, {**W, "wstrb": 0x7F}], 1, "a beat is not written whole"),

@@ -19,7 +19,7 @@ from board.overlay.bitstream import build
 from board.overlay.bitstream.wrapper import MODULE, emit_wrapper, top_ports
 from board.overlay.hardware import single_accesses
 from board.overlay.hardware.overlay import NAME
-from board.overlay.synthesis.yosys import run_yosys
+from board.overlay.synthesis.yosys import KEEP, run_yosys
 
 STUBS = Path(__file__).with_name("vivado_stubs.tcl")
 PINS = {"leds": ("O", 4), "buttons": ("I", 4), "barrier": ("I", 1), "gate": ("O", 1), "passage": ("I", 1)}
@@ -336,7 +336,7 @@ def test_the_reset_settles_in_flip_flops(sources: Path) -> None:
     (sources / "box.v").write_text(black_box((sources / f"{NAME}.v").read_text()))
     cells = ["read_verilog -lib +/xilinx/cells_sim.v +/xilinx/cells_xtra.v", "read_verilog -lib box.v"]
     design = f"read_verilog {single_accesses.MODULE}.v pynq_z2.v"
-    synthesis = ["synth_xilinx -family xc7 -flatten -noiopad -top pynq_z2"]
+    synthesis = ["hierarchy -top pynq_z2", *KEEP, "synth_xilinx -family xc7 -flatten -noiopad -top pynq_z2"]
     run_yosys(
         [
             *cells,

@@ -47,6 +47,7 @@ class Host:
 
     async def read(self, name: str) -> int:
         self.ctx.set(self.part.read_address, OFFSETS[name])
+        await self.tick()
         self.ctx.set(self.part.read, 1)
         value = int(self.ctx.get(self.part.read_data))
         await self.tick()
@@ -82,7 +83,7 @@ def test_time_counts_every_cycle_and_is_read_in_two_halves() -> None:
         for cycle in range(5):
             assert ctx.get(part.time) == cycle
             await host.tick()
-        ctx.set(part.time, (7 << 32) - 1)
+        ctx.set(part.time, (7 << 32) - 2)
         assert await host.read("TIME_LOW") == 0xFFFF_FFFF
         await host.tick(20)
         assert await host.read("TIME_HIGH") == 6  # of the same moment

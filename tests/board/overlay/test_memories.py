@@ -93,7 +93,7 @@ def test_weight_words_are_written_by_rows() -> None:
         await ctx.tick().repeat(memory.READ_CYCLES)
         assert ctx.get(memory.data) == sum(word(row) << 128 * row for row in range(12))
         ctx.set(memory.one, 1)
-        await ctx.tick()
+        await ctx.tick().repeat(memory.ONE_CYCLES)
         ones = ctx.get(memory.data).to_bytes(192, "little")
         assert [i for i, byte in enumerate(ones) if byte] == sorted(16 * (c % 2) + c for c in range(16))
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import pytest
 
 from board.overlay.hardware.reader import Reader
 from board.overlay.hardware.writer import Writer
@@ -79,7 +80,9 @@ def test_each_client_reads_its_own_beats_in_order_though_the_other_sleeps() -> N
     assert sorted(bursts) == sorted(all_bursts + split(3, 5) + split(16, 16) + split(15, 1) + split(15, 1))
 
 
-def test_a_write_burst_is_asked_for_when_its_data_is_here() -> None:
+@pytest.mark.parametrize("waits_for_data", [False, True])
+def test_a_write_burst_is_asked_for_when_its_data_is_here(waits_for_data: bool) -> None:
+    """Also by a memory that takes an address only when its data is offered, as AXI4 allows it."""
     writer = Writer()
     port = writer.port
     written: dict[int, int] = {}
@@ -90,7 +93,7 @@ def test_a_write_burst_is_asked_for_when_its_data_is_here() -> None:
         open_bursts: list[tuple[int, int]] = []
         answers, held = 0, 0
         while True:
-            ctx.set(port.awready, int(rng.random() < 0.5))
+            ctx.set(port.awready, int(rng.random() < 0.5 and (not waits_for_data or ctx.get(port.wvalid))))
             ctx.set(port.wready, int(bool(open_bursts) and rng.random() < 0.6))
             ctx.set(port.bvalid, int(answers > 0))
             answers -= answers > 0

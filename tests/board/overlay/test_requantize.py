@@ -44,6 +44,7 @@ def test_requantize_is_that_of_the_integer_network(relu: int) -> None:
             for lane in range(CHANNELS_IN):
                 ctx.set(part.total[lane], int(total[lane]))
                 ctx.set(part.shift[lane], int(shift[lane]))
+            await ctx.tick().repeat(part.SETTLE)
             ctx.set(part.valid, 1)
             # the shift is a constant of an instruction: let each pixel through before it changes
             await ctx.tick()

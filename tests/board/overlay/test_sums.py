@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections import deque
 from typing import Any
 
 import numpy as np
@@ -27,6 +28,7 @@ class Step:
         self.borrow = rng.integers(0, 2, CHANNELS_OUT)
 
     def drive(self, ctx: Any, part: Sums) -> None:
+        """AHEAD cycles after its `valid`."""
         for p in range(2):
             for j in range(CHANNELS_OUT):
                 ctx.set(part.dense[p][j], int(self.dense[p, j]) - (int(self.borrow[j]) if p == 1 else 0))
@@ -64,26 +66,30 @@ def test_totals_leave_after_the_last_step_one_pixel_a_cycle(mode: Mode) -> None:
         ctx.set(part.max_mode, mode == Mode.MAX)
         for lane, value in enumerate(bias):
             ctx.set(part.bias[lane], value)
+        await ctx.tick().repeat(part.SETTLE)
         want: list[list[int]] = []
+        told: deque[Step | None] = deque([None] * part.AHEAD)  # whose sums have not come yet
+
+        async def tick(step: Step | None, *, first: bool = False, last: bool = False) -> None:
+            ctx.set(part.valid, int(step is not None))
+            ctx.set(part.first, int(first))
+            ctx.set(part.last, int(last))
+            told.append(step)
+            (told.popleft() or Step(rng)).drive(ctx, part)
+            look(ctx)
+            await ctx.tick()
+
         for _ in range(PAIRS):
             steps = [Step(rng) for _ in range(int(rng.integers(1, MOST_STEPS)))]
             want += wanted(mode, bias, steps)
             for number, step in enumerate(steps):
-                for pause in range(int(rng.integers(0, 2)) + 1, 0, -1):
-                    step.drive(ctx, part)
-                    ctx.set(part.valid, int(pause == 1))
-                    ctx.set(part.first, int(number == 0))
-                    ctx.set(part.last, int(number == len(steps) - 1))
-                    look(ctx)
-                    await ctx.tick()
-            ctx.set(part.valid, 0)  # between the last steps of two pairs there are at least two cycles
-            look(ctx)
-            await ctx.tick()
-        ctx.set(part.valid, 0)
-        for _ in range(2):
-            look(ctx)
-            await ctx.tick()
-        look(ctx)
+                first, last = number == 0, number == len(steps) - 1
+                for _ in range(int(rng.integers(0, 2))):
+                    await tick(None, first=first, last=last)
+                await tick(step, first=first, last=last)
+            await tick(None)  # between the last steps of two pairs there are at least two cycles
+        for _ in range(part.AHEAD + 4):
+            await tick(None)
         assert not ctx.get(part.total_valid)
         assert got == want
 
