@@ -30,7 +30,8 @@ class Gate(Elaboratable):
 
     def __init__(self) -> None:
         self.time, self.position = Signal(PLACE_BITS), Signal(signed(PLACE_BITS))
-        self.by_position, self.distrusted = Signal(), Signal()
+        self.by_position = Signal()
+        self.distrusted = Signal()
         self.start, self.cycles, self.add = Signal(PLACE_BITS), Signal(CYCLE_BITS), Signal()
         self.limit, self.shut = Signal(CYCLE_BITS), Signal()  # whoever changes limit or by_position shuts too
         self.pin = Signal()

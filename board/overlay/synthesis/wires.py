@@ -2,20 +2,31 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+import re
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from typing import NamedTuple
 
 from board.overlay.synthesis.netlist import Cell, Netlist, Pin
 
-GOAL_LOADS = 32  # of a net that is no clock and no leaf of the reset's tree; the report names those that have more
-MOST_LOADS = 256  # the line's registers of 64 bits still have one net of 231
+MOST_LOADS = 32  # of a net that is no clock and no leaf of the reset's tree
 MOST_RESETS = 600  # of a leaf of the reset's tree, which has a whole cycle for its one wire
 BESIDE = 4  # flip-flops of a slice behind one pin for the enable, and one for the reset: eight, of which four are used
 CLOCKS = {"C", "CLK", "WCLK", "CLKARDCLK", "CLKBWRCLK"}
 FLIP_FLOPS = {"FDRE", "FDSE"}
 RESETS = {"R", "S", "RSTA", "RSTB", "RSTM", "RSTP", "RSTC"}
 SHARED = RESETS | {"CE"}
+
+
+class Excused(NamedTuple):
+    net: str  # its name, or that of the registers behind it
+    most: int
+    reason: str
+
+
+EXCUSED = (
+    Excused("line.gate.by_position", 140, "it changes while the gate is shut, many cycles before a window can come"),
+)
 
 
 class Net(NamedTuple):
@@ -45,16 +56,44 @@ def find_nets(netlist: Netlist) -> Iterator[Net]:
 
 def broadcasts(netlist: Netlist) -> list[str]:
     """One line a net that will not route, the worst first."""
-    nets = sorted(find_nets(netlist), key=lambda net: -net.loads)
-    limits = ((net, MOST_RESETS if net.resets and net.registered else MOST_LOADS) for net in nets)
+    return [f"{name} goes to {loads} places, at most {most}" for name, loads, most, _ in _wide(netlist) if loads > most]
+
+
+def excused(netlist: Netlist) -> list[str]:
+    """One line a net that goes to more than MOST_LOADS places and may."""
     return [
-        f"{_name(netlist, net)} goes to {net.loads} places, at most {most}" for net, most in limits if net.loads > most
+        f"{name} goes to {loads} places: {why}" for name, loads, most, why in _wide(netlist) if why and loads <= most
     ]
 
 
-def count_above_goal(netlist: Netlist) -> int:
-    return sum(net.loads > GOAL_LOADS and not (net.resets and net.registered) for net in find_nets(netlist))
+def _wide(netlist: Netlist) -> Iterator[tuple[str, int, int, str]]:
+    """Name, loads, how many are allowed, and why more than MOST_LOADS are."""
+    wide = [net for net in find_nets(netlist) if net.loads > MOST_LOADS]
+    behind = _find_behind(netlist, {net.number for net in wide})
+    for net in sorted(wide, key=lambda net: -net.loads):
+        if net.resets and net.registered:
+            if net.loads > MOST_RESETS:
+                yield _name(netlist, net.number), net.loads, MOST_RESETS, ""
+            continue
+        name = _name(netlist, net.number)
+        if name.startswith("$"):  # given by Yosys, another one after each change
+            name = f"a wire into {behind[net.number]}"
+        known = next((known for known in EXCUSED if known.net == name.removeprefix("a wire into ")), None)
+        yield (name, net.loads, known.most, known.reason) if known else (name, net.loads, MOST_LOADS, "")
 
 
-def _name(netlist: Netlist, net: Net) -> str:
-    return netlist.names.get(net.number, str(net.number))
+def _find_behind(netlist: Netlist, nets: set[int]) -> dict[int, str]:
+    """Of each net, the register, or else the signal, that most of its pins lead to."""
+    into: defaultdict[int, Counter[str]] = defaultdict(Counter)
+    for cell in netlist.cells:
+        named = [name for out in cell.outputs.values() if not (name := _name(netlist, out)).startswith("$")]
+        for net in nets.intersection(cell.inputs.values()):
+            into[net].update(_STEM.sub("", name) for name in named[:1])
+    return {net: into[net].most_common(1)[0][0] if into[net] else "logic" for net in nets}
+
+
+_STEM = re.compile(r"\[\d+\]$")
+
+
+def _name(netlist: Netlist, net: int) -> str:
+    return netlist.names.get(net, f"${net}")

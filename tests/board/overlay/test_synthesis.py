@@ -16,7 +16,7 @@ from board.overlay.synthesis.pipeline import ARRAY, missing_registers
 from board.overlay.synthesis.report import MOST_LOGIC_NS, MOST_ROUTED_NS, examine
 from board.overlay.synthesis.resources import BUDGET, count_resources, exceeded
 from board.overlay.synthesis.timing import Timing, no_wires
-from board.overlay.synthesis.wires import BESIDE, MOST_LOADS, MOST_RESETS, broadcasts, count_above_goal
+from board.overlay.synthesis.wires import BESIDE, EXCUSED, MOST_LOADS, MOST_RESETS, broadcasts, excused
 from board.overlay.synthesis.yosys import synthesise
 
 BUILD = Path(__file__).resolve().parents[3] / "build" / "overlay"
@@ -92,7 +92,25 @@ def test_the_same_path_without_wires_is_its_logic() -> None:
 def test_a_broadcast_is_named(too_many: int) -> None:
     loads = [lut(f"x{i}", [2], 10 + i) for i in range(MOST_LOADS + too_many)]
     assert len(broadcasts(netlist(flip_flop("a", 9, 2), *loads))) == too_many
-    assert count_above_goal(netlist(flip_flop("a", 9, 2), *loads)) == 1
+
+
+@pytest.mark.parametrize("too_many", [0, 1])
+def test_a_broadcast_may_have_a_reason(too_many: int) -> None:
+    known = EXCUSED[0]
+    loads = [lut(f"x{i}", [2], 10 + i) for i in range(known.most + too_many)]
+    one = replace(netlist(flip_flop("a", 9, 2), *loads), names={2: known.net})
+    assert (len(broadcasts(one)), len(excused(one))) == (too_many, 1 - too_many)
+
+
+def test_a_broadcast_without_a_name_is_told_by_what_is_behind_it() -> None:
+    loads = [flip_flop(f"f{i}", 2, 10 + i) for i in range(MOST_LOADS + 1)]
+    one = netlist(lut("a", [9], 2), *loads)
+    told = broadcasts(replace(one, names={10 + i: f"engine.word[{i}]" for i in range(MOST_LOADS + 1)}))
+    assert told == [f"a wire into engine.word goes to {MOST_LOADS + 1} places, at most {MOST_LOADS}"]
+
+
+def test_no_excuse_is_left_over(whole: Netlist) -> None:
+    assert len(excused(whole)) >= len(EXCUSED)
 
 
 @pytest.mark.parametrize(
