@@ -30,7 +30,9 @@ class Barrier(Elaboratable):
 
     def elaborate(self, _platform: object) -> Module:
         m = Module()
-        steady, since, place = Signal(31), Signal(TIME_BITS), Signal(signed(POSITION_BITS))
+        steady = Signal(31)
+        since = Signal(TIME_BITS)
+        place = Signal(signed(POSITION_BITS))
         stamps: Any = SyncFIFO(width=TIME_BITS + NUMBER_BITS + POSITION_BITS, depth=STAMPS)
         m.submodules.stamps = stamps
         comes: Any = Signal()

@@ -8,12 +8,11 @@ from typing import Any
 
 from amaranth.hdl import Cat, Module, Mux, Signal, signed
 
-from board.overlay.hardware.component import PINS, Elaboratable
+from board.overlay.hardware.component import Elaboratable
 from board.overlay.hardware.windows import WINDOWS, Windows
 
 PLACE_BITS = 64  # of a time in cycles, or of a position in counts, with its sign
 CYCLE_BITS = 32
-HALVES = PLACE_BITS // PINS
 AHEAD_CYCLES = 8  # a window takes a few through the queue
 NOWHERE = -(1 << PLACE_BITS - 1)
 
@@ -62,7 +61,7 @@ class Gate(Elaboratable):
         """Why what was added a cycle ago is refused."""
         windows = self.windows
         soon = Signal(signed(PLACE_BITS))
-        begun, end = (Signal(signed(PLACE_BITS), init=NOWHERE) for _ in range(2))  # of the last one queued
+        begun, end = (Signal(signed(PLACE_BITS), init=NOWHERE, name=name) for name in ("last_begun", "last_end"))
         judged, closes, reasons = Signal(), Signal(), Signal(5)
         past, behind_begun, behind_end, long = Signal(), Signal(), Signal(), Signal()
         start, new_end = Signal(signed(PLACE_BITS)), Signal(signed(PLACE_BITS))
@@ -98,9 +97,12 @@ class Gate(Elaboratable):
         start, end = windows.oldest[:PLACE_BITS].as_signed(), windows.oldest[PLACE_BITS:-1].as_signed()
         # compared a cycle before they are needed: 64 bits are long
         comes, in_time, has_length = Signal(), Signal(), Signal()
-        due, due_left, *dues = (Signal(name=f"due{i}", attrs={"keep": "true"}) for i in range(2 + 2 * HALVES))
-        begins = _choose(dues[:HALVES], start, self.begins).as_signed()
-        ends = _choose(dues[HALVES:], end, self.ends).as_signed()
+        # the same in many registers, each for the pins that lie near it
+        dues = [Signal(name=f"due{i}", attrs={"keep": "true"}) for i in range(14)]
+        due, due_left = dues[:2]
+        begins, ends = _choose(dues[2:4], start, self.begins), _choose(dues[4:6], end, self.ends)
+        # once more: a comparison has two look-up tables for each bit
+        begins_here, ends_here = _choose(dues[6:10], start, self.begins), _choose(dues[10:14], end, self.ends)
         before, behind = Signal(), Signal()  # of the open window: before its start (the belt went back), behind its end
         is_open, left = self.is_open, self.left
         opens, goes_on, late = Signal(), Signal(), Signal()
@@ -114,13 +116,13 @@ class Gate(Elaboratable):
         ]
         m.d.sync += [
             here.eq(Mux(self.by_position, self.position, (self.time + 2)[:PLACE_BITS].as_signed())),
-            *(copy.eq(comes) for copy in (due, due_left, *dues)),
+            *(copy.eq(comes) for copy in dues),
             in_time.eq(here == start),
             has_length.eq(here < end),
             self.begins.eq(begins),
             self.ends.eq(ends),
-            before.eq(here < begins),
-            behind.eq(here >= ends),
+            before.eq(here < begins_here),
+            behind.eq(here >= ends_here),
             left.eq(Mux(due_left, self.limit, left - 1)),
             is_open.eq((opens | goes_on) & ~shutting),
             self.pin.eq((opens | goes_on & ~before) & ~shutting),
@@ -129,6 +131,7 @@ class Gate(Elaboratable):
 
 
 def _choose(first: list[Any], one: Any, other: Any) -> Any:
-    """`one` where `first` is 1, which is a register for each half."""
-    parts = (slice(PINS * half, PINS * (half + 1)) for half in range(HALVES))
-    return Cat(Mux(select, one[part], other[part]) for select, part in zip(first, parts, strict=True))
+    """`one` where `first` is 1, which is a register for each part of the bits."""
+    bits = PLACE_BITS // len(first)
+    parts = (slice(bits * part, bits * (part + 1)) for part in range(len(first)))
+    return Cat(Mux(select, one[part], other[part]) for select, part in zip(first, parts, strict=True)).as_signed()

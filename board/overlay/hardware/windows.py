@@ -17,7 +17,8 @@ class Windows(Elaboratable):
 
     def __init__(self, bits: int) -> None:
         self.new, self.add, self.room = Signal(bits), Signal(), Signal(init=1)
-        self.oldest, self.any, self.take = Signal(bits), Signal(), Signal()
+        self.oldest = Signal(bits)
+        self.any, self.take = Signal(), Signal()
         self.drop = Signal()  # everything
         self.stored, self.first = Signal(range(WINDOWS + 1)), Signal(range(WINDOWS))  # those in the memory
         self.level = Signal(range(WINDOWS + 1))

@@ -93,7 +93,7 @@ PROOF = "test_proof.py::test_no_program_and_no_signal_opens_the_gate_elsewhere"
 # fmt: off
 MUTATIONS = (
     Mutation("a window reaches a count behind its end", "gate.py",
-             "behind.eq(here >= ends)", "behind.eq(here > ends)", PROOF, "inside it"),
+             "behind.eq(here >= ends_here)", "behind.eq(here > ends_here)", PROOF, "inside it"),
     Mutation("a window is open a cycle longer than its limit", "gate.py",
              "Mux(due_left, self.limit, left - 1)", "Mux(due_left, self.limit + 1, left - 1)", PROOF, "what is left"),
     Mutation("a dead encoder opens the gate", "line.py",
@@ -201,7 +201,7 @@ MUTATIONS = (
     Mutation("a window may be a cycle longer than the limit", "gate.py",
              "self.cycles > self.limit", "self.cycles > self.limit + 1", ORDERS),
     Mutation("the gate opens a cycle late", "gate.py", "self.time + 2", "self.time + 1", WINDOWS),
-    Mutation("the gate closes a cycle late", "gate.py", "here >= ends", "here > ends", WINDOWS),
+    Mutation("the gate closes a cycle late", "gate.py", "here >= ends_here", "here > ends_here", WINDOWS),
     Mutation("a part that must not pass meets its neighbour's window", "gate.py",
              "is_open & ~due & ~behind", "is_open & ~behind", ORDERS),
     Mutation("a closing that comes too late is only counted", "gate.py",
