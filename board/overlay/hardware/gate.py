@@ -30,6 +30,7 @@ class Gate(Elaboratable):
     def __init__(self) -> None:
         self.time, self.position = Signal(PLACE_BITS), Signal(signed(PLACE_BITS))
         self.by_position = Signal()
+        self.by_positions = [Signal(name=f"by_position{i}", attrs={"keep": "true"}) for i in range(4)]  # the same
         self.distrusted = Signal()
         self.start, self.cycles, self.add = Signal(PLACE_BITS), Signal(CYCLE_BITS), Signal()
         self.limit, self.shut = Signal(CYCLE_BITS), Signal()  # whoever changes limit or by_position shuts too
@@ -68,7 +69,7 @@ class Gate(Elaboratable):
         added = self.start.as_signed()
         m.d.comb += windows.new.eq(Cat(start, new_end, ~closes))
         m.d.sync += [
-            soon.eq(Mux(self.by_position, self.position, (self.time + AHEAD_CYCLES)[:PLACE_BITS].as_signed())),
+            soon.eq(_choose(self.by_positions[:2], self.position, self.time + AHEAD_CYCLES)),
             judged.eq(self.add & ~self.shut),
             start.eq(added),
             new_end.eq(added + self.cycles),
@@ -115,7 +116,7 @@ class Gate(Elaboratable):
             self.overran.eq(is_open & self.by_position & ~behind & (left == 1)),
         ]
         m.d.sync += [
-            here.eq(Mux(self.by_position, self.position, (self.time + 2)[:PLACE_BITS].as_signed())),
+            here.eq(_choose(self.by_positions[2:], self.position, self.time + 2)),
             *(copy.eq(comes) for copy in dues),
             in_time.eq(here == start),
             has_length.eq(here < end),

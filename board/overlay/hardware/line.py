@@ -94,6 +94,8 @@ class LineIO(Elaboratable):
         faults = self._flags(m, "ENCODER_FAULT", Cat(encoder.raised, gate.overran))
         m.d.comb += gate.distrusted.eq(gate.by_position & faults.any())
         mode = Cat(encoder.quadrature, encoder.directs, encoder.turned, gate.by_position)
+        with m.If(self._written(m, "ENCODER_MODE")):
+            m.d.sync += [copy.eq(self.write_data[len(mode) - 1]) for copy in gate.by_positions]
         registers = {"ENCODER_MODE": mode, "ENCODER_FILTER": encoder.filter_cycles}
         registers |= {"ENCODER_SILENCE": encoder.silence, "ENCODER_BACK": encoder.most_back}
         return {**self._plain(m, **registers), "ENCODER_FAULT": faults}

@@ -24,8 +24,13 @@ class Excused(NamedTuple):
     reason: str
 
 
+SHUTS = "it closes the gate, in the very cycle in which that is known"
+ENABLES = "the enable of so many flip-flops that lie side by side"
 EXCUSED = (
-    Excused("line.gate.by_position", 140, "it changes while the gate is shut, many cycles before a window can come"),
+    Excused("line.gate.last_begun", 60, SHUTS),
+    Excused("line.gate.oldest", 40, ENABLES),
+    Excused("line.barrier.since", 33, ENABLES),
+    Excused("line.passage.since", 33, ENABLES),
 )
 
 

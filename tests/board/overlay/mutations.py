@@ -209,7 +209,7 @@ MUTATIONS = (
     Mutation("windows outlive a shut", "windows.py", "Mux(self.drop, 0,", "Mux(0, 0,", SHUT),
     Mutation("a full queue takes one more", "windows.py", "self.add < WINDOWS", "self.add <= WINDOWS", FULL),
     Mutation("a window of positions is one of times", "gate.py",
-             "here.eq(Mux(self.by_position, self.position,", "here.eq(Mux(0, self.position,", POSITIONS),
+             "here.eq(_choose(self.by_positions[2:],", "here.eq(_choose([0, 0],", POSITIONS),
     Mutation("a belt that goes back leaves the gate open before the window", "gate.py",
              "goes_on & ~before", "goes_on", GOES_BACK),
     Mutation("a belt that stands in a window leaves the gate open", "gate.py",

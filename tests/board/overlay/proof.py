@@ -131,6 +131,7 @@ class GateProof(Elaboratable):
             "the queue has room": (windows.level + windows.room <= WINDOWS) & (windows.stored <= WINDOWS),
             "the open window": ~gate.is_open | self._covered(gate.begins, gate.ends),
             "inside it": ~gate.pin | gate.is_open & (gate.begins <= seen) & (seen < gate.ends),
+            "the copies of the mode": Cat(gate.by_positions) == gate.by_position.replicate(len(gate.by_positions)),
             "what is left": ~gate.is_open | (gate.left != 0) & (self.open_for + gate.left <= gate.limit),
             **self._belt(),
         }

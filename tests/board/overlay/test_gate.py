@@ -233,7 +233,8 @@ class Belt:
         self.ctx, self.part = ctx, part
         self.positions = [0]
         self.opened: list[bool] = []
-        ctx.set(part.by_position, 1)
+        for signal in (part.by_position, *part.by_positions):
+            ctx.set(signal, 1)
         ctx.set(part.limit, limit)
 
     async def add(self, start: int, counts: int) -> int:
