@@ -21,15 +21,15 @@ module {MODULE} #(parameter WIDTH = 32, parameter ADDRESS_BITS = 12) (
   input enable_b, input [ADDRESS_BITS-1:0] address_b, input [WIDTH-1:0] write_b, output reg [WIDTH-1:0] word_b
 );
   (* ram_style = "block" *)
-  reg [WIDTH-1:0] words [0:(1 << ADDRESS_BITS)-1];
+  reg [WIDTH-1:0] content [0:(1 << ADDRESS_BITS)-1];
   reg [WIDTH-1:0] read_a, read_b;
   always @(posedge clk) begin
-    if (enable_a) words[address_a] <= write_a;
-    read_a <= words[address_a];
+    if (enable_a) content[address_a] <= write_a;
+    read_a <= content[address_a];
   end
   always @(posedge clk) begin
-    if (enable_b) words[address_b] <= write_b;
-    read_b <= words[address_b];
+    if (enable_b) content[address_b] <= write_b;
+    read_b <= content[address_b];
   end
   always @(posedge clk) begin
     word_a <= read_a;
