@@ -9,9 +9,11 @@ from board.overlay.isa import BEAT_BYTES, INSTRUCTION_BYTES, End, Instruction, e
 from board.overlay.program import Program
 from host.compiler.checks import check_limits
 from host.compiler.emission import Emission, align, move_weights
+from host.compiler.footprints import count_places
 from host.compiler.lowering import lower
 from host.compiler.memory import plan_memory
 from host.compiler.operations import Operation
+from host.compiler.order import find_order
 from host.compiler.tokens import add_tokens
 from host.integers.arithmetic import MAP, IntegerNet
 
@@ -43,8 +45,9 @@ def compile_net(net: IntegerNet, activation_words: int = isa.ACTIVATION_WORDS) -
         input_px=net.input_px,
         output_shape=net.shapes()[MAP],
     )
-    beats = [size // BEAT_BYTES for size in program.segment_bytes()]
-    instructions = (*add_tokens([line.instruction for line in lines], beats), End())
+    places = count_places([size // BEAT_BYTES for size in program.segment_bytes()])
+    lines = [lines[position] for position in find_order([line.instruction for line in lines], places)]
+    instructions = (*add_tokens([line.instruction for line in lines], places), End())
     code = encode_program(instructions).ljust(code_bytes, b"\0")
     return Compiled(
         program=replace(program, model=code + program.model[code_bytes:]),

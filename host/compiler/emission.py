@@ -42,23 +42,33 @@ class Emission:
         self.scratch_beats = 0
         self._output = plans[-1].operation.output.tensor.name
         self._rows: dict[tuple[str, int], Rows] = {}
+        together: list[OperationPlan] = []
         for plan in plans:
-            self._emit_operation(plan)
+            together.append(plan)
+            if not plan.output.handed:
+                self._emit_operations(together)
+                together = []
 
-    def _emit_operation(self, plan: OperationPlan) -> None:
-        operation = plan.operation
-        keep = sum(tile.words for tile in {group.tile for group in operation.groups}) <= isa.WEIGHT_WORDS
+    def _emit_operations(self, plans: list[OperationPlan]) -> None:
+        """Strip by strip, which each hands on to the next."""
+        tiles = {group.tile for plan in plans for group in plan.operation.groups}
+        keep = sum(tile.words for tile in tiles) <= isa.WEIGHT_WORDS
         self.weights.forget()
-        for number, (start, end) in enumerate(plan.strips()):
-            window = find_window(operation, start, end)
-            for view, placement in zip(operation.sources, plan.sources, strict=True):
-                if placement.passes:
-                    self._load(operation, view, window, placement.region(number).start)
-            for group in operation.groups:
-                weights = self._place_tile(group.tile, operation, keep=keep)
-                self._add(_compute(plan, group, weights, window, (number, start, end)), operation)
-            if plan.output.passes:
-                self._store(operation, start, end, plan.output.region(number).start)
+        for number, (start, end) in enumerate(plans[0].strips()):
+            for plan in plans:
+                self._emit_strip(plan, (number, start, end), keep=keep)
+
+    def _emit_strip(self, plan: OperationPlan, strip: tuple[int, int, int], *, keep: bool) -> None:
+        operation, (number, start, end) = plan.operation, strip
+        window = find_window(operation, start, end)
+        for view, placement in zip(operation.sources, plan.sources, strict=True):
+            if placement.passes and not placement.handed:
+                self._load(operation, view, window, placement.region(number).start)
+        for group in operation.groups:
+            weights = self._place_tile(group.tile, operation, keep=keep)
+            self._add(_compute(plan, group, weights, window, strip), operation)
+        if plan.output.passes and not plan.output.handed:
+            self._store(operation, start, end, plan.output.region(number).start)
 
     def _load(self, operation: Operation, view: View, window: Window, base: int) -> None:
         start, end = window.stored(view)

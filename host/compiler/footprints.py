@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,6 +21,12 @@ class Access:
     memory: str
     places: Places  # words of activations or weights, beats of DDR
     write: bool
+
+
+def count_places(segment_beats: Sequence[int]) -> dict[str, int]:
+    """Of each memory."""
+    places = {ACTIVATIONS: isa.ACTIVATION_WORDS, WEIGHTS: isa.WEIGHT_WORDS}
+    return places | {f"{DDR}{segment}": beats for segment, beats in enumerate(segment_beats)}
 
 
 def find_accesses(instruction: Instruction) -> Iterator[Access]:

@@ -13,9 +13,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from board.overlay import isa
 from board.overlay.isa import Instruction, Unit
-from host.compiler.footprints import ACTIVATIONS, WEIGHTS, Access, find_accesses
+from host.compiler.footprints import Access, find_accesses
 
 NEVER = -1
 # An instruction this far back among those of its unit is over when fetch gets here, since a queue holds 8. Waiting for
@@ -80,8 +79,6 @@ class _Synchronizer:
         self.instructions[wait] = replace(taken, wait=taken.wait | 1 << giver)
 
 
-def add_tokens(instructions: list[Instruction], segment_beats: list[int]) -> list[Instruction]:
-    """The same instructions with `wait` and `signal` set."""
-    sizes = {ACTIVATIONS: isa.ACTIVATION_WORDS, WEIGHTS: isa.WEIGHT_WORDS}
-    sizes |= {f"ddr{segment}": beats for segment, beats in enumerate(segment_beats)}
+def add_tokens(instructions: list[Instruction], sizes: dict[str, int]) -> list[Instruction]:
+    """The same instructions with `wait` and `signal` set. `sizes`: places of each memory."""
     return _Synchronizer(instructions, sizes).run()

@@ -69,7 +69,7 @@ def test_the_shipped_programs_give_the_golden_maps(model: str) -> None:
 def test_shipped_models_reach_their_goals(model: str) -> None:
     package = load_package(MODELS / model)
     compiled = compile_net(load_qdq(package.path(MODEL_ONNX)))
-    check_goals(compiled, frames_per_s=150 if package.manifest.preprocess.input_px == (128, 128) else 40)
+    check_goals(compiled, frames_per_s=275 if package.manifest.preprocess.input_px == (128, 128) else 70)
     assert most_tokens(compiled.instructions) <= 63
 
 
@@ -117,7 +117,7 @@ def test_the_command_says_what_it_cannot_read(tmp_path: Path) -> None:
 def test_the_disassembly_has_a_line_for_each_instruction() -> None:
     compiled = compile_net(detector(32, (16, 16, 16, 16), 16))
     lines = disassemble(compiled).splitlines()
-    names = {operation.name for operation in compiled.owners}
-    assert len(lines) == len(compiled.instructions) + len(names)
+    changes = 1 + sum(one is not other for one, other in pairwise(compiled.owners))
+    assert len(lines) == len(compiled.instructions) + changes
     assert lines[0] == "stem:"
     assert lines[-1].endswith("End")
