@@ -18,7 +18,7 @@ PRODUCTS_PER_CYCLE = isa.WEIGHT_WORD_BYTES * isa.PIXELS
 
 @dataclass(frozen=True)
 class Row:
-    """An operation's share of the frame: the time from its predecessor's last result to its own."""
+    """An operation's share of the frame: for each of its computations, the time from the one before to its own end."""
 
     operation: Operation
     cycles: int
@@ -35,26 +35,26 @@ class Row:
 def make_rows(compiled: Compiled, ends: Sequence[float] | None = None) -> list[Row]:
     """One row an operation; their cycles sum up to the frame, but for the last store and the interrupt.
 
-    `ends` are the cycles at which each operation is over; they are predicted where they were not measured.
+    `ends` are the cycles at which each computation is over; they are predicted where they were not measured.
     """
-    numbers: dict[Operation, list[int]] = {operation: [] for operation in compiled.owners}
-    for number, operation in enumerate(compiled.owners):
-        numbers[operation].append(number)
-    if ends is None:
-        ends = _predict_ends(compiled, list(numbers.values()))
-    starts = [0.0, *ends]
-    return [
-        _make_row(operation, [compiled.instructions[number] for number in mine], round(end) - round(start))
-        for (operation, mine), start, end in zip(numbers.items(), starts, ends, strict=False)
-    ]
+    mine: dict[Operation, list[Instruction]] = {operation: [] for operation in compiled.owners}
+    cycles = dict.fromkeys(mine, 0.0)
+    for instruction, operation in zip(compiled.instructions, compiled.owners, strict=False):
+        mine[operation].append(instruction)
+    computing = [owner for item, owner in zip(compiled.instructions, compiled.owners, strict=False) if _computes(item)]
+    over = _predict_ends(compiled) if ends is None else ends
+    for operation, start, end in zip(computing, [0.0, *over], over, strict=False):
+        cycles[operation] += end - start
+    return [_make_row(operation, items, round(cycles[operation])) for operation, items in mine.items()]
 
 
-def _predict_ends(compiled: Compiled, numbers: list[list[int]]) -> list[float]:
+def _predict_ends(compiled: Compiled) -> list[float]:
     ends = predict(compiled.instructions).ends
-    return [
-        max(float(ends[number]) for number in mine if isinstance(compiled.instructions[number], Compute))
-        for mine in numbers
-    ]
+    return [float(end) for item, end in zip(compiled.instructions, ends, strict=False) if _computes(item)]
+
+
+def _computes(instruction: Instruction) -> bool:
+    return isinstance(instruction, Compute)
 
 
 def _make_row(operation: Operation, items: list[Instruction], cycles: int) -> Row:

@@ -147,7 +147,7 @@ def measure(simulator: Simulator, candidate: Candidate) -> Result:
 
 
 def simulate(simulator: Simulator, compiled: Compiled, candidate: Candidate) -> tuple[Run, list[float]]:
-    """The finished frame, and the cycle of each operation's last step."""
+    """The finished frame, and the cycle of each computation's last step."""
     program = compiled.program
     model, _, picture, output = simulator.place(program.segment_bytes())
     model[:] = np.frombuffer(program.model, np.uint8)
@@ -177,12 +177,9 @@ def find_cycle(count: int, steps: list[int], cycles: list[int]) -> float:
 
 
 def count_steps(compiled: Compiled) -> list[int]:
-    """What the counter of the array's steps shows at the end of each operation."""
-    counts = dict.fromkeys(compiled.owners, 0)
-    for instruction, owner in zip(compiled.instructions, compiled.owners, strict=False):
-        if isinstance(instruction, Compute):
-            counts[owner] += instruction.rows * -(-instruction.cols // PIXELS) * steps_of(instruction)
-    return list(accumulate(counts.values()))
+    """What the counter of the array's steps shows at the end of each computation."""
+    computes = [item for item in compiled.instructions if isinstance(item, Compute)]
+    return list(accumulate(item.rows * -(-item.cols // PIXELS) * steps_of(item) for item in computes))
 
 
 def time_onnx(candidate: Candidate) -> float:

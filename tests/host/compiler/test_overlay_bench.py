@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -12,12 +11,14 @@ from board.overlay.errors import OverlayError
 from board.overlay.isa import Compute
 from board.overlay.simulation.simulator import Simulator
 from host.compiler.compilation import compile_net
-from host.compiler.timing import CLOCK_HZ
+from host.compiler.table import make_rows
+from host.compiler.timing import CLOCK_HZ, predict
 from host.export.untrained import make_untrained
 from host.integers.arithmetic import Conv
 from host.learning.network import Widths
 from tests.benches.overlay import (
     LEAST_HZ,
+    SAMPLE_CYCLES,
     SMALL_PX,
     Candidate,
     Result,
@@ -28,7 +29,7 @@ from tests.benches.overlay import (
     write_results,
 )
 from tests.host.compiler.random_layers import random_image
-from tests.host.compiler.test_timing import ERROR, run_frame
+from tests.host.compiler.test_timing import ERROR
 
 NET = make_untrained(Widths((16, 16, 16, 16, 16), 16, 16), (64, 64))
 
@@ -38,17 +39,17 @@ def candidate() -> Candidate:
     return Candidate("small", NET, random_image(np.random.default_rng(0), NET.input_px))
 
 
-def test_cycles_of_layers_are_those_of_a_program_that_ends_behind_them(
-    simulator: Simulator, candidate: Candidate
-) -> None:
+def test_computations_end_when_the_counter_of_steps_says(simulator: Simulator, candidate: Candidate) -> None:
     compiled = compile_net(NET)
     done, ends = simulate(simulator, compiled, candidate)
     assert count_steps(compiled)[-1] == done.counters["CYCLES_MAC"]
-    owners = [*compiled.owners, None]
-    lasts = [number for number, (one, other) in enumerate(pairwise(owners)) if one is not other]
-    for last, end in zip(lasts[:-1], ends[:-1], strict=True):
-        if isinstance(compiled.instructions[last], Compute):
-            assert end == pytest.approx(run_frame(simulator, compiled, last + 1)["CYCLES"], rel=ERROR)
+    predicted = predict(compiled.instructions).ends.tolist()
+    pairs = zip(compiled.instructions, predicted, strict=False)
+    assert ends == pytest.approx(
+        [end for item, end in pairs if isinstance(item, Compute)], rel=ERROR, abs=SAMPLE_CYCLES
+    )
+    rows = make_rows(compiled, ends)
+    assert sum(row.cycles for row in rows) == pytest.approx(ends[-1], abs=len(rows))
 
 
 def test_a_wrong_map_is_no_measurement(simulator: Simulator, candidate: Candidate) -> None:
