@@ -38,7 +38,7 @@ def find_order(instructions: Sequence[Instruction], sizes: dict[str, int]) -> li
             over = (written if access.write else read)[access.memory]
             over[access.places] = np.maximum(over[access.places], free[unit])
         starts.append(start)
-    return np.argsort(starts, kind="stable").tolist()
+    return [int(position) for position in np.argsort(starts, kind="stable")]
 
 
 def _latest(cycles: NDArray[np.float64], places: NDArray[np.int64]) -> float:
