@@ -35,7 +35,8 @@ MAGIC = b"BELTREC1"
 RECORDING_SUFFIX = ".beltrec"
 _HEAD = struct.Struct("<II")
 _LENGTH = struct.Struct("<I")
-MAX_BODY_BYTES = MAX_PIXEL_BYTES + (1 << 20)
+MAX_HEADER_BYTES = 1 << 20
+MAX_BODY_BYTES = MAX_PIXEL_BYTES + MAX_HEADER_BYTES
 
 
 @dataclass(frozen=True)
@@ -73,6 +74,68 @@ def read_recording(path: Path) -> Iterator[Record]:
                 yield _decode_body(body)
             except MessageError as error:
                 raise InputError(f"{path}: damaged record ({error}): delete the file or cut it there") from None
+
+
+@dataclass(frozen=True)
+class Entry:
+    """Where a record stands, and what it says without its picture."""
+
+    offset: int  # of the file
+    verdict: Verdict
+    has_picture: bool
+
+
+def list_records(path: Path) -> Iterator[Entry]:
+    """Reads no picture, and so compares no checksum. Raises: InputError as `read_recording`."""
+    with path.open("rb") as file:
+        if file.read(len(MAGIC)) != MAGIC:
+            raise InputError(f"{path} is not a recording of this version: record again")
+        size_bytes = path.stat().st_size
+        while (length := _read_length(file, path)) is not None:
+            offset = file.tell() - _HEAD.size
+            if file.tell() + length > size_bytes:
+                return
+            try:
+                header = decode_json(RecordHeader, _read_prefixed(file, length))
+                yield Entry(offset, decode_verdict(_read_prefixed(file, length)), header.shape != (0, 0))
+            except MessageError as error:
+                raise InputError(f"{path}: damaged record ({error}): delete the file or cut it there") from None
+            file.seek(offset + _HEAD.size + length)
+
+
+def read_record(path: Path, offset: int) -> Record:
+    """The one that `list_records` found there. Raises: InputError if it is damaged, or there no more."""
+    try:
+        with path.open("rb") as file:
+            file.seek(offset)
+            body = _read_body(file, path)
+        if body is not None:
+            return _decode_body(body)
+    except OSError as error:
+        raise InputError(f"{path} cannot be read ({error.strerror}): look at the capture again") from None
+    except MessageError as error:
+        raise InputError(f"{path}: damaged record ({error}): delete the file or cut it there") from None
+    raise InputError(f"{path} has no record there: look at the capture again")
+
+
+def _read_prefixed(file: BinaryIO, most: int) -> bytes:
+    """Raises: MessageError."""
+    prefix = file.read(_LENGTH.size)
+    size = int(_LENGTH.unpack(prefix)[0]) if len(prefix) == _LENGTH.size else most + 1
+    if size > min(most, MAX_HEADER_BYTES):
+        raise MessageError("cut short")
+    return file.read(size)
+
+
+def _read_length(file: BinaryIO, path: Path) -> int | None:
+    """Of the next record's body; None at the end. Raises: InputError."""
+    head = file.read(_HEAD.size)
+    if len(head) < _HEAD.size:
+        return None
+    length = int(_HEAD.unpack(head)[0])
+    if length > MAX_BODY_BYTES:
+        raise InputError(f"{path}: damaged record of {length} bytes: delete the file or cut it there")
+    return length
 
 
 def _read_body(file: BinaryIO, path: Path) -> bytes | None:

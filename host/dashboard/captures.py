@@ -9,7 +9,8 @@ from __future__ import annotations
 import re
 import shutil
 import threading
-from collections.abc import Iterator, Sequence
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -18,39 +19,51 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from board.records.recording import RECORDING_SUFFIX, read_recording
+from board.records.recording import RECORDING_SUFFIX, list_records, read_record
 from host.pictures.reading import encode_png
 from protocol.errors import InputError
 
 REVIEWED = "reviewed"
 MAX_PICTURES = 2000  # of a capture
 MAX_CAPTURES = 200
+MAX_INDEXES = 8
+MAX_KEPT_BYTES = 32 << 20  # of pictures, as JPEG
 _NAME = re.compile(r"[\w][\w.-]{0,63}", re.ASCII)
 
 
-@dataclass(frozen=True, eq=False)
-class Captured:
-    number: int  # within its capture
-    part_id: int
-    score: float
-    image: NDArray[np.uint8]
+def always() -> bool:
+    return True
 
 
 @dataclass(frozen=True)
 class Shown:
-    number: int
+    number: int  # within its capture
     part_id: int
     score: float
-    jpeg: bytes
+    path: Path  # of the recording
+    offset: int  # of its record
+
+
+@dataclass(frozen=True)
+class Index:
+    """What a capture holds, without the pictures."""
+
+    stamp: tuple[tuple[str, int, int], ...]
+    pictures: dict[int, Shown]
 
 
 class Captures:
-    """The pictures of the capture that was opened last stay in memory, as JPEG."""
+    """Pictures stay on the disk: one is read when it is asked for, and only what was asked for last is kept, as JPEG.
+
+    Many readers of one capture have it indexed once.
+    """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._opened: tuple[str, dict[int, Shown]] = ("", {})
-        self._lock = threading.Lock()
+        self._indexes: OrderedDict[str, Index] = OrderedDict()  # the latest asked for last
+        self._jpegs: OrderedDict[Shown, bytes] = OrderedDict()
+        self._kept_bytes = 0
+        self._lock, self._indexing, self._keeping = threading.Lock(), threading.Lock(), threading.Lock()
 
     def list_names(self) -> list[str]:
         """The newest first."""
@@ -65,50 +78,88 @@ class Captures:
         folder = self._find(name) / REVIEWED
         return len(list(folder.glob("*.png"))) if folder.is_dir() else None
 
-    def open(self, name: str) -> list[Shown]:
-        """The strangest first. Raises: InputError."""
-        shown = {part.number: Shown(part.number, part.part_id, part.score, _jpeg(part)) for part in self._read(name)}
-        with self._lock:
-            self._opened = (name, shown)
-        return sorted(shown.values(), key=lambda part: part.score, reverse=True)
+    def open(self, name: str, is_wanted: Callable[[], bool] = always) -> list[Shown]:
+        """The strangest first; not to its end when nobody wants it any more. Raises: InputError."""
+        pictures = self._index(name, is_wanted).pictures
+        return sorted(pictures.values(), key=lambda part: part.score, reverse=True)
 
-    def jpeg(self, name: str, number: int) -> bytes:
+    def jpeg(self, name: str, number: int, is_wanted: Callable[[], bool] = always) -> bytes:
         """Raises: InputError."""
-        with self._lock:
-            opened, shown = self._opened
-        if opened != name:
-            self.open(name)
-            shown = self._opened[1]
-        if number not in shown:
+        shown = self._index(name, is_wanted).pictures.get(number)
+        if shown is None:
             raise InputError("the capture has no such picture: load the page again")
-        return shown[number].jpeg
+        with self._lock:
+            if shown in self._jpegs:
+                self._jpegs.move_to_end(shown)
+                return self._jpegs[shown]
+        image = read_record(shown.path, shown.offset).frame.image
+        if image is None:
+            raise InputError("the capture has no such picture: load the page again")
+        return self._remember(shown, _jpeg(image))
+
+    def _remember(self, shown: Shown, jpeg: bytes) -> bytes:
+        with self._lock:
+            if shown not in self._jpegs:
+                self._jpegs[shown] = jpeg
+                self._kept_bytes += len(jpeg)
+            while self._kept_bytes > MAX_KEPT_BYTES:
+                self._kept_bytes -= len(self._jpegs.popitem(last=False)[1])
+        return jpeg
+
+    def _index(self, name: str, is_wanted: Callable[[], bool]) -> Index:
+        """Raises: InputError."""
+        with self._indexing:
+            stamp = self._stamp(name)
+            index = self._indexes.pop(name, None)
+            if index is None or index.stamp != stamp:
+                index = Index(stamp, {one.number: one for one in self._look_through(name, is_wanted)})
+            self._indexes[name] = index
+            while len(self._indexes) > MAX_INDEXES:
+                self._indexes.popitem(last=False)
+            return index
+
+    def _look_through(self, name: str, is_wanted: Callable[[], bool]) -> Iterator[Shown]:
+        """Raises: InputError, also when nobody wants it any more."""
+        entries = ((path, entry) for path in self._recordings(name) for entry in list_records(path))
+        for number, (path, entry) in enumerate(islice(entries, MAX_PICTURES)):
+            if not is_wanted():
+                raise InputError("nobody waits for this capture any more")
+            if entry.has_picture:
+                yield Shown(number, entry.verdict.part_id, entry.verdict.score or 0.0, path, entry.offset)
+
+    def _stamp(self, name: str) -> tuple[tuple[str, int, int], ...]:
+        """Differs when the capture has grown, or has gone. Raises: InputError."""
+        try:
+            stats = [(path.name, path.stat()) for path in self._recordings(name)]
+        except OSError as error:
+            raise InputError(f"the capture cannot be read ({error.strerror}): load the page again") from None
+        return tuple((file, status.st_size, status.st_mtime_ns) for file, status in stats)
+
+    def _recordings(self, name: str) -> list[Path]:
+        return sorted(self._find(name).glob(f"*{RECORDING_SUFFIX}"))
 
     def keep(self, name: str, dropped: Sequence[int]) -> int:
         """Write all but the dropped ones as PNG; how many those are. Raises: InputError."""
+        with self._keeping:
+            return self._keep(name, set(dropped))
+
+    def _keep(self, name: str, dropped: set[int]) -> int:
         folder = self._find(name) / REVIEWED
         part = folder.with_name(f"{REVIEWED}.part")
-        leave = set(dropped)
         kept = 0
         try:
             shutil.rmtree(part, ignore_errors=True)
             part.mkdir()
-            for captured in self._read(name):
-                if captured.number not in leave:
-                    (part / f"{captured.number:05d}.png").write_bytes(encode_png(captured.image))
+            for shown in self._index(name, always).pictures.values():
+                image = read_record(shown.path, shown.offset).frame.image
+                if shown.number not in dropped and image is not None:
+                    (part / f"{shown.number:05d}.png").write_bytes(encode_png(image))
                     kept += 1
             shutil.rmtree(folder, ignore_errors=True)
             part.rename(folder)
         except OSError as error:
             raise InputError(f"cannot write {folder} ({error.strerror}): free the disk") from None
         return kept
-
-    def _read(self, name: str) -> Iterator[Captured]:
-        """Raises: InputError."""
-        files = sorted(self._find(name).glob(f"*{RECORDING_SUFFIX}"))
-        records = (record for path in files for record in read_recording(path))
-        for number, record in enumerate(islice(records, MAX_PICTURES)):
-            if record.frame.image is not None:
-                yield Captured(number, record.verdict.part_id, record.verdict.score or 0.0, record.frame.image)
 
     def _find(self, name: str) -> Path:
         """Raises: InputError; no name leads out of the folder."""
@@ -117,6 +168,6 @@ class Captures:
         return self._folder / name
 
 
-def _jpeg(part: Captured) -> bytes:
-    _, data = cv2.imencode(".jpg", cv2.cvtColor(part.image, cv2.COLOR_RGB2BGR))
+def _jpeg(image: NDArray[np.uint8]) -> bytes:
+    _, data = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
     return data.tobytes()

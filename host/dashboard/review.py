@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from starlette.concurrency import run_in_threadpool
+from collections.abc import Callable
+from functools import partial
+
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
@@ -10,34 +12,42 @@ from starlette.routing import Route
 from host.dashboard.acts import address, read_body, require_session
 from host.dashboard.captures import MAX_PICTURES, Captures
 from host.dashboard.desk import Desk
+from host.dashboard.while_there import WhileThere
 from protocol.errors import InputError
+
+READ_AT_ONCE = 2  # so many pictures at most are in memory, whoever asks for more waits
 
 
 def review_routes(desk: Desk) -> list[Route]:
     captures = Captures(desk.captures_dir)
 
-    def names(_request: Request) -> Response:
-        return JSONResponse([{"name": name, "reviewed": captures.reviewed(name)} for name in captures.list_names()])
+    reading, writing = WhileThere(READ_AT_ONCE), WhileThere(1)
 
-    def pictures(request: Request) -> Response:
-        shown = captures.open(request.path_params["name"])
+    async def names(request: Request) -> Response:
+        return JSONResponse(await reading.do(request, list_captures))
+
+    def list_captures(_: Callable[[], bool]) -> list[dict[str, object]]:
+        return [{"name": name, "reviewed": captures.reviewed(name)} for name in captures.list_names()]
+
+    async def pictures(request: Request) -> Response:
+        shown = await reading.do(request, partial(captures.open, request.path_params["name"]))
         return JSONResponse([{"number": one.number, "part_id": one.part_id, "score": one.score} for one in shown])
 
-    def picture(request: Request) -> Response:
-        data = captures.jpeg(request.path_params["name"], request.path_params["number"])
-        return Response(data, media_type="image/jpeg")
+    async def picture(request: Request) -> Response:
+        name, number = request.path_params["name"], request.path_params["number"]
+        return Response(await reading.do(request, partial(captures.jpeg, name, number)), media_type="image/jpeg")
 
     async def keep(request: Request) -> Response:
         who = require_session(desk, request)
         name, dropped = request.path_params["name"], read_dropped(await read_body(request))
 
-        def write() -> int:
+        def write(_: Callable[[], bool]) -> int:
             entry = desk.audit.begin(who.user, address(request), "review", {"capture": name, "dropped": len(dropped)})
             kept = captures.keep(name, dropped)
             desk.audit.finish(entry, f"kept {kept}")
             return kept
 
-        return JSONResponse({"kept": await run_in_threadpool(write)})
+        return JSONResponse({"kept": await writing.do(request, write)})
 
     return [
         Route("/api/captures", names),
