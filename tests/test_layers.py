@@ -63,7 +63,7 @@ FLOORS = {
         ("doctor", "run"),
     ),
     "host": (
-        ("beltsight", "broker_options", "last_words", "progress", "integers", "pictures"),
+        ("beltsight", "broker_options", "aside", "last_words", "progress", "integers", "pictures"),
         ("compiler", "dashboard", "deploy", "flash", "judging", "plant", "server"),
         ("learning",),
         ("export",),

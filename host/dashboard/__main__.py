@@ -21,8 +21,8 @@ from sqlalchemy import URL
 
 from board.config import LineConfig, load_config
 from board.sinks.capture import FOLDER as CAPTURES
+from host.aside import Aside
 from host.dashboard.app import make_app
-from host.dashboard.aside import Aside
 from host.dashboard.audit import Audit
 from host.dashboard.database import database_url
 from host.dashboard.desk import Desk, summarize
@@ -198,7 +198,7 @@ def open_desk(opened: contextlib.ExitStack, options: argparse.Namespace, config:
         figures.note(parts)
         hub.show(parts)
 
-    aside = Aside(options.folder / "history")
+    aside = Aside(options.folder / "history", "put into the history")
     keep_bytes = int(options.history_mb * 1e6)
     retention = Retention(engine, speaker, keep_days=options.keep_days, keep_bytes=keep_bytes)
     writer = Writer(history, retention, aside, show)

@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from host.dashboard.aside import Aside
+from host.aside import Aside
 from host.dashboard.audit import Audit
 from host.dashboard.figures import Figures
 from host.dashboard.history import History, Row

@@ -11,7 +11,7 @@ from collections.abc import Callable
 import paho.mqtt.client as mqtt
 from paho.mqtt.enums import CallbackAPIVersion
 
-from host.dashboard.aside import Aside
+from host.aside import Aside
 from host.dashboard.incoming import check_message
 from host.dashboard.station import Station
 from host.dashboard.writer import Item, Writer

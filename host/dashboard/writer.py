@@ -17,7 +17,7 @@ from sqlalchemy.exc import (
     StatementError,
 )
 
-from host.dashboard.aside import Aside
+from host.aside import Aside
 from host.dashboard.history import History, Row
 from host.dashboard.retention import Retention
 from host.dashboard.tables import first_line

@@ -15,7 +15,9 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
+from host.aside import Aside
 from host.broker_options import add_broker_options, broker_settings
 from host.last_words import LastWords
 from host.plant.edge_node import Names
@@ -100,6 +102,7 @@ def parse_options() -> argparse.Namespace:
     add("--node", help="its edge node id (default: beltsight-SITE); no other node of the group may have it")
     add("--primary-host", default="", metavar="ID", help="say nothing while this host application is offline")
     add("--names-in-data", action="store_true", help="name each metric in data, for hosts that know no aliases")
+    add("--folder", type=Path, default=Path("runs/plant"), help="for verdicts that are none (default: %(default)s)")
     add("--home-assistant", action="store_true", help="announce the lines to Home Assistant")
     add("--home-assistant-prefix", default=DEFAULT_PREFIX, help="its discovery prefix (default: %(default)s)")
     add("--remove", action="store_true", help="with --home-assistant: take the site's lines away again, and end")
@@ -126,6 +129,15 @@ def open_inbox(options: argparse.Namespace, broker: BrokerSettings, names: Names
     return Inbox(broker, ours, options.site, streams, is_kept=names is not None)
 
 
+def open_aside(folder: Path) -> Aside:
+    """Raises: InputError."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"cannot make {folder} ({error.strerror}): name another --folder") from None
+    return Aside(folder / "verdicts", "handed on")
+
+
 def edge_node_names(options: argparse.Namespace) -> Names:
     """Raises: InputError."""
     try:
@@ -142,7 +154,8 @@ def open_dialects(
         orders = Orders(options.site) if options.commands else None
         host = PrimaryHost(options.primary_host)
         named = options.names_in_data
-        dialects.append(Sparkplug(names, broker, inbox, host=host, orders=orders, names_in_data=named))
+        aside = open_aside(options.folder)
+        dialects.append(Sparkplug(names, broker, inbox, host=host, orders=orders, aside=aside, names_in_data=named))
     if options.home_assistant:
         prefix = options.home_assistant_prefix
         dialects.append(HomeAssistant(inbox, options.site, prefix, has_commands=options.commands))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
+from host.aside import Aside
 from host.plant.edge_node import Device, EdgeNode, Names, encode_ndeath, follow
 from host.plant.inbox import Arrival, Inbox
 from host.plant.link import Heard, Link
@@ -38,6 +39,7 @@ class Sparkplug:
         *,
         host: PrimaryHost,
         orders: Orders | None,
+        aside: Aside,
         names_in_data: bool = False,
         clock_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
     ) -> None:
@@ -50,7 +52,7 @@ class Sparkplug:
         self._alive: set[str] = set()
         self._newest_ms: dict[str, int] = {}  # of each line's latest verdict that was no history
         self._waiting = Waiting(inbox.acknowledge)
-        self._refused = 0
+        self._refused, self._aside = 0, aside
         self._link: Link | None = None
         self._bd_seq = 0  # of the next CONNECT
         self._offered = 0  # of the last one
@@ -60,14 +62,16 @@ class Sparkplug:
         self._complaint = ""
 
     def take(self, arrival: Arrival) -> None:
-        """From a station. A verdict is acknowledged here, once the plant has it; what is none, at once."""
+        """From a station. A verdict is acknowledged here, once the plant has it; what is none, once it is set aside."""
         try:
             self._take(arrival)
         except (MessageError, ValueError) as error:
             self._refused += 1
-            self._complain(f"a message on {arrival.line}/{arrival.leaf} is refused: {error}")
             if arrival.leaf == VERDICT.name:
-                self._inbox.acknowledge(arrival)
+                if self._aside.take(arrival.payload, str(error)):
+                    self._inbox.acknowledge(arrival)
+            else:
+                self._complain(f"a message on {arrival.line}/{arrival.leaf} is refused: {error}")
 
     def turn(self) -> None:
         """Connect, listen to the plant, send what waits. Never waits for long."""

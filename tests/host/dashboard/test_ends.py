@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy.exc import DataError, OperationalError, StatementError
 
-from host.dashboard.aside import Aside
+from host.aside import Aside
 from host.dashboard.history import Row
 from host.dashboard.looker import Looker
 from host.dashboard.pictures import PictureStore
@@ -49,7 +49,7 @@ class NoRetention:
 def open_writer(
     error: Exception, folder: Path, supervisor: Supervisor, show: Callable[[list[Row]], None] = lambda _: None
 ) -> tuple[Writer, Aside]:
-    aside = Aside(folder / "history")
+    aside = Aside(folder / "history", "put into the history")
     writer = Writer(OddHistory(error), NoRetention(), aside, show, supervisor)  # type: ignore[arg-type]
     return writer, aside
 
@@ -94,7 +94,7 @@ def test_one_message_does_not_stop_the_history(verdict: Verdict, tmp_path: Path,
     assert (acknowledged, shown) == ([0, 2, 4, 5, 6, 8, 9, 10], [0, 2, 4, 6, 8, 10])
     lines = [json.loads(line) for line in (tmp_path / "history.set-aside.jsonl").read_text().splitlines()]
     assert [line["verdict"]["part_id"] for line in lines] == [5, 9]
-    assert writer.trouble.startswith("2 messages are not in the history (")
+    assert writer.trouble.startswith("2 messages could not be put into the history (")
     assert not writer.is_stopped
     assert aside.count == 2
 

@@ -140,7 +140,8 @@ def is_past(message: Report) -> bool:
 
 def start_bridge(port: int, *options: str) -> Child:
     """Its subscriptions are there when it returns."""
-    command = [sys.executable, "-m", "host.plant", "--site", SITE, "--broker", f"{LOOPBACK}:{port}", *options]
+    command = [sys.executable, "-m", "host.plant", "--site", SITE, "--broker", f"{LOOPBACK}:{port}"]
+    command += ["--folder", str(ROOT / "build" / "plant-tests"), *options]
     bridge = Child(command)
     wait_until(lambda: bridge.lines or bridge.process.poll() is not None, "the bridge starts")
     assert bridge.lines, "\n".join(bridge.complaints)

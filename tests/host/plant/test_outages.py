@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import signal
 import threading
 import time
@@ -256,8 +257,10 @@ def test_a_dead_lines_last_verdicts_are_reported_between_a_birth_and_a_death(
     bridge.end()
 
 
-def test_what_is_no_message_is_counted_and_harms_nobody(plant_port: int, line1: Station, host: HostApplication) -> None:
-    bridge = start_bridge(plant_port, *SPARKPLUG, "--commands")
+def test_what_is_no_message_is_counted_and_harms_nobody(
+    plant_port: int, line1: Station, host: HostApplication, tmp_path: Path
+) -> None:
+    bridge = start_bridge(plant_port, *SPARKPLUG, "--commands", "--folder", str(tmp_path))
     host.wait_for("DBIRTH", device="line1")
     for payload in (b"no verdict", b"[" * 60_000, encode_verdict(line1.judges(1)).replace(b'"line1"', b'"line2"')):
         line1.say("verdict", payload)
@@ -275,7 +278,11 @@ def test_what_is_no_message_is_counted_and_harms_nobody(plant_port: int, line1: 
     assert parts_of(host.of("DDATA", "line1")).count(3) == 1
     time.sleep(QUIET_S)  # the last acknowledgements
     assert bridge.end() == 0
-    bridge = start_bridge(plant_port, *SPARKPLUG, "--commands")
+    aside = [json.loads(line) for line in (tmp_path / "verdicts.set-aside.jsonl").read_text().splitlines()]
+    assert [one["verdict"] for one in aside][:2] == ["no verdict", "[" * 60_000]
+    assert len(aside) == 3
+    assert all(one["reason"] for one in aside)
+    bridge = start_bridge(plant_port, *SPARKPLUG, "--commands", "--folder", str(tmp_path))
     line1.judges(4)
     host.wait_for_part(4)
     bridge.end()
