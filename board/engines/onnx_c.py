@@ -77,7 +77,6 @@ class OnnxCEngine:
 
     def __init__(self, model: Path, threads: int, library: Path) -> None:
         """Raises: EngineError if the library or the model does not load."""
-        require_weights_inside(model)
         self._held: list[tuple[str, c_void_p]] = []
         self._api = _Api(library)
         try:
@@ -87,6 +86,7 @@ class OnnxCEngine:
             raise
 
     def _open(self, model: Path, threads: int) -> None:
+        require_weights_inside(model)
         # subtle: the library's first look at the processor is in CreateEnv, and needs /proc/cpuinfo
         environment = self._make("Env", "CreateEnv", SEVERITY_ERROR, b"beltsight")
         options = self._make("SessionOptions", "CreateSessionOptions")

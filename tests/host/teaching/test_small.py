@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import onnxruntime
 import pytest
 
 from board.engines.chain import EngineChain, open_engine
-from board.engines.kernels.engine import find_library
+from board.engines.kernels import engine
+from board.engines.kernels.engine import KernelEngine
+from board.engines.onnx_c import OnnxCEngine
 from board.engines.settings import EngineSettings
+from board.engines.taught import TaughtEngine
 from board.overlay.golden import run_program
 from board.overlay.program import PROGRAM_BIN, decode_file
+from board.seams import Engine
 from board.teaching.lesson import learn
 from board.teaching.store import BANK_NPZ, encode_bank, load_bank
 from board.teaching.whitening import FEATURE_EXPONENT
@@ -23,7 +31,18 @@ from host.teaching.backbone import make_backbone
 from host.teaching.detector import make_detector
 from host.teaching.store import Origin, load_backbone, write_backbone
 from protocol.errors import EngineError, ManifestError
-from protocol.manifest import FORMAT, GOLDEN_NPZ, AnomalyMap, Manifest, Package, Preprocess, Threshold, load_package
+from protocol.manifest import (
+    CARRIED_ONNX,
+    FORMAT,
+    GOLDEN_NPZ,
+    MODEL_ONNX,
+    AnomalyMap,
+    Manifest,
+    Package,
+    Preprocess,
+    Threshold,
+    load_package,
+)
 from tests.host.teaching.goods import draw_noise, draw_scenes
 from tests.host.teaching.weights import random_state
 
@@ -56,11 +75,9 @@ def taught(tmp_path_factory: pytest.TempPathFactory) -> Taught:
     return Taught(load_package(folder / "small"), EngineSettings(backbones=folder / "backbones"))
 
 
-@pytest.mark.parametrize("runtime", ["onnxruntime", "opencv", "kernels"])
+@pytest.mark.parametrize("runtime", ["onnxruntime", "opencv"])
 def test_every_runtime_gives_the_whole_networks_maps(runtime: str, taught: Taught) -> None:
     """The self-test of the chain is the comparison: golden maps are the whole network's, from the reference."""
-    if runtime == "kernels" and not find_library():
-        pytest.skip("the kernels were not built for this processor")
     settings = EngineSettings(backbones=taught.settings.backbones, runtime=runtime)  # type: ignore[arg-type]
     golden = taught.package.load_golden()
     chain = EngineChain(settings, golden, lambda name: open_engine(name, taught.package, settings))
@@ -69,6 +86,35 @@ def test_every_runtime_gives_the_whole_networks_maps(runtime: str, taught: Taugh
     assert np.array_equal(anomaly, golden.maps[1])
     assert anomaly.min() > 0 > golden.maps[0].min(), "noise lies farther than what was learnt"
     chain.close()
+
+
+def open_kernels(backbone: Path, folder: Path) -> Engine:
+    compiler = shutil.which("gcc") or shutil.which("cc")
+    if compiler is None:
+        pytest.skip("no C compiler: install gcc")
+    flags = ["-std=c11", "-O2", "-fwrapv", "-shared", "-fPIC", "-ffreestanding", "-nostdlib"]
+    source = Path(engine.__file__).with_name("kernels.c")
+    subprocess.run([compiler, *flags, str(source), "-o", str(folder / "kernels.so")], check=True)
+    return KernelEngine(backbone / MODEL_ONNX, folder / "kernels.so")
+
+
+def open_onnx_c(backbone: Path, _: Path) -> Engine:
+    libraries = sorted(Path(onnxruntime.__file__).parent.glob("capi/libonnxruntime.so*"))
+    if not libraries:
+        pytest.skip("the Python package of ONNX Runtime has no plain library here")
+    return OnnxCEngine(backbone / CARRIED_ONNX, 1, libraries[0])
+
+
+@pytest.mark.parametrize("open_one", [open_kernels, open_onnx_c])
+def test_the_boards_own_runtimes_give_the_features(
+    open_one: Callable[[Path, Path], Engine], taught: Taught, tmp_path: Path
+) -> None:
+    assert taught.settings.backbones
+    features, golden = open_one(taught.settings.backbones / "random-32", tmp_path), taught.package.load_golden()
+    taught_engine = TaughtEngine(features, load_bank(taught.package.path(BANK_NPZ))[0])
+    for image, expected in zip(golden.images, golden.maps, strict=True):
+        assert np.array_equal(taught_engine.infer(image), expected)
+    taught_engine.close()
 
 
 def test_the_overlays_program_gives_the_features(taught: Taught) -> None:
