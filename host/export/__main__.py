@@ -56,6 +56,7 @@ from host.learning.synthetic import Sources, add_defects
 from host.learning.teacher import Teacher, load_teacher
 from host.learning.textures import make_bank
 from host.learning.training import Trainer, infer
+from host.learning.traits import doubt_traits, find_traits, tell_traits
 from host.pictures.alike import tell_alike
 from host.pictures.dataset import Dataset, load_dataset, tell_missed
 from host.pictures.inspected import draw_inspected, mask_ignored
@@ -111,9 +112,12 @@ def _make(order: Order, progress: Progress) -> Path:
     teacher = load_teacher(order.backbone_weights) if order.backbone_weights is not None else None
     dataset = load_dataset(_find_folder(order, progress), order.recipe.held_out_share, order.recipe.input_px)
     check_rule(order.recipe.threshold, len(dataset.validation))
+    traits = find_traits(dataset.train)
+    dataset = replace(dataset, report=(*dataset.report, tell_traits(traits)))
     for line in dataset.report:
         progress.console.print(line, markup=False, highlight=False, soft_wrap=True)
-    remarks = find_remarks(dataset) if order.data != RENDERED else []  # the belt draws nothing that is strange
+    # the belt draws nothing that is strange
+    remarks = [*find_remarks(dataset), *doubt_traits(traits)] if order.data != RENDERED else []
     for remark in remarks:
         progress.console.print(f"warning: {remark}", markup=False, highlight=False, soft_wrap=True)
     trained = [train(order, seed, dataset, teacher, progress) for seed in order.seeds]

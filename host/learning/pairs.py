@@ -18,7 +18,7 @@ from host.learning.augmentation import Variation, vary
 from host.learning.network import MAP_STRIDE_PX
 from host.learning.synthetic import Sources, add_defects
 from host.learning.textures import Floats, make_bank
-from host.pictures.objectmask import find_object
+from host.learning.traits import find_traits
 
 DEFECT_SHARE = 0.25  # of a map pixel's 4 × 4 image pixels; from here on the map pixel is a defect
 OUTLINE_SIGMA = 1.5  # map pixels: people outline the same defect differently by as much
@@ -37,7 +37,7 @@ class Pairs(Dataset[Batch]):
         """`ignored` (h, w): pixels that are blank in every picture."""
         self._ignored = ignored
         self._goods, self._variation, self._pairs, self._seed = goods, variation, pairs, seed
-        self._parts = [find_object(image) for image in goods]
+        self._parts = find_traits(goods).parts
         self._sources = Sources(make_bank(seed), goods)
 
     def __getitem__(self, step: int) -> Batch:
