@@ -213,8 +213,6 @@ def is_damage(error: sqlite3.Error | UnicodeDecodeError, path: Path) -> bool:
     """Whether it speaks of the file's bytes. Of a file that we may write, SQLite says that it is read-only when its
     header names a newer format (SQLite file format, 1.3.3).
     """
-    if isinstance(error, sqlite3.IntegrityError):
-        return False  # of a number that is there already
     if READ_ONLY in str(error):
         return is_writable(path)
     return not any(obstacle in str(error) for obstacle in OBSTACLES)

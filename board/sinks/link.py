@@ -62,6 +62,7 @@ class BrokerLink:
         self._unsent: deque[tuple[Stream, bytes]] = deque(maxlen=MAX_UNSENT)
         self._commands: queue.Queue[Received] = queue.Queue(MAX_COMMANDS)
         self.dropped_commands = 0
+        self.too_long = 0  # messages of the line about itself that the broker does not take
         self.connections = 0  # that stood, with the present one
         self._taken_over, self._taken_over_s = 0, -math.inf
         self._ended_s: deque[float] = deque(maxlen=FLAPS)  # of the connections before
@@ -126,7 +127,7 @@ class BrokerLink:
         """At QoS 0 lost while there is no broker; at QoS 1 the latest few wait until one takes them."""
         if stream.qos == 0:
             if self.is_up:
-                self.post(stream, payload)
+                self._say(stream, payload)
             return
         with self._telling:
             self._unsent.append((stream, payload))
@@ -150,14 +151,21 @@ class BrokerLink:
         with self._telling:
             while self.is_up and self._untold:
                 stream = next(iter(self._untold))
-                if self.post(stream, self._latest[stream]) is None:
+                if not self._say(stream, self._latest[stream]):
                     return False
                 del self._untold[stream]
             while self.is_up and self._unsent:
-                if self.post(*self._unsent[0]) is None:
+                if not self._say(*self._unsent[0]):
                     return False
                 self._unsent.popleft()
             return not (self._untold or self._unsent)
+
+    def _say(self, stream: Stream, payload: bytes) -> bool:
+        """False where it has to be tried again. What is too long for the broker is passed over, and counted."""
+        if not self.limits.takes(topic(stream, self._site, self._line), payload):
+            self.too_long += 1
+            return True
+        return self.post(stream, payload) is not None
 
     def take_answers(self) -> list[Answer]:
         """To what was posted over the present connection."""

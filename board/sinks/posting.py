@@ -92,6 +92,11 @@ class Posting:
     def _loss_complaint(self) -> str:
         if self._set_aside:
             return f"verdicts that this broker cannot be sent are in {self._aside.path}: raise its limits"
+        if self._link.too_long:
+            most = self._link.limits.packet_bytes
+            return (
+                f"the broker takes {most} bytes a packet, and what the line says of itself is longer: raise its limit"
+            )
         if self._link.is_up and self._link.limits.qos == 0:
             return "the broker acknowledges nothing (Maximum QoS 0), and may lose verdicts: let it take QoS 1"
         return ""

@@ -91,6 +91,27 @@ class Witness:
             self.acknowledged.add(event)
 
 
+class Waiting:
+    """How many messages of QoS 1 and 2 a client had on their way at most, over any one connection: MQTT 5 has brokers
+    end that of a client with more than their Receive Maximum (3.3.4), though mosquitto lets it pass.
+    """
+
+    def __init__(self) -> None:
+        self.most = 0
+        self._ids: dict[int, set[int]] = {}
+        self._streams: dict[tuple[int, bool], Packets] = {}
+
+    def __call__(self, connection: int, towards_broker: bool, data: bytes) -> None:
+        ids = self._ids.setdefault(connection, set())
+        for first, content in self._streams.setdefault((connection, towards_broker), Packets()).feed(data):
+            if towards_broker and first >> 4 == PUBLISH:
+                message_id = decode_publish(first, content, is_mqtt_5=True).message_id
+                ids |= set() if message_id is None else {message_id}
+                self.most = max(self.most, len(ids))
+            if not towards_broker and first >> 4 == PUBACK:
+                ids.discard(int.from_bytes(content[:2], "big"))
+
+
 def event_of(payload: bytes) -> str:
     try:
         return decode_verdict(payload).event_id

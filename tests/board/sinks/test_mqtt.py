@@ -31,7 +31,7 @@ from protocol.supervision import SUPERVISOR, Supervised
 from sim.relay import Relay
 from sim.station import LOOPBACK
 from tests.survival.broker import ANYTHING, MOSQUITTO, WITHIN_S, MortalBroker, Subscriber, wait_until
-from tests.survival.packets import Witness, event_of
+from tests.survival.packets import Waiting, Witness, event_of
 
 # amqtt sends new subscribers retained messages of other topics too, and resends across sessions
 needs_mosquitto = pytest.mark.skipif(not MOSQUITTO, reason="mosquitto is not installed")
@@ -448,11 +448,11 @@ def limited(folder: Path, *lines: str) -> Iterator[MortalBroker]:
 
 @pytest.mark.parametrize("receive_maximum", [1, 10])
 def test_a_broker_that_takes_few_at_once_gets_them_all(tmp_path: Path, verdict: Verdict, receive_maximum: int) -> None:
-    """It would end the connection of a client that sends one more (MQTT 5.0, 3.3.4)."""
-    count = 3 * MAX_IN_FLIGHT
+    count, waiting = 3 * MAX_IN_FLIGHT, Waiting()
     with (
         limited(tmp_path, f"max_inflight_messages {receive_maximum}") as mortal,
-        opened(tmp_path, mortal.settings) as sink,
+        contextlib.closing(Relay(mortal.settings.port, listener=waiting)) as relay,
+        opened(tmp_path, BrokerSettings(LOOPBACK, relay.port)) as sink,
     ):
         publish(sink, verdict, range(count))
         wait_until(lambda: stored(tmp_path) == count)
@@ -463,8 +463,8 @@ def test_a_broker_that_takes_few_at_once_gets_them_all(tmp_path: Path, verdict: 
                 sink.set_state("degraded", f"reason {number}")
             arrived = subscriber.verdicts(count + 5)
         wait_until(lambda: sink.waiting == 0)
-        assert sink._link.connections == 1
     assert sorted(part_ids(arrived)) == list(range(count + 5))
+    assert waiting.most <= receive_maximum
 
 
 def test_a_verdict_too_long_for_the_broker_is_set_aside_and_the_others_go_on(tmp_path: Path, verdict: Verdict) -> None:
@@ -486,6 +486,19 @@ def test_a_verdict_too_long_for_the_broker_is_set_aside_and_the_others_go_on(tmp
     assert decode_verdict(json.dumps(entry["verdict"]).encode()).part_id == 20
     with opened(tmp_path, mortal.settings) as sink:
         assert sink.counters()["set_aside"] == 1, "counted until somebody takes the file away"
+
+
+def test_a_report_too_long_for_the_broker_costs_no_connection(tmp_path: Path, verdict: Verdict) -> None:
+    """It would end that of a client that sends it (MQTT 5.0, 3.2.2.3.6)."""
+    with limited(tmp_path, "max_packet_size 1200") as mortal, opened(tmp_path, mortal.settings) as sink:
+        mortal.start()
+        wait_until(lambda: sink.complaint == "" and sink._link.is_up)
+        sink.publish_health({"stages_ms": "x" * 2000})
+        sink.set_state("degraded", "y" * 2000)
+        publish(sink, verdict, range(5))
+        wait_until(lambda: sink.waiting == 0)
+        assert sink.complaint.startswith("the broker takes 1200 bytes a packet")
+        assert sink._link.connections == 1
 
 
 def test_a_verdict_that_can_be_put_nowhere_stays_and_holds_up_no_other(tmp_path: Path, verdict: Verdict) -> None:
