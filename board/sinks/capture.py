@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import replace
 from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
+from board.records.recording import RECORDING_SUFFIX
 from board.sinks.recorder import CLOSE_WITHIN_S, RecorderSettings, RecorderSink
 from protocol.commands import Capture
 from protocol.errors import InputError, MessageError
@@ -19,7 +21,10 @@ END_WITHIN_S = 2 * CLOSE_WITHIN_S
 
 
 class CaptureSink:
-    """Below the recorder's folder, one folder a capture, which has the command's id as its name."""
+    """Below the recorder's folder, one folder a capture, which has the command's id as its name.
+
+    All captures together have the recorder's `max_bytes`: nobody's captures are deleted for another's.
+    """
 
     def __init__(self, settings: RecorderSettings, supervisor: Supervisor = SUPERVISOR) -> None:
         self._settings, self._supervisor = settings, supervisor
@@ -32,11 +37,23 @@ class CaptureSink:
         if self._recorder:
             raise MessageError(f"a capture is under way, {self.parts_left} parts are left: wait for its end")
         folder = self._settings.folder / FOLDER / order.id
+        left_bytes = self._settings.max_bytes - self._taken_bytes()
+        if left_bytes < 2 * self._settings.file_bytes:
+            advice = f"remove some from {folder.parent}, or raise [recorder] max_bytes"
+            raise MessageError(f"captures take {self._settings.max_bytes - left_bytes >> 20} MiB: {advice}")
+        settings = replace(self._settings, keep="everything", folder=folder, max_bytes=left_bytes)
         try:
-            self._recorder = RecorderSink(replace(self._settings, keep="everything", folder=folder), self._supervisor)
+            self._recorder = RecorderSink(settings, self._supervisor)
         except InputError as error:
             raise MessageError(str(error)) from None
         self.parts_left = order.parts
+
+    def _taken_bytes(self) -> int:
+        sizes = 0
+        for path in (self._settings.folder / FOLDER).glob(f"*/*{RECORDING_SUFFIX}"):
+            with contextlib.suppress(OSError):  # removed since it was listed
+                sizes += path.stat().st_size
+        return sizes
 
     def publish(self, frame: Frame, verdict: Verdict, anomaly: NDArray[np.int8] | None) -> None:
         if self._recorder is None or verdict.decision != "OK":

@@ -6,8 +6,10 @@ A thread writes; the line never waits for the disk.
 from __future__ import annotations
 
 import contextlib
+import os
 import queue
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -35,17 +37,30 @@ class RecorderSettings:
     max_bytes: int = 1 << 30  # of all recordings in the folder
     file_bytes: int = 64 << 20  # a file of this size is closed and the next begun
     queue_parts: int = 16  # waiting for the disk; what comes on top is dropped and counted
+    spare_bytes: int = 256 << 20  # of the disk that no recording takes: outbox and log need them
 
     def __post_init__(self) -> None:
         require(self.file_bytes >= 1 << 20, "file_bytes", "must be 1048576 or more")
         require(self.max_bytes >= 2 * self.file_bytes, "max_bytes", "must be at least twice file_bytes")
         require(1 <= self.queue_parts <= 1000, "queue_parts", "must be 1..1000")
+        require(self.spare_bytes >= 0, "spare_bytes", "must be 0 or more")
+
+
+def free_bytes(file: BinaryIO) -> int:
+    """Of the file's disk. Raises: OSError."""
+    status = os.fstatvfs(file.fileno())
+    return status.f_bavail * status.f_frsize
 
 
 class RecorderSink:
-    def __init__(self, settings: RecorderSettings, supervisor: Supervisor = SUPERVISOR) -> None:
+    def __init__(
+        self,
+        settings: RecorderSettings,
+        supervisor: Supervisor = SUPERVISOR,
+        free: Callable[[BinaryIO], int] = free_bytes,
+    ) -> None:
         """Raises: InputError if the folder cannot be written."""
-        self._settings = settings
+        self._settings, self._free = settings, free
         self._queue: queue.Queue[tuple[Frame, Verdict]] = queue.Queue(settings.queue_parts)
         self._files = 0
         self.dropped = 0
@@ -82,7 +97,11 @@ class RecorderSink:
 
     def _keep(self, frame: Frame, verdict: Verdict) -> None:
         try:
-            self._write(encode_record(frame, verdict))
+            record = encode_record(frame, verdict)
+            if self._free(self._file) < self._settings.spare_bytes + len(record):
+                self.dropped += 1
+            else:
+                self._write(record)
         except OSError:  # the disk is full or gone: verdicts do not depend on recordings
             self.dropped += 1
 

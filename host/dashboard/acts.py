@@ -19,6 +19,7 @@ from host.dashboard.desk import Desk
 from host.dashboard.link import NoAnswer
 from host.dashboard.passwords import is_password
 from host.dashboard.sessions import LASTS_S, Session
+from host.dashboard.turns import Turns
 from protocol.commands import ORDERS, Order, make_order
 from protocol.errors import InputError
 from protocol.strict import FieldError
@@ -54,6 +55,8 @@ def new_id() -> str:
 
 
 def act_routes(desk: Desk) -> list[Route]:
+    turns = Turns()
+
     async def session(request: Request) -> Response:
         found = desk.sessions.find(request.cookies.get(COOKIE, ""))
         return JSONResponse({"user": found.user, "token": found.token} if found else {"user": "", "token": ""})
@@ -86,7 +89,13 @@ def act_routes(desk: Desk) -> list[Route]:
         if name not in ORDERS:
             return JSONResponse({"error": f"there are {', '.join(ORDERS)}"}, 404)
         fields = await read_body(request)
-        return await run_in_threadpool(send_order, desk, who.user, address(request), name, fields)
+        why_not = turns.begin(who.user)
+        if why_not:
+            raise Refused(429, why_not, {"Retry-After": "2"})
+        try:
+            return await run_in_threadpool(send_order, desk, who.user, address(request), name, fields)
+        finally:
+            turns.end(who.user)
 
     async def audit(request: Request) -> Response:
         require_session(desk, request, needs_token=False)

@@ -27,6 +27,7 @@ REVIEWED = "reviewed"
 MAX_PICTURES = 2000  # of a capture
 MAX_CAPTURES = 200
 MAX_INDEXES = 8
+SPARE_BYTES = 256 << 20  # of the disk: history and log need them
 MAX_KEPT_BYTES = 32 << 20  # of pictures, as JPEG
 _NAME = re.compile(r"[\w][\w.-]{0,63}", re.ASCII)
 
@@ -148,6 +149,8 @@ class Captures:
         part = folder.with_name(f"{REVIEWED}.part")
         kept = 0
         try:
+            if shutil.disk_usage(folder.parent).free < SPARE_BYTES:
+                raise InputError(f"{folder.parent} has less than {SPARE_BYTES >> 20} MiB free: remove old captures")
             shutil.rmtree(part, ignore_errors=True)
             part.mkdir()
             for shown in self._index(name, always).pictures.values():

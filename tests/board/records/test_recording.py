@@ -17,8 +17,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from board.records.recording import MAGIC, MAX_BODY_BYTES, Record, encode_record, read_recording
+from board.sinks.capture import CaptureSink
 from board.sinks.recorder import RecorderSettings, RecorderSink
-from protocol.errors import InputError
+from protocol.commands import Capture
+from protocol.errors import InputError, MessageError
 from protocol.messages import Decision, Frame, Location, Trigger, Verdict
 
 WITHIN_S = 5.0
@@ -221,3 +223,23 @@ def test_a_folder_that_cannot_be_made_says_what_to_do(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match=r"cannot record in .*: correct \[recorder\] folder"):
         RecorderSink(RecorderSettings("everything", tmp_path / "file" / "folder"))
+
+
+def test_recordings_leave_the_disk_its_spare_bytes(tmp_path: Path, verdict: Verdict) -> None:
+    """Counted, not written: outbox and log need the room, the line goes on."""
+    free = iter([10 * MIB, 10 * MIB, MIB, MIB, 10 * MIB])
+    settings = RecorderSettings("everything", tmp_path, spare_bytes=2 * MIB)
+    recorder = RecorderSink(settings, free=lambda _: next(free))
+    publish_all(recorder, [picture(64, 64, part_id) for part_id in range(5)], verdict)
+    assert recorder.dropped == 2
+    assert [record.frame.trigger.part_id for record in read_all(tmp_path)] == [0, 1, 4]
+
+
+def test_captures_share_one_budget(tmp_path: Path, verdict: Verdict) -> None:
+    captures = CaptureSink(RecorderSettings(folder=tmp_path, max_bytes=4 * MIB, file_bytes=MIB, queue_parts=100))
+    captures.begin(Capture("1", "2026-01-01T00:00:30Z", 8))
+    for part_id in range(8):
+        captures.publish(picture(256, 512, part_id), replace(verdict, decision="OK"), None)
+    wait_until(lambda: sum(path.stat().st_size for path in tmp_path.rglob("*.beltrec")) > 3 * MIB - 1000)
+    with pytest.raises(MessageError, match=r"captures take . MiB: remove some from .*, or raise"):
+        captures.begin(Capture("2", "2026-01-01T00:00:30Z", 8))
