@@ -64,20 +64,22 @@ def _obey(orders: Path) -> None:
 
 def _end(name: str) -> int:
     """When it was told for the last time; it ends at its next step."""
-    while not (found := [supervised for supervised in _supervised() if supervised.name == name]):
-        time.sleep(LOOK_S)  # it has yet to begin
-    supervised = found[0]
-    thread = vars(supervised)["_thread"] or threading.main_thread()  # a loop has none of its own
     since_ns = 0
-    while supervised in _supervised() and not supervised.ended:
-        # again and again: paho takes some for a broken connection
-        if time.monotonic_ns() > since_ns + AGAIN_NS:
-            ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread.ident or 0), ctypes.py_object(KeyError))
+    # subtle: paho takes every `Exception` in its waiting for a broken connection, and another one is made
+    kind = SystemExit if name.endswith("network") else KeyError
+    while not any(supervised.ended for supervised in _named(name)):
+        if _named(name) and time.monotonic_ns() > since_ns + AGAIN_NS:
+            thread = vars(_named(name)[0])["_thread"] or threading.main_thread()  # a loop has none of its own
+            ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread.ident or 0), ctypes.py_object(kind))
             since_ns = time.monotonic_ns()
-        if thread is threading.main_thread():
-            break
+            if thread is threading.main_thread():
+                break
         time.sleep(LOOK_S / 10)
     return since_ns
+
+
+def _named(name: str) -> list[Supervised]:
+    return [supervised for supervised in _supervised() if supervised.name == name]
 
 
 def _supervised() -> list[Supervised]:
