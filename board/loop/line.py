@@ -46,6 +46,7 @@ from protocol.units import NS_PER_MS
 
 READ_TIMEOUT_S = 0.2
 RETRY_SINK_S = 0.1
+HELD_SHOWN_S = 5.0  # after a sink took nothing: a full disk takes a verdict now and then, as others are acknowledged
 SILENT_S = 0.7  # of the loop, with the time until the watch looks: within a second the gate is closed
 
 
@@ -80,6 +81,7 @@ class Line:
         models_and_broker = (self._engines, self._light, self._choice, self._broker)
         ours = (
             self._threads,
+            self._held_up,
             self._pause,
             *([lessons.complaint] if lessons else []),
             *models_and_broker,
@@ -96,6 +98,7 @@ class Line:
         self._health = Health()
         self._commands = Commands(self._act)
         self._paused_by = ""  # the command or button; empty while the line works
+        self._sink_fault, self._sink_failed_s = "", 0.0
         self._stopping: Callable[[], bool] = lambda: False
 
     def run(self, stopping: Callable[[], bool]) -> None:
@@ -120,7 +123,7 @@ class Line:
             self._press(press)
         self._hear(self._models.step())
         self._challenges.step(self._gate.distrust, self._models.current.manifest.id, self._models.threshold)
-        self._announce(*judge(said for complain in self._complaints if (said := complain())))
+        self._say_state()
         frame = self._source.read(0 if self._showing.is_due else READ_TIMEOUT_S)
         if frame is not None:
             self._judge(frame)
@@ -288,7 +291,8 @@ class Line:
         try:
             sink.publish(frame, verdict, anomaly)
         except SinkError as error:
-            self._announce("stopped", str(error))
+            self._sink_fault, self._sink_failed_s = str(error), time.monotonic()
+            self._say_state()
             return False
         return True
 
@@ -318,6 +322,11 @@ class Line:
         trouble = self._supervisor.trouble()
         return str(trouble) if trouble and trouble.is_needed else ""
 
+    def _held_up(self) -> Complaint | None:
+        if self._sink_fault and time.monotonic() - self._sink_failed_s > HELD_SHOWN_S:
+            self._sink_fault = ""
+        return Complaint("stopped", self._sink_fault) if self._sink_fault else None
+
     def _pause(self) -> Complaint | None:
         return Complaint("stopped", f"paused by {self._paused_by}") if self._paused_by else None
 
@@ -336,6 +345,9 @@ class Line:
 
     def _choice(self) -> Complaint | None:
         return Complaint("degraded", self._models.complaint) if self._models.complaint else None
+
+    def _say_state(self) -> None:
+        self._announce(*judge(said for complain in self._complaints if (said := complain())))
 
     def _announce(self, state: LineCondition, reason: str) -> None:
         """On the state topic, in the log and to systemd, when it is news."""
