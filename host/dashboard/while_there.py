@@ -6,12 +6,14 @@ import asyncio
 import contextlib
 import threading
 from collections.abc import Callable
+from functools import partial
 from typing import TypeVar
 
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 
 from protocol.errors import InputError
+from protocol.supervision import SUPERVISOR, Supervised
 
 LOOK_EVERY_S = 0.2
 
@@ -25,7 +27,11 @@ class WhileThere:
     async def do(self, request: Request, work: Callable[[Callable[[], bool]], T]) -> T:
         """`work` is given what tells whether its result is still wanted. Raises: InputError if it is not."""
         gone = threading.Event()
-        watch = asyncio.ensure_future(_watch(request, gone))
+        # None: it ends with the work, or with the reader
+        supervised, watch = SUPERVISOR.start_task(
+            "reader", partial(_watch, request, gone), silent_s=None, is_needed=False
+        )
+        supervised.let_end()
         try:
             async with self._turn:
                 if gone.is_set():
@@ -37,7 +43,7 @@ class WhileThere:
                 await watch
 
 
-async def _watch(request: Request, gone: threading.Event) -> None:
+async def _watch(request: Request, gone: threading.Event, _: Supervised) -> None:
     while not await request.is_disconnected():
         await asyncio.sleep(LOOK_EVERY_S)
     gone.set()

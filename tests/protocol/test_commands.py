@@ -14,6 +14,7 @@ FIELDS: dict[str, dict[str, object]] = {
     "threshold": {"value": 1.75},
     "capture": {"parts": 200},
     "challenge": {"parts": 3},
+    "teach": {"parts": 10, "model": "bottle-taught"},
     "model": {"model": "orange-new", "url": "http://host:8000/orange-new"},
 }
 
