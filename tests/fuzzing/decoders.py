@@ -162,6 +162,7 @@ def command_seeds() -> list[bytes]:
         "threshold": {"value": 1.5},
         "capture": {"parts": 9},
         "challenge": {"parts": 3},
+        "teach": {"parts": 10, "model": "m"},
         "model": {"model": "m"},
     }
     payloads = {name: json.dumps(order | values.get(name, {})).encode() for name in ORDERS}
