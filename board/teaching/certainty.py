@@ -62,8 +62,8 @@ def describe_certainty(rejected: int, pictures: int) -> str:
     )
 
 
-def highest_rate(rejected: int, pictures: int) -> float:
-    """The upper bound of a rate (Clopper and Pearson 1934): so few are rejected by chance with 1 - CONFIDENCE.
+def highest_rate(rejected: int, pictures: int, confidence: float = CONFIDENCE) -> float:
+    """The upper bound of a rate (Clopper and Pearson 1934): so few are rejected by chance with 1 - `confidence`.
 
     >>> round(highest_rate(0, 10), 3), round(highest_rate(1, 10), 3), highest_rate(10, 10)
     (0.206, 0.337, 1.0)
@@ -73,7 +73,7 @@ def highest_rate(rejected: int, pictures: int) -> float:
     low, high = 0.0, 1.0
     for _ in range(BISECTIONS):
         middle = (low + high) / 2
-        if _chance_of_at_most(rejected, pictures, middle) > 1 - CONFIDENCE:
+        if _chance_of_at_most(rejected, pictures, middle) > 1 - confidence:
             low = middle
         else:
             high = middle

@@ -39,12 +39,12 @@ from host.export.order import (
     hash_values,
     parse_order,
 )
-from host.export.package import Graphs, make_golden, publish, write_graphs, write_package
+from host.export.package import check_engines, make_golden, publish, write_graphs, write_package
 from host.export.seeds import combine_figures
 from host.export.telling import say_verdict
 from host.export.untrained import make_untrained
 from host.integers.arithmetic import MAP, IntegerNet, costs
-from host.integers.parity import check_parity, run_numpy, run_onnxruntime, run_opencv, run_qonnx
+from host.integers.parity import run_onnxruntime
 from host.integers.qdq import write_qdq
 from host.judging.fitness import judge_fitness
 from host.judging.thresholds import check_rule
@@ -122,7 +122,7 @@ def _make(order: Order, progress: Progress) -> Path:
         progress.console.print(f"warning: {remark}", markup=False, highlight=False, soft_wrap=True)
     trained = [train(order, seed, dataset, teacher, progress) for seed in order.seeds]
     graphs = write_graphs(trained[0].integers)
-    _check_engines(trained[0].integers, graphs, dataset.held_out[:PARITY_PICTURES])
+    check_engines(trained[0].integers, graphs, dataset.held_out[:PARITY_PICTURES])
     judge = judge_by(graphs.model, trained[0].meaning)
     threshold = trained[0].measured.threshold.value
     challenge, known_bad = make_challenge(dataset.pictures, dataset.how, judge, threshold, order.seed)
@@ -200,15 +200,6 @@ def find_remarks(dataset: Dataset) -> list[str]:
         missing = "good" if dataset.defective.all() else "defective"
         remarks.append(f"among the test pictures are no {missing} ones: nothing can be measured on them")
     return [remark for remark in remarks if remark]
-
-
-def _check_engines(net: IntegerNet, graphs: Graphs, images: Images) -> None:
-    answers = {
-        "ONNX Runtime": run_onnxruntime(graphs.model, images),
-        "OpenCV": run_opencv(graphs.carried, images),
-        "qonnx": run_qonnx(graphs.qonnx, net, images),
-    }
-    check_parity(run_numpy(net, images), answers)
 
 
 def draw_golden_frames(dataset: Dataset, seed: int) -> Images:

@@ -18,9 +18,10 @@ from board.preprocess import preprocess
 from host.compiler.compilation import compile_net
 from host.integers.arithmetic import IntegerNet
 from host.integers.carried import write_carried
-from host.integers.parity import run_numpy
+from host.integers.parity import check_parity, run_numpy, run_onnxruntime, run_opencv, run_qonnx
 from host.integers.qdq import write_qdq
 from host.integers.qonnx_graph import write_qonnx
+from host.pictures.reading import Images
 from protocol.manifest import (
     CARRIED_ONNX,
     GOLDEN_NPZ,
@@ -44,6 +45,16 @@ class Graphs:
     carried: onnx.ModelProto
     qonnx: onnx.ModelProto
     program: bytes
+
+
+def check_engines(net: IntegerNet, graphs: Graphs, images: Images) -> None:
+    """Raises: NotExactError naming the engine that differs."""
+    answers = {
+        "ONNX Runtime": run_onnxruntime(graphs.model, images),
+        "OpenCV": run_opencv(graphs.carried, images),
+        "qonnx": run_qonnx(graphs.qonnx, net, images),
+    }
+    check_parity(run_numpy(net, images), answers)
 
 
 def write_graphs(net: IntegerNet) -> Graphs:

@@ -12,10 +12,9 @@ from typing import Literal
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import beta
 
 from board.score import score_map
-from board.teaching.certainty import Tail
+from board.teaching.certainty import Tail, highest_rate
 from host.judging.evaluation import best_f1
 from host.judging.fitness import Share
 from protocol.errors import InputError
@@ -135,7 +134,7 @@ def _limit_false_rejects(scores: Scores, synthetic: Scores, rate: float, step: f
         more = float((synthetic >= value).mean() - (synthetic >= wished).mean())
         target += f", lowered to where {expected:.1%} are expected, which finds {more:.1%} more of synthetic defects"
     above = int((scores >= value).sum())
-    bound = f"with 95 % confidence at most {_highest_rate(above, len(scores)):.1%} of good parts are rejected"
+    bound = f"with 95 % confidence at most {highest_rate(above, len(scores), 0.95):.1%} of good parts are rejected"
     told = f"{target}, on {len(scores)} held-out good pictures, {above} of them above it: {bound}"
     return Threshold(value, told + _tell_found(synthetic, value))
 
@@ -161,11 +160,6 @@ def _tell_found(synthetic: Scores, value: float) -> str:
         return ""
     found = Share(int((synthetic >= value).sum()), len(synthetic))
     return f"; {found} synthetic defects are found ({found.lower:.0%} to {found.upper:.0%})"
-
-
-def _highest_rate(above: int, count: int) -> float:
-    """The upper bound of a rate with 95 % confidence (Clopper and Pearson 1934)."""
-    return float(beta.ppf(0.95, above + 1, count - above)) if above < count else 1.0
 
 
 def _smallest_level(maps: IntegerMaps, area: float) -> int:

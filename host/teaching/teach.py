@@ -33,16 +33,20 @@ from host.compiler.cost import summarise_cost, summarise_work
 from host.export.calibration import calibrate, draw_calibration
 from host.export.card import CARD_MD, write_challenge, write_provenance, write_verdict
 from host.export.order import source_commit
-from host.export.package import Graphs, encode_golden, make_golden, publish, write_files, write_graphs, write_package
+from host.export.package import (
+    check_engines,
+    encode_golden,
+    make_golden,
+    publish,
+    write_files,
+    write_graphs,
+    write_package,
+)
 from host.export.telling import say_verdict
 from host.integers.arithmetic import IntegerNet
 from host.integers.parity import (
     check_parity,
     features_onnxruntime,
-    run_numpy,
-    run_onnxruntime,
-    run_opencv,
-    run_qonnx,
 )
 from host.integers.qdq import write_qdq
 from host.judging.fitness import judge_fitness
@@ -187,7 +191,7 @@ def write_whole(
 ) -> Callable[[Path], None]:
     """What fills the package's folder. Raises: NotExactError, UnsupportedError."""
     graphs = write_graphs(net)
-    prove(net, graphs, pupil.images[:PROOF_PICTURES])
+    check_engines(net, graphs, pupil.images[:PROOF_PICTURES])
     return lambda folder: write_package(folder, manifest, graphs, golden, extra)
 
 
@@ -229,16 +233,6 @@ def appear(order: Order, write: Callable[[Path], None]) -> Path:
         raise InputError(f"{where}: {error.strerror}: free some space, or choose another --out") from None
     shutil.rmtree(partial.parent, ignore_errors=True)
     return target
-
-
-def prove(net: IntegerNet, graphs: Graphs, images: Images) -> None:
-    """Raises: NotExactError naming the engine that differs."""
-    answers = {
-        "ONNX Runtime": run_onnxruntime(graphs.model, images),
-        "OpenCV": run_opencv(graphs.carried, images),
-        "qonnx": run_qonnx(graphs.qonnx, net, images),
-    }
-    check_parity(run_numpy(net, images), answers)
 
 
 def describe(order: Order, backbone: Backbone, pupil: Pupil, net: IntegerNet, paths: list[Path]) -> Manifest:
